@@ -1,0 +1,112 @@
+"""Settings that several results share, as plain ConfigDicts; imports no jax.
+
+`configs/` call these and override; `cellcount train` uses them as they are.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6)
+"""Levels of peaks, as a share of a lone cell's peak, among which validation chooses."""
+
+
+def run(method: str, **fields: Any) -> ConfigDict:
+    """What every run has; `fields` are added or replaced."""
+    base = {
+        "method": method,
+        "seed": 0,
+        "dtype": "float32",
+        "radius": 5.0,
+        "data": {
+            "name": config_dict.placeholder(str),
+            "protocol": config_dict.placeholder(str),
+            "patches": config_dict.placeholder(ConfigDict),
+            "n_train": config_dict.placeholder(int),
+        },
+        "preprocessing": {
+            "channels": 3,
+            "normalise": "dtype",
+            "mean": IMAGENET_MEAN,
+            "std": IMAGENET_STD,
+        },
+    }
+    return ConfigDict({**base, **fields})
+
+
+def stage(*, epochs: int | None = None, steps: int | None = None, **fields: Any) -> ConfigDict:
+    """How a stage is trained: batch 8, Adam 1e-4, cosine with doubling warm restarts.
+
+    Args:
+      epochs: of the labelled pictures; give these or `steps`.
+      steps: takes precedence over epochs.
+      **fields: added or replaced; those of `optimizer` one by one.
+    """
+    optimizer = {
+        "name": "adam",
+        "learning_rate": 1e-4,
+        "schedule": "warm_restarts",
+        "first_cycle_epochs": 10,
+        "multiplier": 2,
+        "floor": 1e-6,
+        "warmup_steps": 0,
+        "weight_decay": 0.0,
+        "clip": config_dict.placeholder(float),
+    }
+    optimizer.update(fields.pop("optimizer", {}))
+    plan = {
+        "batch_size": {"labelled": 8},
+        "epochs": config_dict.placeholder(int),
+        "steps": config_dict.placeholder(int),
+        "eval_every": 1,  # epochs
+        "select": "best",
+        "average": 0.0,  # decay of running means of the weights; 0: the last weights predict
+        "crop": config_dict.placeholder(tuple),
+        "flips": True,
+        "contrast": 0.0,
+        "offset": 0.0,
+        "optimizer": optimizer,
+    }
+    plan = ConfigDict({**plan, **fields})
+    plan.epochs, plan.steps = epochs, steps
+    return plan
+
+
+def one_cycle(learning_rate: float) -> dict[str, Any]:
+    """Optimizer fields of a short training: warm-up, one cosine, clipped gradients."""
+    return {
+        "learning_rate": learning_rate,
+        "schedule": "cosine",
+        "warmup_steps": 30,
+        "clip": 1.0,
+    }
+
+
+def density() -> ConfigDict:
+    """The default counter: a compact UNet on Gaussian densities, minutes on two CPU cores."""
+    return run(
+        "density",
+        model=ConfigDict(
+            {
+                "channels": (8, 16, 32, 64),
+                "sigma": 1.0,
+                "target_scale": 100.0,
+                "count_weight": 0.0,
+                "thresholds": THRESHOLDS,
+            }
+        ),
+        stages=ConfigDict(
+            {
+                "density": stage(
+                    steps=1000,
+                    eval_every=4,
+                    crop=(128, 128),
+                    average=0.98,
+                    optimizer=one_cycle(2e-3),
+                )
+            }
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The only rooms that know devices, Orbax and log files."""

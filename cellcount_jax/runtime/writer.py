@@ -1,0 +1,74 @@
+"""Text files of a run: metrics line by line, results, all through etils so that gs:// works.
+
+Only the first host writes. Files that are replaced are written beside and renamed, so that a kill
+leaves the old one or the new one.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+
+def finite(value: Any) -> Any:
+    """Plain JSON with numbers finite or null."""
+    if isinstance(value, Mapping):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    if isinstance(value, np.ndarray | jax.Array):
+        return finite(np.asarray(value).tolist())
+    if isinstance(value, np.generic):
+        return finite(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_json(path: epath.Path, value: Any) -> None:
+    """Replaces a JSON file in one go."""
+    write_text(path, json.dumps(finite(value), indent=2) + "\n")
+
+
+def write_text(path: epath.Path, text: str) -> None:
+    """Replaces a text file in one go."""
+    if jax.process_index() != 0:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.parent / f".{path.name}.new"
+    beside.write_text(text)
+    beside.replace(path)
+
+
+def append_metrics(workdir: epath.Path, line: Mapping[str, Any]) -> None:
+    """Adds one line to `metrics.jsonl`: step, stage, split, and values by name."""
+    if jax.process_index() != 0:
+        return
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(finite(line)) + "\n")
+
+
+def read_metrics(workdir: epath.Path) -> list[dict[str, Any]]:
+    """Lines of `metrics.jsonl`; a last line torn by a kill is left out."""
+    path = workdir / "metrics.jsonl"
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def rewind_metrics(workdir: epath.Path, *, stage: str, step: int) -> None:
+    """Drops the lines of a stage after `step`: a resumed run writes them again."""
+    if not (workdir / "metrics.jsonl").exists():
+        return
+    kept = [m for m in read_metrics(workdir) if m["stage"] != stage or m["step"] <= step]
+    write_text(workdir / "metrics.jsonl", "".join(json.dumps(m) + "\n" for m in kept))

@@ -1,0 +1,90 @@
+"""Imports run one way through the rooms of the house, and never in a circle."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import cellcount_jax
+
+PACKAGE = Path(cellcount_jax.__file__).parent
+ORDER = (
+    ("main", "cli"),
+    ("training",),
+    ("reporting",),
+    ("counting",),
+    ("methods",),
+    ("data",),
+    ("models",),
+    ("losses",),
+    ("runtime",),
+    ("defaults",),
+)
+LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of the package that a file imports, dotted, without the package's name."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found.update(names)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+    prefix = "cellcount_jax."
+    return {name.removeprefix(prefix) for name in found if name.startswith(prefix)}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(p): p for p in sorted(PACKAGE.rglob("*.py")) if module_name(p)}
+
+
+def target(name: str) -> str | None:
+    """The file that an imported dotted name lives in."""
+    while name:
+        if name in FILES:
+            return name
+        name = name.rpartition(".")[0]
+    return None
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_imports_go_downwards(module):
+    room = module.split(".")[0]
+    assert room in LEVEL, f"{module}: a room that the design does not name"
+    for name in imported(FILES[module]):
+        other = name.split(".")[0]
+        if other in LEVEL and other != room:
+            assert LEVEL[other] > LEVEL[room], f"{module} imports {name}, which lies above it"
+
+
+def test_no_circles():
+    graph = {m: {t for n in imported(p) if (t := target(n)) and t != m} for m, p in FILES.items()}
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path, module))
+        if module not in done:
+            for other in graph[module]:
+                visit(other, (*path, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_configs_and_defaults_never_import_jax():
+    files = [*(PACKAGE.parent / "configs").glob("*.py"), PACKAGE / "defaults.py"]
+    allowed = ("ml_collections", "configs", "typing", "cellcount_jax.defaults")
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{a.name}" for a in node.names]
+            for name in names:
+                assert name.startswith(allowed), f"{path.name} imports {name}"
