@@ -1,0 +1,37 @@
+"""Loss of a density map."""
+
+import jax
+import jax.numpy as jnp
+
+from cellcount_jax.losses.masked import mean_over_images
+
+
+def density_mse(
+    predicted: jax.Array, target: jax.Array, *, scale: float, mask: jax.Array | None = None
+) -> jax.Array:
+    """Mean squared error of two maps, both multiplied by `scale` first.
+
+    Args:
+      predicted: density map, [B, ...], cells per position.
+      target: density map of the same shape.
+      scale: factor on both maps; 1 is the formula of the paper, 100 that of its released code.
+      mask: images that count, [B]; None: all.
+
+    Returns:
+      Mean over all positions of (scale predicted - scale target)^2, a float32 scalar.
+
+    Raises:
+      ValueError: shapes differ.
+
+    Source: CountXplain (MIDL 2025), density loss; CSRNet (CVPR 2018) with scale 1.
+    """
+    predicted, target = jnp.asarray(predicted), jnp.asarray(target)
+    if predicted.shape != target.shape:
+        raise ValueError(
+            f"density_mse: predicted {predicted.shape} and target {target.shape} differ in shape"
+        )
+    error = scale * predicted.astype(jnp.float32) - scale * target.astype(jnp.float32)
+    square = jnp.square(error)
+    if mask is None:
+        return square.mean()
+    return mean_over_images(square.mean(axis=tuple(range(1, square.ndim))), mask)
