@@ -1,0 +1,109 @@
+"""CSRNet (Li et al., CVPR 2018): VGG-16 front end, dilated back end, density at stride 8."""
+
+from typing import cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import Initializer
+
+from cellcount_jax.models.vgg import VGG
+
+STRIDE = 8
+"""Pixels of the picture per position of the density map."""
+
+FRONT_CONVS = 10
+"""Convolutions of VGG-16 that make the front end; two more pools would follow."""
+
+BACK_CHANNELS = (512, 512, 512, 256, 128, 64)
+"""Channels of the dilated convolutions at width 1."""
+
+KERNEL_INITS: dict[str, Initializer] = {
+    "gaussian": nn.initializers.normal(0.01),
+    "he": nn.initializers.he_normal(),
+}
+
+
+class CSRNet(nn.Module):
+    """Density map at an eighth of the picture's side, and the features that it is read from.
+
+    The first ten convolutions of VGG-16 (`frontend`, a `VGG`, so that imported weights fit as they
+    are), six 3x3 convolutions of dilation 2 `conv1` to `conv6`, and a linear 1x1 `head`. Biases
+    start at 0 but for the head's.
+
+    Attributes:
+      width: multiplier of all channels.
+      batch_norm: batch norm after each 3x3 convolution, to train from scratch; not in the paper.
+      kernel_init: "gaussian" draws from N(0, 0.01^2) (paper, with imported weights in front), "he"
+        keeps the variance of the signal, to train from scratch. The head is always Gaussian.
+      head_bias: initial bias of the head, cells per position.
+      dtype: dtype of the 3x3 convolutions and of the features; parameters and the density stay
+        float32.
+    """
+
+    width: float = 1.0
+    batch_norm: bool = False
+    kernel_init: str = "gaussian"
+    head_bias: float = 0.0
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, mask: jax.Array | None = None
+    ) -> dict[str, jax.Array]:
+        """Maps of normalised images.
+
+        Args:
+          x: [B, H, W, C].
+          train: use and update the statistics of the batch, if there is batch norm.
+          mask: [B], 0 for padding rows, which are kept out of the batch statistics.
+
+        Returns:
+          `density` [B, h, w] float32, its sum is the count, values may be negative; `features`
+          [B, h, w, 64] (times width) of the last dilated convolution. h and w are H and W halved,
+          rounded down, three times.
+
+        Raises:
+          ValueError: not a batch of pictures, or an unknown `kernel_init`.
+        """
+        if x.ndim != 4:
+            raise ValueError(f"CSRNet takes pictures [B, H, W, C], got {x.shape}")
+        if self.kernel_init not in KERNEL_INITS:
+            raise ValueError(
+                f"CSRNet kernel_init {self.kernel_init!r} is not one of {sorted(KERNEL_INITS)}"
+            )
+        kernel_init = KERNEL_INITS[self.kernel_init]
+        frontend = VGG(
+            depth=16,
+            width=self.width,
+            batch_norm=self.batch_norm,
+            n_convs=FRONT_CONVS,
+            kernel_init=kernel_init,
+            dtype=self.dtype,
+            name="frontend",
+        )
+        features = cast(jax.Array, frontend(x, train=train, mask=mask))
+        rows = None if mask is None else mask.astype(bool)[:, None, None, None]
+        for i, channels in enumerate(BACK_CHANNELS, start=1):
+            features = nn.Conv(
+                max(1, round(channels * self.width)),
+                (3, 3),
+                padding=2,
+                kernel_dilation=2,
+                dtype=self.dtype,
+                kernel_init=kernel_init,
+                name=f"conv{i}",
+            )(features)
+            if self.batch_norm:
+                norm = nn.BatchNorm(momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=f"norm{i}")
+                features = norm(features, use_running_average=not train, mask=rows)
+            features = nn.relu(features)
+        head = nn.Conv(
+            1,
+            (1, 1),
+            kernel_init=KERNEL_INITS["gaussian"],
+            bias_init=nn.initializers.constant(self.head_bias),
+            name="head",
+        )
+        density = head(features.astype(jnp.float32))[..., 0]
+        return {"density": density, "features": features}

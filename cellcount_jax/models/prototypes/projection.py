@@ -1,0 +1,233 @@
+"""Projection: each prototype becomes an exact copy of its nearest training feature vector.
+
+A fold over batches: `project_start`, then `project_update` per batch with global image ids (or
+partial folds joined by `project_merge`), then `project_finish`. The result does not depend on how
+the images were batched. `project` does it for feature maps held as one array.
+
+Source: CountXplain (MIDL 2025); ProtoPNet (NeurIPS 2019), prototype projection.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from cellcount_jax.models.prototypes.distances import squared_distances
+
+NOWHERE = -1
+"""Image, row and column of a prototype that found no place."""
+
+
+class Nearest(NamedTuple):
+    """The n nearest feature vectors of each prototype so far, nearest first, no vector twice.
+
+    n is 1, or K for a unique projection, where up to K - 1 vectors may go to other prototypes.
+    Ties go to the first in (image, row, column) order. A place not found yet has distance inf.
+
+    Attributes:
+      distance: squared distance, [K, n].
+      vector: exact copy of the feature vector, [K, n, d].
+      image: global id of the image, [K, n].
+      row: of the feature map, [K, n].
+      column: of the feature map, [K, n].
+    """
+
+    distance: jax.Array
+    vector: jax.Array
+    image: jax.Array
+    row: jax.Array
+    column: jax.Array
+
+
+def project(
+    prototypes: jax.Array,
+    feature_maps: jax.Array,
+    *,
+    restrict: jax.Array | None = None,
+    n_cell: int | None = None,
+    unique: bool = False,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Nearest feature vector of each prototype over all images and positions.
+
+    Args:
+      prototypes: [K, d].
+      feature_maps: processed features of the training images, [N, h, w, d].
+      restrict: target densities [N, h, w]; cell prototypes then search only where the density is
+        positive, background prototypes only where it equals its image's minimum. None: everywhere.
+      n_cell: how many prototypes, from the first, stand for cells; needed with `restrict`.
+      unique: no two prototypes may become the same vector: the nearest pair of prototype and
+        vector goes first, the rest choose among the vectors left.
+
+    Returns:
+      Prototypes [K, d], exact copies; and where they come from, arrays [K]: `image` (index into
+      N), `row`, `column` and `distance` (squared, of the move). A prototype with no admissible
+      place stays as it was, with image, row and column -1 and distance inf.
+
+    Raises:
+      ValueError: shapes do not fit, or `restrict` without a valid `n_cell`.
+    """
+    best = project_update(
+        project_start(prototypes, unique=unique),
+        prototypes,
+        feature_maps,
+        jnp.arange(feature_maps.shape[0]),
+        restrict=restrict,
+        n_cell=n_cell,
+    )
+    return project_finish(best, prototypes)
+
+
+def project_start(prototypes: jax.Array, *, unique: bool = False) -> Nearest:
+    """Nothing found yet; `unique` as in `project`."""
+    size, channels = prototypes.shape
+    shape = (size, size if unique else 1)
+    nowhere = jnp.full(shape, NOWHERE, jnp.int32)
+    return Nearest(
+        distance=jnp.full(shape, jnp.inf, jnp.float32),
+        vector=jnp.zeros((*shape, channels), jnp.float32),
+        image=nowhere,
+        row=nowhere,
+        column=nowhere,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("n_cell",))
+def project_update(
+    best: Nearest,
+    prototypes: jax.Array,
+    feature_maps: jax.Array,
+    image_ids: jax.Array,
+    *,
+    restrict: jax.Array | None = None,
+    n_cell: int | None = None,
+    mask: jax.Array | None = None,
+) -> Nearest:
+    """`best` with the feature maps of one more batch taken into account.
+
+    Args:
+      best: from `project_start` or an earlier update.
+      prototypes: [K, d], the same in every update.
+      feature_maps: [B, h, w, d].
+      image_ids: global number of each image, [B]; decides ties and is reported.
+      restrict: densities of the batch, see `project`.
+      n_cell: see `project`.
+      mask: 1 for real images, 0 for padding rows, [B]; None: all are real.
+
+    Raises:
+      ValueError: shapes do not fit, or `restrict` without a valid `n_cell`.
+    """
+    distances = squared_distances(feature_maps, prototypes)
+    batch, height, width, channels = feature_maps.shape
+    if image_ids.shape != (batch,):
+        raise ValueError(
+            f"project: image ids {image_ids.shape} do not fit feature maps {feature_maps.shape}"
+        )
+    if restrict is not None:
+        admissible = _admissible(restrict, n_cell, distances.shape)
+        distances = jnp.where(admissible, distances, jnp.inf)
+    if mask is not None:
+        distances = jnp.where(mask.reshape(-1, 1, 1, 1) > 0, distances, jnp.inf)
+    grid = (batch, height, width)
+    image = jnp.broadcast_to(image_ids.astype(jnp.int32)[:, None, None], grid)
+    row = jax.lax.broadcasted_iota(jnp.int32, grid, 1)
+    column = jax.lax.broadcasted_iota(jnp.int32, grid, 2)
+    places = Nearest(
+        distance=distances.reshape(-1, prototypes.shape[0]).T,
+        vector=feature_maps.astype(jnp.float32).reshape(1, -1, channels),
+        image=image.reshape(1, -1),
+        row=row.reshape(1, -1),
+        column=column.reshape(1, -1),
+    )
+    return project_merge(best, _select(places, best.distance.shape[1]))
+
+
+@jax.jit
+def project_merge(first: Nearest, second: Nearest) -> Nearest:
+    """What a fold over the images of both would have found."""
+    both = Nearest(*(jnp.concatenate(pair, axis=1) for pair in zip(first, second, strict=True)))
+    return _select(both, first.distance.shape[1])
+
+
+@jax.jit
+def project_finish(best: Nearest, prototypes: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Projected prototypes and where they come from, as `project` returns them."""
+    size, n = best.distance.shape
+
+    def assign(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """The nearest pair left is settled: its prototype and its vector close for the others."""
+        choice, left = state
+        index, candidate = jnp.divmod(left.argmin(), n)
+        found = jnp.isfinite(left[index, candidate])
+        closed = (best.vector == best.vector[index, candidate][None, None]).all(axis=-1)
+        closed |= (jnp.arange(size) == index)[:, None]
+        choice = jnp.where(found, choice.at[index].set(candidate), choice)
+        return choice, jnp.where(closed, jnp.inf, left)
+
+    if n == 1:
+        choice = jnp.where(jnp.isfinite(best.distance[:, 0]), 0, NOWHERE)
+    else:
+        nobody = jnp.full((size,), NOWHERE)
+        choice, _ = jax.lax.fori_loop(0, size, assign, (nobody, best.distance))
+    found = choice != NOWHERE
+    chosen = Nearest(*(leaf[jnp.arange(size), choice] for leaf in best))
+    provenance = {
+        "image": jnp.where(found, chosen.image, NOWHERE),
+        "row": jnp.where(found, chosen.row, NOWHERE),
+        "column": jnp.where(found, chosen.column, NOWHERE),
+        "distance": jnp.where(found, chosen.distance, jnp.inf),
+    }
+    return jnp.where(found[:, None], chosen.vector, prototypes), provenance
+
+
+def _select(places: Nearest, n: int) -> Nearest:
+    """The n first distinct vectors of each prototype by (distance, image, row, column).
+
+    Places are [K, M]; what all prototypes share may be [1, M].
+    """
+    size = places.distance.shape[0]
+
+    def pick(distance: jax.Array, _: None) -> tuple[jax.Array, Nearest]:
+        left = places._replace(distance=distance)
+        index = _first((distance, places.image, places.row, places.column))
+        owner = jnp.arange(size)
+        chosen = Nearest(*(x[jnp.minimum(owner, x.shape[0] - 1), index] for x in left))
+        same = (places.vector == chosen.vector[:, None]).all(axis=-1)
+        found = jnp.isfinite(chosen.distance)
+        chosen = Nearest(
+            distance=chosen.distance,
+            vector=jnp.where(found[:, None], chosen.vector, 0.0),
+            image=jnp.where(found, chosen.image, NOWHERE),
+            row=jnp.where(found, chosen.row, NOWHERE),
+            column=jnp.where(found, chosen.column, NOWHERE),
+        )
+        return jnp.where(same, jnp.inf, distance), chosen
+
+    _, chosen = jax.lax.scan(pick, places.distance, length=n)
+    return Nearest(*(x.swapaxes(0, 1) for x in chosen))
+
+
+def _first(keys: tuple[jax.Array, ...]) -> jax.Array:
+    """Index [K] of the least entry of each row in lexicographic order of `keys` [K or 1, M]."""
+    alive = jnp.ones(keys[0].shape, bool)
+    for key in keys:
+        beyond = jnp.inf if jnp.issubdtype(key.dtype, jnp.floating) else jnp.iinfo(key.dtype).max
+        rest = jnp.where(alive, key, jnp.array(beyond, key.dtype))
+        alive &= rest == rest.min(axis=1, keepdims=True)
+    return alive.argmax(axis=1)
+
+
+def _admissible(density: jax.Array, n_cell: int | None, distances: tuple[int, ...]) -> jax.Array:
+    """Where each prototype may search, for distances of shape [B, h, w, K]."""
+    if density.shape != distances[:3]:
+        raise ValueError(
+            f"project: densities {density.shape} do not fit feature maps {distances[:3]}"
+        )
+    if n_cell is None or not 0 <= n_cell <= distances[3]:
+        raise ValueError(
+            f"project: n_cell is {n_cell}; with densities it must be given and lie between 0 and "
+            f"the number of prototypes, {distances[3]}"
+        )
+    is_cell = (jnp.arange(distances[3]) < n_cell)[None, None, None]
+    empty = density == density.min(axis=(1, 2), keepdims=True)
+    return jnp.where(is_cell, (density > 0)[..., None], empty[..., None])
