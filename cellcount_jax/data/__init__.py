@@ -1,0 +1,1 @@
+"""Pictures and dots in, batches out."""

@@ -1,0 +1,33 @@
+"""One annotated picture or volume, as every part of the data path passes it on."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One picture with its dots.
+
+    Attributes:
+      name: unique within its data set; the file's name without its ending.
+      image: [H, W, C] or [D, H, W, C], the file's own dtype and values.
+      dots: [N, ndim] float32, (y, x) or (z, y, x) in pixels of `image`, integer = pixel centre;
+        None where the picture is not labelled.
+      group: what a split must not tear apart (slide, embryo, laboratory) or, for a patch, the
+        name of the picture it was cut from.
+      spacing: size of a pixel in micrometres, (y, x) or (z, y, x), if known.
+      labels: instance mask of the same space shape, where the publisher gives one.
+    """
+
+    name: str
+    image: np.ndarray
+    dots: np.ndarray | None
+    group: str = ""
+    spacing: tuple[float, ...] | None = None
+    labels: np.ndarray | None = None
+
+    @property
+    def count(self) -> int | None:
+        """True number of cells: the number of dots, never a map's sum."""
+        return None if self.dots is None else len(self.dots)

@@ -1,0 +1,278 @@
+"""Benchmarks by name, from raw files to divided samples; says plainly when they are simulated."""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cellcount_jax.data import patches as cutting
+from cellcount_jax.data import protocols
+from cellcount_jax.data.benchmarks import BENCHMARKS
+from cellcount_jax.data.benchmarks.base import Benchmark
+from cellcount_jax.data.benchmarks.records import (
+    RAW_DIR,
+    FilePath,
+    find_raw,
+    open_records,
+    prepared_root,
+    where_to_get,
+)
+from cellcount_jax.data.protocols import Protocol
+from cellcount_jax.data.sample import Sample
+from cellcount_jax.data.simulate import simulate_dataset
+
+N_SIMULATED = 200
+"""As many pictures as the VGG set has."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Divided data.
+
+    Attributes:
+      name: of the benchmark.
+      protocol: name of the division.
+      seed: of the division.
+      splits: part (train, validation, test, unlabelled) -> samples; empty parts are left out.
+      is_fallback: whether these are simulated cells in place of the real set.
+      split_hash: tells which pictures went where.
+      description: one line for logs and reports.
+    """
+
+    name: str
+    protocol: str
+    seed: int
+    splits: dict[str, list[Sample]]
+    is_fallback: bool
+    split_hash: str
+    description: str
+
+
+def load(
+    name: str,
+    *,
+    protocol: str | None = None,
+    seed: int = 0,
+    raw_dir: FilePath | None = None,
+    data_dir: FilePath | None = None,
+    download: bool = False,
+    patches: str | Mapping[str, Any] | None = None,
+    n_train: int | None = None,
+) -> Source:
+    """Loads and divides a benchmark, preparing it from its raw files if need be.
+
+    Args:
+      name: of the benchmark.
+      protocol: one of its protocols, None for its default; `NAME:GROUP` takes only the pictures
+        of one group (a stain, a slide).
+      seed: of the division.
+      raw_dir: folder with one folder per benchmark; None takes CELLCOUNT_RAW_DIR. Given and the
+        set missing in it is an error.
+      data_dir: where prepared data are kept; None takes TFDS_DATA_DIR, else ~/tensorflow_datasets.
+      download: fetch the official archive if there are neither raw nor prepared data.
+      patches: arguments of `patches.cut`, or the name of a protocol whose published rule is meant.
+      n_train: train on so many labelled pictures only (0 and None: on all).
+
+    Returns:
+      The samples of each part.
+
+    Raises:
+      ValueError: unknown names, missing or wrong files; one line that says what to do.
+    """
+    benchmark = get_benchmark(name)
+    chosen = get_protocol(benchmark, protocol)
+    rule = _patch_rule(benchmark, patches)
+    samples, is_fallback, origin = _samples(benchmark, raw_dir, data_dir, download)
+    names = [s.name for s in samples]
+    division = protocols.split(
+        chosen,
+        names,
+        [s.group for s in samples],
+        [s.dots is not None for s in samples],
+        seed,
+        n_train=n_train or None,
+    )
+    splits = {part: [samples[i] for i in rows] for part, rows in division.items()}
+    if rule:
+        splits = {
+            part: [patch for s in rows for patch in cutting.cut(s, **rule)]
+            for part, rows in splits.items()
+        }
+    sizes = ", ".join(f"{len(rows)} {part}" for part, rows in division.items())
+    return Source(
+        name=name,
+        protocol=protocol or benchmark.default_protocol,
+        seed=seed,
+        splits=splits,
+        is_fallback=is_fallback,
+        split_hash=protocols.split_hash(division, names),
+        description=f"{origin}, protocol {chosen.name}, seed {seed}: {sizes}",
+    )
+
+
+def get_benchmark(name: str) -> Benchmark:
+    """The benchmark of that name, or a ValueError that lists them."""
+    if name not in BENCHMARKS:
+        raise ValueError(f"no data set {name!r}; there are {', '.join(BENCHMARKS)}")
+    return BENCHMARKS[name]
+
+
+def get_protocol(benchmark: Benchmark, text: str | None) -> Protocol:
+    """The protocol `NAME` or `NAME:GROUP`, or a ValueError that lists them."""
+    name, _, group = (text or benchmark.default_protocol).partition(":")
+    if name not in benchmark.protocols:
+        known = ", ".join(benchmark.protocols)
+        raise ValueError(f"{benchmark.name}: no protocol {name!r}; there are {known}")
+    protocol = benchmark.protocols[name]
+    return dataclasses.replace(protocol, only=(group,)) if group else protocol
+
+
+def _patch_rule(
+    benchmark: Benchmark, patches: str | Mapping[str, Any] | None
+) -> Mapping[str, Any] | None:
+    if not isinstance(patches, str):
+        return patches
+    if patches not in benchmark.patches:
+        known = ", ".join(benchmark.patches) or "none"
+        raise ValueError(f"{benchmark.name}: no patch rule {patches!r}; there are: {known}")
+    return benchmark.patches[patches]
+
+
+def _samples(
+    benchmark: Benchmark,
+    raw_dir: FilePath | None,
+    data_dir: FilePath | None,
+    download: bool,
+) -> tuple[list[Sample], bool, str]:
+    """All samples, whether they are simulated, and a few words on where they come from."""
+    records = open_records(benchmark, raw_dir, data_dir, download=download)
+    if records is not None:
+        return list(records), False, f"{benchmark.name} ({benchmark.title})"
+    if benchmark.name != "vgg_cells":
+        raise ValueError(
+            f"{benchmark.name}: no raw files ({RAW_DIR} is not set) and no prepared data; "
+            f"{where_to_get(benchmark)}"
+        )
+    log.warning(
+        "vgg_cells: no raw files (%s is not set) and no prepared data, so SIMULATED cells are "
+        "used; %s",
+        RAW_DIR,
+        where_to_get(benchmark),
+    )
+    simulated = simulate_dataset(seed=0, n=N_SIMULATED, shape=(256, 256), preset="vgg")
+    return list(simulated), True, "SIMULATED cells in place of vgg_cells"
+
+
+TOLERANCE = 0.03
+"""Relative difference of the mean count from the published one that draws a warning."""
+
+
+def describe_all(raw_dir: FilePath | None = None, data_dir: FilePath | None = None) -> list[str]:
+    """`check` of every benchmark, one after the other; one line for each that is absent."""
+    return [line for name in BENCHMARKS for line in check(name, raw_dir=raw_dir, data_dir=data_dir)]
+
+
+def check(
+    name: str, *, raw_dir: FilePath | None = None, data_dir: FilePath | None = None
+) -> list[str]:
+    """What lies on this disk of a benchmark, beside what its publishers say.
+
+    Raw files are read as they are; nothing is written.
+
+    Args:
+      name: of the benchmark.
+      raw_dir: as in `load`.
+      data_dir: as in `load`.
+
+    Returns:
+      Lines for people; those that begin with `warning` tell of differences. An absent set gives
+      one line that says where to get it and where to put it.
+
+    Raises:
+      ValueError: no such benchmark.
+    """
+    benchmark = get_benchmark(name)
+    try:
+        raw = find_raw(benchmark, raw_dir)
+    except ValueError:
+        return [f"{name}: absent; {where_to_get(benchmark, raw_dir)}"]
+    try:
+        samples = benchmark.read(raw) if raw else open_records(benchmark, None, data_dir)
+        if samples is None:
+            return [f"{name}: absent; {where_to_get(benchmark)}"]
+        found = [_Seen.of(s) for s in samples]
+    except ValueError as error:
+        return [f"{name}: {benchmark.title}", f"warning: {error}"]
+    origin = raw or prepared_root(data_dir) / name
+    if not found:
+        return [f"{name}: {benchmark.title}", f"warning: {origin}: no pictures found"]
+    return [
+        f"{name}: {benchmark.title}, in {origin}",
+        *_compare(benchmark, found),
+        *(_split_line(benchmark, p, found) for p in benchmark.protocols.values()),
+        f"  licence: {benchmark.licence}; page: {benchmark.page}",
+        f"  cite: {benchmark.citation}",
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """What a check keeps of a sample."""
+
+    name: str
+    group: str
+    shape: tuple[int, ...]
+    count: int | None
+
+    @classmethod
+    def of(cls, sample: Sample) -> "_Seen":
+        return cls(sample.name, sample.group, sample.image.shape, sample.count)
+
+
+def _compare(benchmark: Benchmark, found: Sequence[_Seen]) -> list[str]:
+    """Pictures, sizes and counts against the published ones."""
+    published = benchmark.published
+    shapes = sorted({s.shape for s in found}, key=math.prod)
+    sizes = " to ".join(
+        "x".join(map(str, shape)) for shape in dict.fromkeys(shapes[:: len(shapes) - 1 or 1])
+    )
+    among = f" of {published.group}" if published.group else ""
+    part = [s for s in found if s.group == published.group] if published.group else found
+    counts = [s.count for s in part if s.count is not None]
+    lines = [f"  {len(found)} pictures, {sizes} {benchmark.dtype}"]
+    if not counts:
+        return [*lines, f"warning: {benchmark.name}: no labelled pictures{among}"]
+    mean, sd = float(np.mean(counts)), float(np.std(counts))
+    known = "" if published.mean is None else f" (published {published.mean:g} +- {published.sd:g})"
+    lines.append(
+        f"  cells per picture{among} {mean:.1f} +- {sd:.1f}{known}, "
+        f"{min(counts)} to {max(counts)}, {sum(counts)} in all"
+    )
+    if len(counts) != published.n_images:
+        lines.append(
+            f"warning: {benchmark.name}: {len(counts)} labelled pictures{among}, "
+            f"published {published.n_images}"
+        )
+    if published.mean is not None and abs(mean - published.mean) > TOLERANCE * published.mean:
+        lines.append(
+            f"warning: {benchmark.name}: {mean:.1f} cells per picture{among}, published "
+            f"{published.mean:g} ({100 * (mean / published.mean - 1):+.1f} %)"
+        )
+    return lines
+
+
+def _split_line(benchmark: Benchmark, protocol: Protocol, found: Sequence[_Seen]) -> str:
+    names, groups = [s.name for s in found], [s.group for s in found]
+    labelled = [s.count is not None for s in found]
+    default = " (default)" if protocol.name == benchmark.default_protocol else ""
+    try:
+        division = protocols.split(protocol, names, groups, labelled, seed=0)
+    except ValueError as error:
+        return f"warning: {benchmark.name}: {error}"
+    sizes = ", ".join(f"{len(rows)} {part}" for part, rows in division.items())
+    return f"  split {protocol.name}{default}: {sizes}; {protocol.source}"
