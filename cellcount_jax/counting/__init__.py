@@ -1,0 +1,1 @@
+"""A trained counter at work: returns data, draws nothing."""

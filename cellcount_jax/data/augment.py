@@ -1,0 +1,81 @@
+"""Random crops, flips and quarter turns of a batch, inside the jitted step.
+
+Every map of a row (image, target, raster of dots) goes through the same change. Works for
+[B, H, W, ...] and [B, D, H, W, ...]; quarter turns are in the plane of the last two space axes.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+
+
+def random_crop(
+    key: jax.Array, maps: Mapping[str, jax.Array], sizes: jax.Array, crop: Sequence[int]
+) -> dict[str, jax.Array]:
+    """Cuts one window of `crop` from each row, anywhere inside the row's real size.
+
+    Args:
+      key: random key.
+      maps: name -> [B, *space] or [B, *space, C].
+      sizes: [B, ndim] real size of each row; beyond it lies padding.
+      crop: side of the window per space axis; no larger than the padded space.
+
+    Returns:
+      name -> [B, *crop] or [B, *crop, C].
+    """
+    ndim = len(crop)
+    room = jnp.maximum(sizes - jnp.asarray(crop), 0)
+    corner = jax.random.randint(key, room.shape, 0, room + 1)
+
+    def cut(row: jax.Array, start: jax.Array) -> jax.Array:
+        rest = row.shape[ndim:]
+        starts = [*start, *([0] * len(rest))]
+        return jax.lax.dynamic_slice(row, starts, (*crop, *rest))
+
+    return {name: jax.vmap(cut)(value, corner) for name, value in maps.items()}
+
+
+def random_flips_and_turns(
+    key: jax.Array, maps: Mapping[str, jax.Array], *, ndim: int
+) -> dict[str, jax.Array]:
+    """Flips each row along each space axis at random; swaps the last two if they are equal.
+
+    Flips and the swap together make all eight symmetries of the square, quarter turns included.
+
+    Args:
+      key: random key.
+      maps: name -> [B, *space] or [B, *space, C], the same space for all.
+      ndim: number of space axes, 2 or 3.
+
+    Returns:
+      Maps of the same shapes.
+    """
+    rows = next(iter(maps.values())).shape[0]
+    space = next(iter(maps.values())).shape[1 : ndim + 1]
+    chosen = jax.random.bernoulli(key, shape=(ndim + 1, rows))
+    swap = space[-1] == space[-2]
+
+    def change(value: jax.Array) -> jax.Array:
+        def where(i: int, changed: jax.Array, value: jax.Array) -> jax.Array:
+            return jnp.where(chosen[i].reshape(-1, *([1] * (value.ndim - 1))), changed, value)
+
+        for axis in range(ndim):
+            value = where(axis, jnp.flip(value, axis + 1), value)
+        if swap:
+            value = where(ndim, jnp.swapaxes(value, ndim - 1, ndim), value)
+        return value
+
+    return {name: change(value) for name, value in maps.items()}
+
+
+def random_brightness(
+    key: jax.Array, image: jax.Array, *, ndim: int, contrast: float, offset: float
+) -> jax.Array:
+    """Multiplies each row by 1 +- contrast about its mean and adds +- offset, uniformly drawn."""
+    rows = (image.shape[0], *([1] * (image.ndim - 1)))
+    key_a, key_b = jax.random.split(key)
+    factor = jax.random.uniform(key_a, rows, minval=1 - contrast, maxval=1 + contrast)
+    shift = jax.random.uniform(key_b, rows, minval=-offset, maxval=offset)
+    mean = image.mean(axis=tuple(range(1, ndim + 1)), keepdims=True)
+    return (image - mean) * factor + mean + shift

@@ -1,0 +1,204 @@
+"""Batches from data that live on the device: pure functions of (data, step, key).
+
+`data.stream` draws the same batches for sets that do not fit there.
+
+The order is one endless stream of shuffled epochs: every epoch holds each picture exactly once,
+and a batch may reach over the end of one epoch into the next, so that no row is ever padding or
+dropped. The batch of a step depends on the seed and the step alone; a resumed run goes on with the
+batch that would have come.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cellcount_jax.data import augment
+from cellcount_jax.data.preprocess import Preprocessing, preprocess
+from cellcount_jax.data.sample import Sample
+
+DeviceData = dict[str, dict[str, np.ndarray]]
+
+Target = Callable[[np.ndarray, Sequence[int]], np.ndarray]
+
+
+def stack(
+    samples: Sequence[Sample],
+    preprocessing: Preprocessing,
+    *,
+    target: Target | None = None,
+    crop: Sequence[int] | None = None,
+    multiple: int = 1,
+) -> dict[str, np.ndarray]:
+    """One array per field, pictures brought to a common size.
+
+    A picture that is too small for the crop (or, without crops, smaller than the largest) goes on
+    in its own mirror image, dots and target with it; what lies beyond that is never read.
+
+    Args:
+      samples: pictures of one number of space axes.
+      preprocessing: applied to each whole picture.
+      target: dots and space shape -> map; without it no `target` is made.
+      crop: side of random crops per space axis, if there are any.
+      multiple: without crops, sides become multiples of it.
+
+    Returns:
+      image [N, *space, C] float32, count [N] (dots in the mirrored picture), index [N], size
+      [N, ndim] (what may be cropped from), dots [N, *space] uint8 (raster of dots), and target
+      [N, *space].
+
+    Raises:
+      ValueError: there are no samples.
+    """
+    if not samples:
+        raise ValueError("no pictures to train on: this part of the split is empty")
+    sizes = np.array([s.image.shape[:-1] for s in samples])
+    if crop is None:
+        sizes = np.broadcast_to(-(-sizes.max(axis=0) // multiple) * multiple, sizes.shape)
+    else:
+        sizes = np.maximum(sizes, np.asarray(crop))
+    space = sizes.max(axis=0)
+    fields: dict[str, list[np.ndarray]] = {"image": [], "dots": [], "target": []}
+    for sample, size in zip(samples, sizes, strict=True):
+        shape = sample.image.shape[:-1]
+        mirrored = [(0, int(full - side)) for full, side in zip(size, shape, strict=True)]
+        unread = [(0, int(full - side)) for full, side in zip(space, size, strict=True)]
+        dots = np.zeros((0, len(shape)), np.float32) if sample.dots is None else sample.dots
+        maps = {"dots": raster(dots, shape)}
+        if target is not None:
+            maps["target"] = np.asarray(target(dots, shape), np.float32)
+        for name, value in maps.items():
+            fields[name].append(np.pad(np.pad(value, mirrored, mode="symmetric"), unread))
+        image = preprocess(sample.image, preprocessing)
+        image = np.pad(image, [*mirrored, (0, 0)], mode="symmetric")
+        fields["image"].append(np.pad(image, [*unread, (0, 0)]))
+    arrays = {name: np.stack(values) for name, values in fields.items() if values}
+    return {
+        **arrays,
+        "count": arrays["dots"].sum(axis=tuple(range(1, 1 + len(space))), dtype=np.float32),
+        "index": np.arange(len(samples), dtype=np.int32),
+        "size": sizes.astype(np.int32),
+    }
+
+
+def raster(dots: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Number of dots whose centre is nearest to each pixel, uint8 [*shape]."""
+    image = np.zeros(shape, np.uint8)
+    cells = np.clip(np.rint(dots).astype(int), 0, np.asarray(shape) - 1)
+    np.add.at(image, tuple(cells.T), 1)
+    return image
+
+
+class StreamKeys(NamedTuple):
+    """Random keys of one stream: of its epochs' orders (any step), and of one step's changes."""
+
+    order: jax.Array
+    crop: jax.Array
+    flips: jax.Array
+    light: jax.Array
+
+
+def stream_keys(key: jax.Array, number: int, step: jax.Array | int) -> StreamKeys:
+    """Keys of a step.
+
+    Args:
+      key: the run's data key.
+      number: of the stream, counting the streams' sorted names.
+      step: may be traced.
+    """
+    order, change = jax.random.split(jax.random.fold_in(key, number))
+    return StreamKeys(order, *jax.random.split(jax.random.fold_in(change, step), 3))
+
+
+def epoch_order(key: jax.Array, epoch: jax.Array | int, *, n: int) -> jax.Array:
+    """Rows [n] int32 in the order of one epoch; `key` is the stream's `order` key."""
+    return jax.random.permutation(jax.random.fold_in(key, epoch), n)
+
+
+def stream_indices(key: jax.Array, step: jax.Array, *, n: int, batch_size: int) -> jax.Array:
+    """Rows [batch_size] int32 of the batch of `step` in the endless stream of shuffled epochs."""
+    start = step * batch_size
+    epochs = start // n + jnp.arange(batch_size // n + 2)
+    order = jax.vmap(lambda epoch: epoch_order(key, epoch, n=n))(epochs)
+    return jax.lax.dynamic_slice(order.reshape(-1), (start % n,), (batch_size,))
+
+
+def take_batch(
+    data: Mapping[str, Mapping[str, jax.Array]],
+    step: jax.Array,
+    key: jax.Array,
+    *,
+    sizes: Mapping[str, int],
+    crop: Sequence[int] | None = None,
+    flips: bool = True,
+    contrast: float = 0.0,
+    offset: float = 0.0,
+) -> dict[str, dict[str, jax.Array]]:
+    """The batch of a step, augmented.
+
+    Args:
+      data: stream name -> fields of `stack`, on the device.
+      step: number of the step, may be traced.
+      key: the run's data key; the same for all steps.
+      sizes: rows per batch of each stream.
+      crop: side per space axis of random crops; None takes whole pictures.
+      flips: random flips and quarter turns.
+      contrast: largest relative change of contrast about the mean.
+      offset: largest change of brightness, in units of the normalised image.
+
+    Returns:
+      stream -> image, count, mask, index and, if present, target. The count of a crop is the
+      number of dots inside it.
+    """
+    batch = {}
+    for number, (name, rows) in enumerate(sorted(data.items())):
+        keys = stream_keys(key, number, step)
+        index = stream_indices(keys.order, step, n=len(rows["index"]), batch_size=sizes[name])
+        maps = {f: rows[f][index] for f in ("image", "target", "dots") if f in rows}
+        count = rows["count"][index]
+        if crop is not None:
+            maps = augment.random_crop(keys.crop, maps, rows["size"][index], crop)
+            count = maps["dots"].sum(axis=tuple(range(1, len(crop) + 1)), dtype=jnp.float32)
+        del maps["dots"]
+        mask = jnp.ones(sizes[name], jnp.float32)
+        batch[name] = {**maps, "count": count, "mask": mask, "index": rows["index"][index]}
+    return augment_batch(batch, step, key, flips=flips, contrast=contrast, offset=offset)
+
+
+def augment_batch(
+    batch: Mapping[str, Mapping[str, jax.Array]],
+    step: jax.Array,
+    key: jax.Array,
+    *,
+    flips: bool = True,
+    contrast: float = 0.0,
+    offset: float = 0.0,
+) -> dict[str, dict[str, jax.Array]]:
+    """The batch of a step with each row flipped, turned and lit at random.
+
+    Args:
+      batch: stream name -> fields of whole pictures or crops, those of `stream.open_stream`.
+      step: as in `take_batch`, like all that follows.
+      key: the run's data key.
+      flips: random flips and quarter turns.
+      contrast: largest relative change of contrast.
+      offset: largest change of brightness.
+
+    Returns:
+      The same fields; only image and target are changed.
+    """
+    changed = {}
+    for number, (name, rows) in enumerate(sorted(batch.items())):
+        keys = stream_keys(key, number, step)
+        maps = {f: rows[f] for f in ("image", "target") if f in rows}
+        ndim = maps["image"].ndim - 2
+        if flips:
+            maps = augment.random_flips_and_turns(keys.flips, maps, ndim=ndim)
+        if contrast or offset:
+            maps["image"] = augment.random_brightness(
+                keys.light, maps["image"], ndim=ndim, contrast=contrast, offset=offset
+            )
+        changed[name] = {**rows, **maps}
+    return changed

@@ -1,0 +1,298 @@
+"""From a file's pixels to a network's input: brightness range, channels, mean and spread.
+
+The brightness range is taken once from the whole picture and then applied anywhere in it, so a
+tile gets exactly the values that it has in the whole.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+SAMPLE_LIMIT = 4_000_000
+"""A larger picture's brightness range is taken from a regular grid of at most so many values."""
+
+BEYOND = 4.0
+"""Brightness is clipped this many ranges below the low and above the high end."""
+
+_ROUNDING = 1e-3
+_METHODS = ("dtype", "percentile", "minmax")
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How pixels become a network's input.
+
+    Attributes:
+      channels: of the network. One channel is repeated, two become three with an empty third,
+        three become one by their mean; any other difference is an error.
+      normalise: `dtype` divides 8- and 16-bit integers by the largest number of their type and
+        takes floats in [0, 1] as they are; `percentile` maps the `low` and `high` percentile of
+        the whole picture to 0 and 1; `minmax` its least and greatest value.
+      low: lower percentile, in percent.
+      high: upper percentile, in percent.
+      mean: subtracted after that; one number, or one per channel.
+      std: then divided by; one number, or one per channel.
+      pixel_size: micrometres per pixel (in the plane) that the network was trained at, if known.
+    """
+
+    channels: int = 3
+    normalise: Literal["dtype", "percentile", "minmax"] = "dtype"
+    low: float = 1.0
+    high: float = 99.8
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    pixel_size: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.channels, int) or self.channels < 1:
+            raise ValueError(f"preprocessing: channels={self.channels!r} must be 1 or more")
+        for name in ("mean", "std"):
+            values = tuple(float(v) for v in np.ravel(getattr(self, name)))
+            object.__setattr__(self, name, values)
+            if len(values) not in (1, self.channels) or not all(map(math.isfinite, values)):
+                raise ValueError(
+                    f"preprocessing: {name}={values} must be one number or {self.channels}, "
+                    "one per channel"
+                )
+        if self.normalise not in _METHODS:
+            raise ValueError(
+                f"preprocessing: normalise={self.normalise!r} must be one of {_METHODS}"
+            )
+        if not 0 <= self.low < self.high <= 100:
+            raise ValueError(
+                f"preprocessing: percentiles low={self.low}, high={self.high} must be in order "
+                "between 0 and 100"
+            )
+        if min(self.std) <= 0:
+            raise ValueError(f"preprocessing: std={self.std} must be greater than 0")
+        if self.pixel_size is not None and not 0 < self.pixel_size < math.inf:
+            raise ValueError(
+                f"preprocessing: pixel_size={self.pixel_size} must be micrometres greater than 0"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, read back by `from_dict`."""
+        fields = dataclasses.asdict(self)
+        return {**fields, "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Preprocessing":
+        """From the fields of `to_dict`; what is missing keeps its default.
+
+        Raises:
+          ValueError: an unknown field, or a value out of range.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(fields) - known)
+        if unknown:
+            raise ValueError(f"preprocessing: unknown fields {unknown}; there are {sorted(known)}")
+        return cls(**fields)
+
+
+class IntensityRange(NamedTuple):
+    """Brightness that becomes 0 and 1, in the file's own numbers."""
+
+    low: float
+    high: float
+
+
+class Readable(Protocol):
+    """A picture that is read by parts, such as `data.images.LazyPicture`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[*space, C]."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the file."""
+        ...
+
+    def read(self, slices: tuple[slice, ...]) -> np.ndarray:
+        """Values of a part; slices may have steps."""
+        ...
+
+
+def preprocess(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """A whole picture as a network takes it.
+
+    Args:
+      pixels: [H, W, C] or [D, H, W, C], the file's own dtype.
+      preprocessing: the network's.
+
+    Returns:
+      [*space, channels] float32, finite.
+
+    Raises:
+      ValueError: pixels that are not finite, a dtype or number of channels that does not fit.
+    """
+    return apply(pixels, preprocessing, intensity_range(pixels, preprocessing))
+
+
+def intensity_range(picture: np.ndarray | Readable, preprocessing: Preprocessing) -> IntensityRange:
+    """Brightness of the whole picture that becomes 0 and 1.
+
+    Beyond four million values it is taken from a regular grid over the picture, the same grid
+    whether the picture is in memory or read by parts. Where both percentiles coincide (a few
+    cells on an empty ground), least and greatest value stand in for them. All channels share
+    one range.
+
+    Args:
+      picture: [*space, C], an array or a picture that is read by parts.
+      preprocessing: says how.
+
+    Returns:
+      (low, high) in the picture's own numbers; equal for a constant picture.
+
+    Raises:
+      ValueError: pixels that are not finite, or a dtype that does not fit.
+    """
+    if preprocessing.normalise == "dtype":
+        return IntensityRange(0.0, _full_scale(picture.dtype))
+    _check_dtype(picture.dtype)
+    grid = sample_grid(picture.shape)
+    sample = picture[grid] if isinstance(picture, np.ndarray) else picture.read(grid)
+    check_finite(sample)
+    sample = sample.astype(np.uint8) if sample.dtype == bool else sample
+    low, high = float(sample.min()), float(sample.max())
+    if preprocessing.normalise == "percentile":
+        if sample.dtype == np.float16:
+            sample = sample.astype(np.float32)
+        ends = np.percentile(sample, (preprocessing.low, preprocessing.high))
+        if ends[0] < ends[1]:
+            low, high = float(ends[0]), float(ends[1])
+    if not math.isfinite(high - low):
+        raise ValueError(f"pixels from {low:.6g} to {high:.6g} are no brightness; check the file")
+    return IntensityRange(low, high)
+
+
+def apply(
+    pixels: np.ndarray, preprocessing: Preprocessing, range_: tuple[float, float]
+) -> np.ndarray:
+    """A picture or any part of one as a network takes it, by the whole picture's range.
+
+    Every value depends on its own pixel only: a part of the result is the result of the part.
+
+    Args:
+      pixels: [H, W, C] or [D, H, W, C], the file's own dtype.
+      preprocessing: the network's.
+      range_: of the whole picture, from `intensity_range`.
+
+    Returns:
+      [*space, channels] float32. Before mean and std, `percentile` and `minmax` values are
+      clipped to four ranges below 0 and above 1; a constant picture is 0.
+
+    Raises:
+      ValueError: pixels that are not finite, a dtype or number of channels that does not fit.
+    """
+    if pixels.ndim not in (3, 4) or 0 in pixels.shape:
+        raise ValueError(
+            f"a picture of shape {pixels.shape} must be [H, W, C] or [D, H, W, C] with pixels in it"
+        )
+    _check_dtype(pixels.dtype)
+    check_finite(pixels)
+    if preprocessing.normalise == "dtype":
+        scaled = _by_dtype(pixels)
+    else:
+        scaled = _by_range(pixels, *range_)
+    adapted = adapt_channels(scaled, preprocessing.channels)
+    if preprocessing.mean != (0.0,) or preprocessing.std != (1.0,):
+        mean = np.asarray(preprocessing.mean, np.float32)
+        std = np.asarray(preprocessing.std, np.float32)
+        adapted = (adapted - mean) / std
+    return np.ascontiguousarray(adapted, np.float32)
+
+
+def sample_grid(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Steps over the space axes of [*space, C] that leave at most `SAMPLE_LIMIT` values."""
+    space, channels = shape[:-1], shape[-1]
+    step = 1
+    while channels * math.prod(-(-n // step) for n in space) > SAMPLE_LIMIT:
+        step += 1
+    return (*(slice(0, n, step) for n in space), slice(0, channels, 1))
+
+
+def adapt_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    """Brings [*space, C] to a network's number of channels.
+
+    Raises:
+      ValueError: there is no plain way from one number to the other.
+    """
+    given = pixels.shape[-1]
+    if given == channels:
+        return pixels
+    if given == 1:
+        return np.repeat(pixels, channels, axis=-1)
+    if (given, channels) == (2, 3):
+        return np.concatenate([pixels, np.zeros_like(pixels[..., :1])], axis=-1)
+    if (given, channels) == (3, 1):
+        # In this order for any memory layout, so that a part equals the part of the whole.
+        return (pixels[..., :1] + pixels[..., 1:2] + pixels[..., 2:]) / np.float32(3)
+    raise ValueError(
+        f"the picture has {given} channels and the network takes {channels}; choose which with "
+        "the option channels"
+    )
+
+
+def check_finite(pixels: np.ndarray) -> None:
+    """Refuses NaN and infinity.
+
+    Raises:
+      ValueError: naming how many.
+    """
+    if pixels.dtype.kind != "f":
+        return
+    wrong = pixels.size - int(np.count_nonzero(np.isfinite(pixels)))
+    if wrong:
+        raise ValueError(
+            f"{wrong} of {pixels.size} values are not finite (NaN or infinite); replace them in "
+            "the file, for example by 0"
+        )
+
+
+def _check_dtype(dtype: np.dtype) -> None:
+    if dtype.kind not in "buif":
+        raise ValueError(f"pixels of type {dtype} are no brightness; save integers or floats")
+
+
+def _full_scale(dtype: np.dtype) -> float:
+    """What `dtype` normalisation divides by."""
+    _check_dtype(dtype)
+    if dtype.kind in "bf":
+        return 1.0
+    if dtype.itemsize > 2:
+        raise ValueError(
+            f"pixels of type {dtype} never fill their type, so dividing by its largest number "
+            'makes them black; use normalise="percentile" or save 8 or 16 bits'
+        )
+    return float(np.iinfo(dtype).max)
+
+
+def _by_dtype(pixels: np.ndarray) -> np.ndarray:
+    scale = _full_scale(pixels.dtype)
+    if pixels.dtype.kind == "f":
+        low, high = float(pixels.min()), float(pixels.max())
+        if low < -_ROUNDING or high > 1 + _ROUNDING:
+            raise ValueError(
+                f"floating-point pixels from {low:.6g} to {high:.6g} lie outside [0, 1]; use "
+                'normalise="percentile" or save them between 0 and 1'
+            )
+    return pixels.astype(np.float32) / np.float32(scale)
+
+
+def _by_range(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
+    if not low < high:
+        return np.zeros(pixels.shape, np.float32)
+    with np.errstate(over="ignore"):  # a range close to nothing; the values are clipped below
+        if pixels.dtype.itemsize <= 2:
+            scaled = (pixels.astype(np.float32) - np.float32(low)) / np.float32(high - low)
+        else:  # differences of longer numbers would lose digits in 32 bits
+            scaled = (pixels.astype(np.float64) - low) / (high - low)
+    return np.clip(scaled, -BEYOND, 1 + BEYOND).astype(np.float32, copy=False)

@@ -1,0 +1,1 @@
+"""Fits the stages of a method."""

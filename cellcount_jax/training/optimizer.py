@@ -1,0 +1,207 @@
+"""Learning-rate schedules and optimisers."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import ArrayLike
+
+LAST_STEP = 2**31 - 1
+
+SCHEDULES = ("warm_restarts", "cosine", "constant")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+
+
+def warm_restarts(
+    step: ArrayLike,
+    *,
+    base: float,
+    first_cycle: float,
+    multiplier: float = 2,
+    floor: float = 0.0,
+) -> jax.Array:
+    """Cosine learning rate with warm restarts.
+
+    A cycle falls from `base` to `floor` along half a cosine and jumps back to `base` with its last
+    step + 1; the peak stays the same. Exact to float32 rounding up to millions of steps: the
+    cycles' beginnings are computed beforehand in whole numbers.
+
+    Args:
+      step: any shape, 0-based; may be traced.
+      base: learning rate at the beginning of each cycle.
+      first_cycle: steps of the first cycle.
+      multiplier: each cycle is so many times as long as the one before; 1 or more.
+      floor: learning rate at the end of a cycle.
+
+    Returns:
+      The learning rate, float32, of `step`'s shape.
+
+    Raises:
+      ValueError: first_cycle is not positive or multiplier below 1.
+
+    Source: SGDR (ICLR 2017), Eq. 5.
+    """
+    first_cycle, multiplier = float(first_cycle), float(multiplier)
+    if not first_cycle > 0 or not multiplier >= 1:
+        raise ValueError(
+            f"first_cycle {first_cycle:g} must be positive and multiplier {multiplier:g} at least 1"
+        )
+    at = jnp.maximum(jnp.asarray(step), 0)
+    if multiplier == 1:
+        position = at % (int(first_cycle) if first_cycle.is_integer() else first_cycle)
+        return _half_cosine(position, first_cycle, base=base, floor=floor)
+    begins, early, lengths = _cycles(first_cycle, multiplier)
+    cycle = jnp.searchsorted(begins, at.astype(jnp.int32), side="right") - 1
+    position = at - jnp.asarray(begins)[cycle] + jnp.asarray(early)[cycle]
+    return _half_cosine(position, jnp.asarray(lengths)[cycle], base=base, floor=floor)
+
+
+def _cycles(first: float, multiplier: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First whole step of every cycle that int32 can name, by how much the cycle began before
+    it, and the cycle's length."""
+    starts, lengths = [0.0], [first]
+    while starts[-1] + lengths[-1] < LAST_STEP:
+        starts.append(starts[-1] + lengths[-1])
+        lengths.append(lengths[-1] * multiplier)
+    begins = np.ceil(starts)
+    early = (begins - starts).astype(np.float32)
+    return begins.astype(np.int32), early, np.array(lengths, np.float32)
+
+
+def _half_cosine(position: Any, length: Any, *, base: float, floor: float) -> jax.Array:
+    """floor + (base - floor) (1 + cos(pi position / length)) / 2, as a sine of what remains:
+    in float32 the cosine loses all digits where it nears -1."""
+    share = (length - jnp.asarray(position, jnp.float32)) / length
+    return floor + (base - floor) * jnp.sin(0.5 * jnp.pi * jnp.maximum(share, 0.0)) ** 2
+
+
+def make_schedule(
+    name: Literal["warm_restarts", "cosine", "constant"],
+    *,
+    base: float,
+    steps: int | None = None,
+    first_cycle: float | None = None,
+    multiplier: float = 2,
+    floor: float = 0.0,
+    warmup_steps: int = 0,
+) -> optax.Schedule:
+    """A learning rate as a function of the 0-based step.
+
+    Args:
+      name: `constant`; `cosine`, half a cosine from `base` to `floor` over `steps`, `floor` after
+        that; or `warm_restarts`.
+      base: highest learning rate.
+      steps: of the whole training, warm-up included; `cosine` needs it.
+      first_cycle: in steps; `warm_restarts` needs it.
+      multiplier: of `warm_restarts`.
+      floor: lowest learning rate of both cosines.
+      warmup_steps: the rate first rises in a straight line, step t having
+        (t + 1) / (warmup_steps + 1) of `base`; the named schedule begins after that.
+
+    Returns:
+      Step -> learning rate.
+
+    Raises:
+      ValueError: no such schedule, or what it needs is missing.
+    """
+    main: optax.Schedule
+    if name == "warm_restarts":
+        if first_cycle is None:
+            raise ValueError("schedule 'warm_restarts' needs first_cycle, in steps")
+        main = functools.partial(
+            warm_restarts, base=base, first_cycle=first_cycle, multiplier=multiplier, floor=floor
+        )
+        main(0)  # Bad settings are told here, not inside a compiled step.
+    elif name == "cosine":
+        if steps is None or steps <= warmup_steps:
+            raise ValueError(f"schedule 'cosine' needs more steps ({steps}) than {warmup_steps=}")
+        length = float(steps - warmup_steps)
+        main = functools.partial(_half_cosine, length=length, base=base, floor=floor)
+    elif name == "constant":
+        main = optax.constant_schedule(base)
+    else:
+        raise ValueError(f"no schedule {name!r}; there are {SCHEDULES}")
+    if not warmup_steps:
+        return main
+    rise = optax.linear_schedule(base / (warmup_steps + 1), base, warmup_steps)
+    return optax.join_schedules([rise, main], [warmup_steps])
+
+
+def make_optimizer(
+    name: Literal["adam", "adamw", "sgd"],
+    schedule: optax.ScalarOrSchedule,
+    *,
+    weight_decay: float = 0.0,
+    clip: float | None = None,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    momentum: float = 0.9,
+) -> optax.GradientTransformation:
+    """An optimiser over all parameters, biases and norms included.
+
+    Args:
+      name: `adam` and `sgd` add weight_decay times the parameter to the gradient (an L2 penalty);
+        `adamw` decays apart from it: before its Adam step a parameter is multiplied by
+        1 - lr(t) weight_decay. With weight_decay 1 that is 1 - lr(t), the rule of the
+        focal-consistency and SAU-Net code, whose decay equals the learning rate and is not
+        multiplied by it again.
+      schedule: learning rate, or step -> learning rate (`make_schedule`).
+      weight_decay: see `name`.
+      clip: the gradient's global norm is cut down to this first; None leaves it.
+      b1: of Adam.
+      b2: of Adam.
+      eps: of Adam.
+      momentum: of sgd (Nesterov is off).
+
+    Returns:
+      The transformation; its state holds arrays only.
+
+    Raises:
+      ValueError: no such optimiser.
+
+    Source: Adam (ICLR 2015), decoupled weight decay (ICLR 2019).
+    """
+    parts = [] if clip is None else [optax.clip_by_global_norm(clip)]
+    if weight_decay and name in ("adam", "sgd"):
+        parts.append(optax.add_decayed_weights(weight_decay))
+    if name == "adam":
+        parts.append(optax.adam(schedule, b1=b1, b2=b2, eps=eps))
+    elif name == "adamw":
+        parts.append(optax.adamw(schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay))
+    elif name == "sgd":
+        parts.append(optax.sgd(schedule, momentum=momentum))
+    else:
+        raise ValueError(f"no optimizer {name!r}; there are {OPTIMIZERS}")
+    return optax.chain(*parts)
+
+
+def from_plan(
+    plan: Mapping[str, Any], *, steps: int, steps_per_epoch: int
+) -> optax.GradientTransformation:
+    """The optimiser of a stage's config.
+
+    Args:
+      plan: `name`, `learning_rate`, `schedule`, and optionally `first_cycle` (steps) or
+        `first_cycle_epochs`, `multiplier`, `floor`, `warmup_steps`, `weight_decay`, `clip`,
+        `momentum`.
+      steps: of the stage.
+      steps_per_epoch: of the stage's labelled stream.
+    """
+    chosen = {key: value for key, value in plan.items() if value is not None}
+    first_cycle = chosen.get("first_cycle")
+    if first_cycle is None and "first_cycle_epochs" in chosen:
+        first_cycle = chosen["first_cycle_epochs"] * steps_per_epoch
+    schedule = make_schedule(
+        chosen["schedule"],
+        base=chosen["learning_rate"],
+        steps=steps,
+        first_cycle=first_cycle,
+        **{k: chosen[k] for k in ("multiplier", "floor", "warmup_steps") if k in chosen},
+    )
+    settings = {k: chosen[k] for k in ("weight_decay", "clip", "momentum") if k in chosen}
+    return make_optimizer(chosen["name"], schedule, **settings)
