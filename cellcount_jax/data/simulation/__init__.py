@@ -1,0 +1,1 @@
+"""Parts of the simulator; `cellcount_jax.data.simulate` is the door."""
