@@ -1,0 +1,1 @@
+"""Networks: flax.linen modules and the pure functions they are made of."""

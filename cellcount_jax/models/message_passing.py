@@ -1,0 +1,310 @@
+"""Global message passing of DCL (MICCAI 2024): every position averages features it moves to.
+
+A position p = (x, y) has M moving vectors (u, v), linear in its features; the message is the plain
+mean of the features sampled bilinearly at p + (u, v). Pictures only: features are [B, H, W, C];
+positions are (y, x) in pixels of the feature grid.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.nn.initializers import Initializer
+
+PADDINGS = ("border", "zeros")
+COMBINATIONS = ("add", "replace", "concat")
+FORMULATIONS = ("auto", "gather", "matmul")
+
+MATMUL_POSITIONS = 4096
+"""Largest grid, in positions, for which "auto" forms the matrix of weights."""
+
+_MATMUL_BACKWARD = 2048
+"""Largest grid for which the gradient of "gather" goes through such matrices."""
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def bilinear_sample(
+    features: jax.Array, positions: jax.Array, *, padding: str = "border"
+) -> jax.Array:
+    """Features at positions between the pixels, M of them per position of the grid.
+
+    Args:
+      features: [B, H, W, C].
+      positions: [B, H, W, M, 2], (y, x) pixels of the grid, any finite value.
+      padding: "border" moves positions into [0, H - 1] x [0, W - 1], and no gradient flows to a
+        coordinate so moved; "zeros" takes neighbours outside the grid as 0.
+
+    Returns:
+      [B, H, W, M, C], in the dtype of the features.
+
+    Raises:
+      ValueError: features of a volume, shapes that do not fit, or an unknown padding.
+    """
+    _check(features, positions, padding)
+    index, weight = _corners(features.shape, positions, padding)
+    flat = features.reshape(features.shape[0], -1, features.shape[-1])
+    samples = jax.vmap(lambda rows, i: rows[i])(flat, index) * weight[..., None]
+    return samples.reshape(*positions.shape[:4], 4, -1).sum(axis=-2).astype(features.dtype)
+
+
+def bilinear_mean(
+    features: jax.Array,
+    positions: jax.Array,
+    *,
+    padding: str = "border",
+    formulation: str = "auto",
+) -> jax.Array:
+    """Mean over M of `bilinear_sample`, without holding the samples.
+
+    Args:
+      features: [B, H, W, C].
+      positions: [B, H, W, M, 2], as in `bilinear_sample`.
+      padding: as in `bilinear_sample`.
+      formulation: "matmul" multiplies the features by a matrix of weights [B, H W, H W]; "gather"
+        adds up the four neighbours of each sample one by one; "auto" is gather on CPU and for grids
+        of more than `MATMUL_POSITIONS`, else matmul. They agree up to rounding, gradients included.
+
+    Returns:
+      [B, H, W, C], in the dtype of the features.
+
+    Raises:
+      ValueError: as `bilinear_sample`, or an unknown formulation.
+    """
+    _check(features, positions, padding)
+    if formulation not in FORMULATIONS:
+        raise ValueError(f"formulation {formulation!r} is not one of {FORMULATIONS}")
+    flat = features.reshape(features.shape[0], -1, features.shape[-1])
+    small = flat.shape[1] <= MATMUL_POSITIONS
+
+    def gather(flat: jax.Array, positions: jax.Array) -> jax.Array:
+        return _gather_sum(flat, *_corners(features.shape, positions, padding))
+
+    def matmul(flat: jax.Array, positions: jax.Array) -> jax.Array:
+        weights = _weight_matrix(features.shape, positions, padding)
+        return _product("bpq,bqc->bpc", weights.astype(flat.dtype), flat)
+
+    if formulation == "matmul":
+        total = matmul(flat, positions)
+    elif formulation == "gather" or not small:
+        total = gather(flat, positions)
+    else:
+        # Chosen at lowering: a step may be compiled for other devices than those at hand.
+        total = jax.lax.platform_dependent(flat, positions, cpu=gather, default=matmul)
+    return (total / positions.shape[3]).astype(features.dtype).reshape(features.shape)
+
+
+class GlobalMessagePassing(nn.Module):
+    """Adds to, replaces or extends features by the mean of features sampled elsewhere.
+
+    The paper gives one pair of embeddings (`n_samples=1`) yet speaks of a set of samples; it leaves
+    units, borders, initialisation and the way the mean joins the features open, hence the switches.
+
+    Attributes:
+      n_samples: M, sampled positions per position of the grid.
+      combine: "add" features + mean, "replace" by the mean, "concat" along the channels.
+      padding: "border" or "zeros", see `bilinear_sample`.
+      spacing: initial spacing of the M samples' biases, spread on a grid about the position itself,
+        in pixels of the feature grid; None: the side over (samples per row or column + 1), a
+        quarter of the side for 3 x 3. A single sample starts on the position itself.
+      kernel_init: of the embeddings u and v.
+      formulation: see `bilinear_mean`.
+    """
+
+    n_samples: int = 9
+    combine: str = "add"
+    padding: str = "border"
+    spacing: float | None = None
+    kernel_init: Initializer = nn.initializers.normal(0.01)
+    formulation: str = "auto"
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, return_offsets: bool = False
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        """Message-passed features.
+
+        Args:
+          x: [B, H, W, C].
+          return_offsets: return the moving vectors too.
+
+        Returns:
+          [B, H, W, C], or 2 C with "concat", in the dtype of x; with `return_offsets` also the
+          offsets [B, H, W, M, 2] float32, (v, u) = (rows, columns) in pixels of the grid.
+
+        Raises:
+          ValueError: features of a volume, or an unknown option.
+        """
+        if x.ndim == 5:
+            raise ValueError(f"message passing works on pictures, not on a volume {x.shape}")
+        if x.ndim != 4:
+            raise ValueError(f"message passing takes features [B, H, W, C], got {x.shape}")
+        if self.combine not in COMBINATIONS:
+            raise ValueError(f"combine {self.combine!r} is not one of {COMBINATIONS}")
+        _, height, width, _ = x.shape
+        rows, columns = spread(self.n_samples, (height, width), self.spacing).T
+        offsets = jnp.stack([self._embed(x, rows, "v"), self._embed(x, columns, "u")], axis=-1)
+        own = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), axis=-1)
+        positions = own[None, :, :, None, :].astype(jnp.float32) + offsets
+        mean = bilinear_mean(x, positions, padding=self.padding, formulation=self.formulation)
+        if self.combine == "add":
+            mean = x + mean
+        elif self.combine == "concat":
+            mean = jnp.concatenate([x, mean], axis=-1)
+        return (mean, offsets) if return_offsets else mean
+
+    def _embed(self, x: jax.Array, bias: np.ndarray, name: str) -> jax.Array:
+        # Sub-pixel positions do not survive a shorter format, whatever the features are in.
+        return nn.Dense(
+            self.n_samples,
+            kernel_init=self.kernel_init,
+            bias_init=lambda key, shape, dtype=jnp.float32: jnp.asarray(bias, dtype).reshape(shape),
+            precision=jax.lax.Precision.HIGHEST,
+            name=name,
+        )(x.astype(jnp.float32))
+
+
+def spread(n_samples: int, shape: tuple[int, int], spacing: float | None = None) -> np.ndarray:
+    """Offsets of n samples spread evenly about the origin, row by row.
+
+    Args:
+      n_samples: M; a square number gives a square grid, another one rows of nearly equal length.
+      shape: (H, W) of the feature grid.
+      spacing: of rows and columns, in pixels; None: the side over (rows or columns + 1).
+
+    Returns:
+      [M, 2] float32, (y, x) in pixels; their mean is 0.
+
+    Raises:
+      ValueError: no samples.
+    """
+    if n_samples < 1:
+        raise ValueError(f"n_samples is {n_samples}; message passing needs at least 1")
+    n_rows = int(n_samples**0.5 + 1e-9)
+    lengths = [len(part) for part in np.array_split(np.arange(n_samples), n_rows)]
+    y_step, x_step = (
+        side / (n + 1) if spacing is None else spacing
+        for side, n in zip(shape, (n_rows, max(lengths)), strict=True)
+    )
+    y = np.concatenate([np.full(n, i * y_step) for i, n in enumerate(lengths)])
+    x = np.concatenate([(np.arange(n) - (n - 1) / 2) * x_step for n in lengths])
+    return np.stack([y - y.mean(), x], axis=-1).astype(np.float32)
+
+
+def _weight_matrix(shape: tuple[int, ...], positions: jax.Array, padding: str) -> jax.Array:
+    """Weight of each pixel in the sum of the M samples of each position, [B, H W, H W]."""
+    batch, height, width, _ = shape
+    positions = positions.reshape(batch, height * width, -1, 2)
+    y = _hats(positions[..., 0], height, padding)
+    x = _hats(positions[..., 1], width, padding)
+    weights = jnp.einsum("bpmy,bpmx->bpyx", y, x, precision=_HIGHEST)
+    return weights.reshape(batch, height * width, height * width)
+
+
+def _hats(coordinate: jax.Array, size: int, padding: str) -> jax.Array:
+    """Weight of each of `size` rows (or columns) for each coordinate, [..., size]."""
+    low, fraction = _split(coordinate, size, padding)
+    pixel = jnp.arange(size)
+    low, fraction = low[..., None], fraction[..., None]
+    return jnp.where(pixel == low, 1.0 - fraction, 0.0) + jnp.where(pixel == low + 1, fraction, 0.0)
+
+
+@jax.custom_vjp
+def _gather_sum(flat: jax.Array, index: jax.Array, weight: jax.Array) -> jax.Array:
+    """Sum over K of weight times the features at an index: [B, N, C], [B, P, K] -> [B, P, C]."""
+    total = jnp.zeros((*index.shape[:2], flat.shape[-1]), jnp.float32)
+    # Term by term, so that XLA fuses all into one pass and never holds [B, P, K, C].
+    for k in range(index.shape[-1]):
+        rows = jnp.take_along_axis(flat, index[:, :, k, None], axis=1, mode="promise_in_bounds")
+        total += rows * weight[:, :, k, None]
+    return total
+
+
+def _gather_sum_forward(flat: jax.Array, index: jax.Array, weight: jax.Array):
+    return _gather_sum(flat, index, weight), (flat, index, weight)
+
+
+def _gather_sum_backward(residuals, cotangent: jax.Array):
+    # Autodiff would scatter whole feature vectors, the slowest step of a training on CPU. Through
+    # matrices [B, N, P] only single weights are scattered and read, the rest are two products.
+    flat, index, weight = residuals
+    n_from = flat.shape[1]
+    if n_from > _MATMUL_BACKWARD:
+        return _scatter_backward(flat, index, weight, cotangent)
+    to = jnp.arange(index.shape[1])[:, None]
+    matrix = jax.vmap(lambda i, w: jnp.zeros((n_from, to.size)).at[i, to].add(w))(index, weight)
+    d_flat = _product("bqp,bpc->bqc", matrix, cotangent)
+    d_matrix = _product("bpc,bqc->bpq", cotangent, flat)
+    d_weight = jnp.take_along_axis(d_matrix, index, axis=2, mode="promise_in_bounds")
+    return d_flat.astype(flat.dtype), None, d_weight
+
+
+def _scatter_backward(flat: jax.Array, index: jax.Array, weight: jax.Array, cotangent: jax.Array):
+    """The gradient in memory that grows with the grid, not with its square."""
+
+    def step(d_flat: jax.Array, column: tuple[jax.Array, jax.Array]):
+        i, w = column
+        rows = jnp.take_along_axis(flat, i[..., None], axis=1, mode="promise_in_bounds")
+        add = jax.vmap(lambda total, i, d: total.at[i].add(d, mode="promise_in_bounds"))
+        return add(d_flat, i, w[..., None] * cotangent), (rows * cotangent).sum(axis=-1)
+
+    columns = (jnp.moveaxis(index, -1, 0), jnp.moveaxis(weight, -1, 0))
+    d_flat, d_weight = jax.lax.scan(step, jnp.zeros(flat.shape, jnp.float32), columns)
+    return d_flat.astype(flat.dtype), None, jnp.moveaxis(d_weight, 0, -1)
+
+
+_gather_sum.defvjp(_gather_sum_forward, _gather_sum_backward)
+
+
+def _product(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.einsum(subscripts, a, b, precision=_HIGHEST, preferred_element_type=jnp.float32)
+
+
+def _corners(
+    shape: tuple[int, ...], positions: jax.Array, padding: str
+) -> tuple[jax.Array, jax.Array]:
+    """Flat index and weight of the four neighbours of each sample, both [B, H W, 4 M]."""
+    batch, height, width, _ = shape
+    positions = positions.reshape(batch, height * width, -1, 2)
+    y, y_fraction = _split(positions[..., 0], height, padding)
+    x, x_fraction = _split(positions[..., 1], width, padding)
+    index, weight = [], []
+    for row, row_weight in ((y, 1.0 - y_fraction), (y + 1, y_fraction)):
+        for column, column_weight in ((x, 1.0 - x_fraction), (x + 1, x_fraction)):
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            index.append(jnp.where(inside, row * width + column, 0))
+            weight.append(jnp.where(inside, row_weight * column_weight, 0.0))
+    flat = (batch, height * width, -1)
+    return jnp.stack(index, axis=-1).reshape(flat), jnp.stack(weight, axis=-1).reshape(flat)
+
+
+def _split(coordinate: jax.Array, size: int, padding: str) -> tuple[jax.Array, jax.Array]:
+    """Pixel at or before a coordinate, and the fraction of a pixel beyond it.
+
+    The pixel after it may be `size` and, with "zeros", the pixel itself -1 or `size`: such
+    neighbours do not exist and weigh nothing.
+    """
+    low, high = (0, size - 1) if padding == "border" else (-1, size)
+    coordinate = coordinate.astype(jnp.float32)
+    # Not jnp.clip: it would pass half of the gradient on where the coordinate lies on the limit.
+    limited = jax.lax.stop_gradient(jnp.clip(coordinate, low, high))
+    coordinate = jnp.where((coordinate > low) & (coordinate < high), coordinate, limited)
+    pixel = jax.lax.stop_gradient(jnp.floor(coordinate))
+    return pixel.astype(jnp.int32), coordinate - pixel
+
+
+def _check(features: jax.Array, positions: jax.Array, padding: str) -> None:
+    if features.ndim == 5:
+        raise ValueError(f"sampling works on pictures [B, H, W, C], not a volume {features.shape}")
+    if (
+        features.ndim != 4
+        or positions.ndim != 5
+        or positions.shape[:3] != features.shape[:3]
+        or positions.shape[-1] != 2
+    ):
+        raise ValueError(
+            f"features {features.shape} and positions {positions.shape} do not fit; "
+            "expected [B, H, W, C] and [B, H, W, M, 2]"
+        )
+    if padding not in PADDINGS:
+        raise ValueError(f"padding {padding!r} is not one of {PADDINGS}")
