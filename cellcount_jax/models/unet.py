@@ -1,0 +1,98 @@
+"""UNet (Ronneberger et al., MICCAI 2015) with batch norm, any depth and width."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cellcount_jax.models import layers
+
+
+class UNet(nn.Module):
+    """Two 3x3 convolutions with batch norm and ReLU per level, skips, a linear 1x1 head.
+
+    At inference nothing depends on the rest of the picture beyond the receptive field: batch norm
+    uses running statistics, so a picture may be cut into tiles without a change (see `halo`).
+
+    Attributes:
+      channels: width of each level, finest first; sides must be multiples of `2**(levels - 1)`.
+      out_channels: number of output maps.
+      head_bias: initial bias of the head, in the unit of the output.
+      dtype: dtype of the computation; parameters and the output stay float32.
+    """
+
+    channels: Sequence[int] = (64, 128, 256, 512, 1024)
+    out_channels: int = 1
+    head_bias: float = 0.0
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Maps of the input's size.
+
+        Args:
+          x: [B, H, W, C] normalised image and further channels.
+          train: use and update batch statistics.
+          mask: [B], 0 for padding rows, which are kept out of the batch statistics.
+
+        Returns:
+          [B, H, W, out_channels] float32, linear.
+
+        Raises:
+          ValueError: a side is no multiple of the stride of the coarsest level.
+        """
+        stride = 2 ** (len(self.channels) - 1)
+        if x.ndim != 4 or x.shape[1] % stride or x.shape[2] % stride:
+            raise ValueError(
+                f"UNet of {len(self.channels)} levels takes [B, H, W, C] with sides that are "
+                f"multiples of {stride}, got {x.shape}"
+            )
+        x = x.astype(self.dtype)
+        skips = []
+        for level, width in enumerate(self.channels):
+            if level:
+                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+            x = self._block(x, width, f"down{level}", train, mask)
+            skips.append(x)
+        for level in reversed(range(len(self.channels) - 1)):
+            width = self.channels[level]
+            up = layers.upsample_bilinear(x, 2)
+            up = nn.Conv(width, (1, 1), use_bias=False, dtype=self.dtype, name=f"up{level}")(up)
+            x = jnp.concatenate([skips[level], up], axis=-1)
+            x = self._block(x, width, f"merge{level}", train, mask)
+        head = nn.Conv(
+            self.out_channels,
+            (1, 1),
+            kernel_init=nn.initializers.normal(0.01),
+            bias_init=nn.initializers.constant(self.head_bias),
+            name="head",
+        )
+        return head(x.astype(jnp.float32))
+
+    def _block(
+        self, x: jax.Array, width: int, name: str, train: bool, mask: jax.Array | None
+    ) -> jax.Array:
+        for i in range(2):
+            # The bias would be cancelled by the batch norm that follows.
+            x = nn.Conv(width, (3, 3), use_bias=False, dtype=self.dtype, name=f"{name}_{i}")(x)
+            norm = nn.BatchNorm(
+                momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=f"{name}_norm{i}"
+            )
+            rows = None if mask is None else mask.astype(bool)[:, None, None, None]
+            x = nn.relu(norm(x, use_running_average=not train, mask=rows))
+        return x
+
+
+def halo(levels: int) -> int:
+    """Pixels of context on each side that a UNet's output pixel can see, a multiple of its stride.
+
+    Each level adds two 3x3 convolutions on the way down and (but for the coarsest) two on the way
+    up, plus one pixel of the coarser grid by the bilinear upsampling.
+    """
+    reach = sum((4 if level < levels - 1 else 2) * 2**level for level in range(levels))
+    reach += sum(2 ** (level + 1) for level in range(levels - 1))
+    stride = 2 ** (levels - 1)
+    return -(-(reach + stride) // stride) * stride
