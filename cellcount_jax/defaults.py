@@ -10,7 +10,7 @@ from ml_collections import ConfigDict, config_dict
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6)
+THRESHOLDS = (0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6)
 """Levels of peaks, as a share of a lone cell's peak, among which validation chooses."""
 
 
@@ -26,6 +26,7 @@ def run(method: str, **fields: Any) -> ConfigDict:
             "protocol": config_dict.placeholder(str),
             "patches": config_dict.placeholder(ConfigDict),
             "n_train": config_dict.placeholder(int),
+            "on_device_mib": 2048,  # larger training data are streamed from the host
         },
         "preprocessing": {
             "channels": 3,
@@ -94,15 +95,14 @@ def density() -> ConfigDict:
                 "channels": (8, 16, 32, 64),
                 "sigma": 1.0,
                 "target_scale": 100.0,
-                "count_weight": 0.0,
                 "thresholds": THRESHOLDS,
             }
         ),
         stages=ConfigDict(
             {
                 "density": stage(
-                    steps=1000,
-                    eval_every=4,
+                    steps=800,
+                    eval_every=8,
                     crop=(128, 128),
                     average=0.98,
                     optimizer=one_cycle(2e-3),
