@@ -1,11 +1,18 @@
 """Fixtures shared by all tests: where the reference pairs and the real pictures are."""
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# Programs compiled in one test serve the others, whatever process they run in.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "cellcount_jax_test_programs")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 
 @pytest.fixture(scope="session")

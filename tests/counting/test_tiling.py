@@ -1,5 +1,7 @@
 """Windows cover a picture once, and stitched maps equal the map of the whole."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -13,7 +15,7 @@ def test_owned_parts_follow_each_other_and_keep_their_halo(size, halo, stride):
     found = tiling.spans(size, 64, halo=halo, stride=stride)
     assert found[0].own_start == 0
     assert found[-1].own_stop == size
-    for left, right in zip(found[:-1], found[1:], strict=True):
+    for left, right in itertools.pairwise(found):
         assert left.own_stop == right.own_start
         assert left.start + 64 - left.own_stop >= halo
         assert right.own_start - right.start >= halo

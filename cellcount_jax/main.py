@@ -1,0 +1,114 @@
+"""The researcher's door: trains, evaluates and applies what a config describes.
+
+python -m cellcount_jax.main --config=configs/dcl_vgg.py:quick
+python -m cellcount_jax.main --config=configs/dcl_vgg.py:quick --mode=predict --images=FOLDER
+"""
+
+import json
+import logging
+import re
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from etils import epath
+from ml_collections import config_flags
+
+from cellcount_jax.counting.counter import Counter
+from cellcount_jax.counting.predict import predict_files
+from cellcount_jax.data.images import list_images
+from cellcount_jax.reporting import overlays
+from cellcount_jax.runtime import compilation, logs
+from cellcount_jax.training import experiment
+from cellcount_jax.training.loop import TrainingError
+
+log = logging.getLogger(__name__)
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "What to train: FILE.py or FILE.py:preset."
+)
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/<config>_<preset>.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "What to do.")
+DOWNLOAD = flags.DEFINE_bool("download", False, "Fetch the data set if it is absent.")
+IMAGES = flags.DEFINE_list("images", [], "Files or folders to count, with --mode=predict.")
+OUT = flags.DEFINE_string("out", None, "Folder for counts; default WORKDIR/predictions.")
+
+
+def main(argv: list[str]) -> None:
+    """Runs one mode; what a person can mend ends in one line and exit code 1."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown argument {argv[1]!r}; options begin with --")
+    logs.setup()
+    compilation.use_cache()
+    workdir = epath.Path(WORKDIR.value or default_workdir())
+    try:
+        {"train": _train, "evaluate": _evaluate, "predict": _predict}[MODE.value](workdir)
+    except (ValueError, OSError, TrainingError) as error:
+        log.debug("where it happened", exc_info=True)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+
+
+def default_workdir() -> str:
+    """`runs/<config>_<preset>` from the --config flag's own words."""
+    path, _, preset = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    return str(Path("runs") / "_".join(filter(None, (Path(path).stem, preset))))
+
+
+def _train(workdir: epath.Path) -> None:
+    results = experiment.train(CONFIG.value, workdir, download=DOWNLOAD.value)
+    _print_results(results, workdir)
+
+
+def _evaluate(workdir: epath.Path) -> None:
+    counter = Counter.load(workdir)
+    experiment.claim_workdir(CONFIG.value, workdir)
+    source = experiment.load_source(CONFIG.value, download=DOWNLOAD.value)
+    results = experiment.evaluate_run(CONFIG.value, workdir, source, counter)
+    _print_results(results, workdir)
+
+
+def _predict(workdir: epath.Path) -> None:
+    if not IMAGES.value:
+        raise ValueError("--mode=predict needs --images=FILE_OR_FOLDER[,...]")
+    out = Path(OUT.value or workdir / "predictions")
+    counter = Counter.load(workdir)
+    paths = list_images([Path(p) for p in IMAGES.value])
+    drawn = overlays.writer(out / "overlays")
+    failed = predict_files(counter, paths, out, model=str(workdir), on_counted=drawn)
+    print(f"{len(paths) - failed} pictures counted: {out / 'counts.csv'}")
+    if failed:
+        raise ValueError(f"{failed} of {len(paths)} files could not be counted; see the table")
+
+
+def _print_results(results: dict, workdir: epath.Path) -> None:
+    keys = ("mae", "rmse", "bias", "patch_mae", "f1", "n_points_mae")
+    shown = {key: results[key] for key in keys if results.get(key) is not None}
+    print(json.dumps(shown))
+    print(f"results: {workdir / 'results.json'}   report: {workdir / 'report.html'}")
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parses the flags; a mistake in them ends in one line and exit code 2."""
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError) as error:
+        message = str(error).replace("\\n", "\n").replace("\\'", "'")
+        message = message[1:-1] if message[:1] == message[-1:] == "'" else message
+        lines = [line.strip() for line in message.splitlines() if line.strip()]
+        told = [re.sub(r"^\w*(Error|Exception): ", "", line) for line in lines]
+        # A config that raises is quoted with its whole traceback; its last line says what is wrong.
+        raised = [new for new, line in zip(told, lines, strict=True) if new != line]
+        text = raised[-1] if raised else " ".join(lines)
+        print(f"error: {text}", file=sys.stderr)
+        sys.exit(2)
+
+
+def run() -> None:
+    """Entry for `python -m cellcount_jax.main`."""
+    flags.mark_flag_as_required("config")
+    app.run(main, flags_parser=parse)
+
+
+if __name__ == "__main__":
+    run()

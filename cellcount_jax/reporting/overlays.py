@@ -1,0 +1,22 @@
+"""Pictures with the points that were found drawn over them, as files."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cellcount_jax.counting.counter import Count
+from cellcount_jax.data.images import Picture
+from cellcount_jax.reporting import figures, report
+
+
+def writer(folder: Path) -> Callable[[str, Picture, Count], None]:
+    """A function that writes `folder/<name>.png` for each counted picture."""
+
+    def write(name: str, picture: Picture, found: Count) -> None:
+        number = "" if found.points is None else f", {len(found.points)} points"
+        title = f"{name}: {found.count:.1f} cells{number}"
+        figure = figures.overlay(picture.pixels, found.points, title=title)
+        path = folder / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(report.png(figure, dpi=150))
+
+    return write

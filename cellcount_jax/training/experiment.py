@@ -1,0 +1,192 @@
+"""A run from config to report: data, stages, the one look at the test part, files."""
+
+import importlib.metadata
+import json
+import logging
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from cellcount_jax.counting.counter import Counter
+from cellcount_jax.counting.evaluate import Evaluation, baseline_errors, evaluate
+from cellcount_jax.data import sources
+from cellcount_jax.data.preprocess import Preprocessing
+from cellcount_jax.methods import build_stages
+from cellcount_jax.reporting import report
+from cellcount_jax.runtime import checkpoint, sharding, writer
+from cellcount_jax.training.loop import Run, fit, patch_rule
+
+log = logging.getLogger(__name__)
+
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+class WorkdirError(ValueError):
+    """A workdir does not belong to this run; one line says how it differs."""
+
+
+def train(config: ConfigDict, workdir: epath.Path, *, download: bool = False) -> dict[str, Any]:
+    """Trains what is not trained yet, evaluates once, and writes results and report.
+
+    Args:
+      config: see `configs/`.
+      workdir: made if missing; one that holds this run is gone on with.
+      download: fetch the data if they are absent and their publisher's address is known.
+
+    Returns:
+      The content of `results.json`.
+
+    Raises:
+      WorkdirError: the folder holds a run of another config.
+    """
+    finished = start(config, workdir)
+    if finished is not None:
+        return finished
+    source = load_source(config, download=download)
+    return train_source(config, workdir, source)
+
+
+def train_source(
+    config: ConfigDict, workdir: epath.Path, source: sources.Source, *, scale: float = 1.0
+) -> dict[str, Any]:
+    """The same with data at hand, whose pictures were resized by `scale` before."""
+    finished = start(config, workdir)
+    if finished is not None:
+        return finished
+    log.info("%s; on %s", source.description, sharding.describe_device())
+    run = Run(
+        config=config,
+        workdir=workdir,
+        source=source,
+        preprocessing=Preprocessing.from_dict(config.preprocessing.to_dict()),
+        scale=scale,
+        stages=build_stages(config),
+        mesh=sharding.data_mesh(),
+    )
+    return evaluate_run(config, workdir, source, fit(run))
+
+
+def start(config: ConfigDict, workdir: epath.Path) -> dict[str, Any] | None:
+    """Claims the folder for this run; its results if it ended before."""
+    claim_workdir(config, workdir)
+    if not (workdir / "results.json").exists():
+        return None
+    log.info("%s: finished before; delete the folder to train again", workdir)
+    return json.loads((workdir / "results.json").read_text())
+
+
+def claim_workdir(config: ConfigDict, workdir: epath.Path) -> None:
+    """Writes `config.json`, or checks that the one that is there is the same."""
+    mine = json.loads(config.to_json_best_effort())
+    path = workdir / "config.json"
+    if not path.exists():
+        writer.write_json(path, mine)
+        return
+    theirs = json.loads(path.read_text())
+    differing = sorted(_differences(mine, theirs))
+    if differing:
+        shown = ", ".join(differing[:4]) + (" ..." if len(differing) > 4 else "")
+        raise WorkdirError(
+            f"{workdir}: belongs to a run of another config ({shown}); "
+            "give another --workdir or delete this one"
+        )
+
+
+def _differences(mine: Any, theirs: Any, name: str = "") -> list[str]:
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        return [
+            line
+            for key in mine.keys() | theirs.keys()
+            for line in _differences(mine.get(key), theirs.get(key), f"{name}.{key}".lstrip("."))
+        ]
+    return [] if mine == theirs else [f"{name} {theirs!r} there, {mine!r} here"]
+
+
+def load_source(config: ConfigDict, *, download: bool = False) -> sources.Source:
+    """The data set of a config, split by its protocol and seed."""
+    data = config.data
+    return sources.load(
+        data.name,
+        protocol=data.protocol,
+        seed=config.seed,
+        download=download,
+        patches=patch_rule(config),
+        n_train=data.n_train or None,
+    )
+
+
+def evaluate_run(
+    config: ConfigDict, workdir: epath.Path, source: sources.Source, counter: Counter
+) -> dict[str, Any]:
+    """Counts the test part (without one: validation, else training) and writes the results."""
+    part = next(p for p in ("test", "validation", "train") if source.splits.get(p))
+    test = source.splits[part]
+    if part != "test":
+        log.warning("no test part: the errors are those of the %s part, and too good", part)
+    next(iter(counter.count_all([test[0].image])))  # Compiles outside the measured time.
+    started = time.monotonic()
+    evaluation = evaluate(counter, test, radius=config.radius)
+    rate = len(test) / (time.monotonic() - started)
+    results = {
+        "method": config.method,
+        **describe_source(source),
+        "split": part,
+        "seed": config.seed,
+        **evaluation.summary,
+        **baseline_errors(source.splits["train"], test),
+        "threshold": counter.stage.readout.threshold,
+        "images_per_second": rate,
+        **_training_facts(workdir),
+        "device": sharding.describe_device(),
+        "versions": {p: importlib.metadata.version(p) for p in ("cellcount_jax", *PACKAGES)},
+        "git": git_revision(),
+    }
+    write_results(workdir, results, evaluation)
+    return results
+
+
+def describe_source(source: sources.Source) -> dict[str, Any]:
+    """What results say about the data."""
+    return {
+        "dataset": source.name,
+        "dataset_is_fallback": source.is_fallback,
+        "protocol": source.protocol,
+        "split_hash": source.split_hash,
+        "n_train": len(source.splits["train"]),
+        "n_validation": len(source.splits.get("validation", [])),
+    }
+
+
+def write_results(workdir: epath.Path, results: Mapping[str, Any], evaluation: Evaluation) -> None:
+    """Report first: a run counts as finished when `results.json` is there."""
+    metrics = writer.read_metrics(workdir)
+    writer.write_text(workdir / "report.html", report.run_report(results, evaluation, metrics))
+    writer.write_json(workdir / "results.json", results)
+
+
+def _training_facts(workdir: epath.Path) -> dict[str, Any]:
+    """Seconds and steps of every stage, from the checkpoints themselves."""
+    facts = {}
+    for folder in sorted((workdir / "checkpoints").iterdir()):
+        facts[folder.name] = checkpoint.load_facts(folder)
+    return {
+        "seconds_train": sum(f["seconds"] for f in facts.values()),
+        "chosen_step": {name: f["step"] for name, f in facts.items()},
+    }
+
+
+def git_revision() -> str | None:
+    """Commit of the checkout that this package runs from, if it is one."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

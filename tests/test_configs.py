@@ -1,0 +1,88 @@
+"""Every config in configs/: its presets build, and its tiny one trains, resumes and ends."""
+
+import importlib
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+from ml_collections import ConfigDict
+
+import cellcount_jax
+from cellcount_jax.methods import METHODS, build_stages
+from cellcount_jax.runtime import checkpoint
+from cellcount_jax.training import experiment
+from tests.data import made_sets
+
+FOLDER = Path(cellcount_jax.__file__).parent.parent / "configs"
+NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if not p.stem.startswith("_"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_presets_build_the_stages_that_they_plan(name):
+    module = importlib.import_module(f"configs.{name}")
+    for preset in ("", "quick", "tiny"):
+        config = module.get_config(preset)
+        stages = build_stages(config)
+        assert [s.name for s in stages] == list(config.stages.keys())
+    with pytest.raises(ValueError, match="no preset 'quik'"):
+        module.get_config("quik")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_docstring_says_what_it_reproduces_and_how(name):
+    text = importlib.import_module(f"configs.{name}").__doc__
+    assert f"--config=configs/{name}.py:quick" in text
+    assert "Protocol" in text
+    assert "MAE" in text
+
+
+def test_every_method_has_a_config():
+    used = {importlib.import_module(f"configs.{n}").get_config("tiny").method for n in NAMES}
+    assert used == set(METHODS)
+
+
+SMALL_PATCHES = {
+    "mbm": {"tile": 12, "resize": 32},
+    "adi": {"resize": 32},
+    "dcc": {"pad_square": True, "resize_to_multiple": 32, "tile": 32},
+}
+"""The rules of the configs for the small pictures that `made_sets` writes."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_steps_of_every_config_and_its_resumption(name, tmp_path, monkeypatch):
+    """Trains two steps from raw files; then again, interrupted after the first; same weights."""
+    config = importlib.import_module(f"configs.{name}").get_config("tiny")
+    made_sets.make(config.data.name, tmp_path / "raw", 12)
+    monkeypatch.setenv("CELLCOUNT_RAW_DIR", str(tmp_path / "raw"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "prepared"))
+    if config.data.patches:
+        config.data.patches = ConfigDict(SMALL_PATCHES[config.data.name])
+    for plan in config.stages.values():
+        plan.crop = plan.crop and tuple(32 for _ in plan.crop)
+        plan.batch_size.labelled = 32  # An epoch is one step, so that each step is saved.
+        assert plan.steps == 2
+    whole = epath.Path(tmp_path / "whole")
+    results = experiment.train(config, whole)
+    assert results["n_images"] > 0
+
+    broken = epath.Path(tmp_path / "broken")
+    real = checkpoint.save
+
+    def dies_after_saving(manager, state, *args, **kwargs):
+        real(manager, state, *args, **kwargs)
+        manager.wait_until_finished()
+        if int(state.step) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", dies_after_saving)
+    for _ in config.stages:
+        with pytest.raises(KeyboardInterrupt):
+            experiment.train(config, broken)
+    again = experiment.train(config, broken)
+    assert again["mae"] == results["mae"]
+    for stage in config.stages:
+        a, b = (checkpoint.load_final(w / "checkpoints" / stage)[0] for w in (whole, broken))
+        jax.tree.map(np.testing.assert_array_equal, a, b)
