@@ -1,0 +1,260 @@
+"""Layers shared by the networks: upsampling, pooling, 3-D and transposed convolution. Channel-last.
+
+XLA's own 3-D convolutions are slow on CPU, its transposed ones slower still, and so is the gradient
+of its max pool; each is written here in the form that is quick there and exact everywhere.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.nn.initializers import Initializer
+
+from cellcount_jax.models import depth_taps
+
+CONV3D_FORMULATIONS = ("auto", "native", "depth_taps")
+"""Ways to compute a 3-D convolution, see `conv3d`."""
+
+glorot = nn.initializers.glorot_uniform()
+
+
+def upsample_bilinear(x: jax.Array, factor: int, *, align_corners: bool = False) -> jax.Array:
+    """Linear interpolation along every spatial axis, to `factor` times the size.
+
+    Args:
+      x: [B, H, W, C]; a volume [B, D, H, W, C] is interpolated along its depth too.
+      factor: whole number of output pixels per input pixel, at least 1.
+      align_corners: False: pixels are squares and the outer half pixels repeat the border; True:
+        the centres of the corner pixels stay where they are. Both as PyTorch's `interpolate`.
+
+    Returns:
+      [B, factor H, factor W, C], in the dtype of x (float32 for integers).
+
+    Raises:
+      ValueError: x has no spatial axis, an empty one, or the factor is no whole number from 1 on.
+    """
+    if x.ndim < 3 or 0 in x.shape[1:-1]:
+        raise ValueError(f"upsampling takes [B, *space, C] with space not empty, got {x.shape}")
+    if factor != int(factor) or factor < 1:
+        raise ValueError(f"upsampling takes a whole factor of at least 1, got {factor}")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        x = x.astype(jnp.float32)
+    along = _upsample_aligned if align_corners else _upsample_half_pixel
+    for axis in range(1, x.ndim - 1):
+        x = along(x, int(factor), axis)
+    return x
+
+
+def _upsample_half_pixel(x: jax.Array, factor: int, axis: int) -> jax.Array:
+    """The `factor` outputs within a pixel are fixed mixtures of it and one neighbour each."""
+    size = x.shape[axis]
+    first = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
+    last = jax.lax.slice_in_dim(x, size - 1, size, axis=axis)
+    before = jnp.concatenate([first, jax.lax.slice_in_dim(x, 0, size - 1, axis=axis)], axis)
+    after = jnp.concatenate([jax.lax.slice_in_dim(x, 1, size, axis=axis), last], axis)
+    phases = []
+    for phase in range(factor):
+        shift = (phase + 0.5) / factor - 0.5  # from the input pixel's centre, in input pixels
+        neighbour = before if shift < 0 else after
+        phases.append(x * (1 - abs(shift)) + neighbour * abs(shift))
+    shape = (*x.shape[:axis], size * factor, *x.shape[axis + 1 :])
+    return jnp.stack(phases, axis + 1).reshape(shape)
+
+
+def _upsample_aligned(x: jax.Array, factor: int, axis: int) -> jax.Array:
+    """Product with a matrix: the mixtures differ from pixel to pixel."""
+    size = x.shape[axis]
+    position = np.linspace(0, size - 1, size * factor)
+    weight = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(size)))
+    mixed = jax.lax.dot_general(
+        x,
+        jnp.asarray(weight, x.dtype),
+        (((axis,), (1,)), ((), ())),
+        precision=jax.lax.Precision.HIGHEST,
+        preferred_element_type=jnp.float32,
+    )
+    return jnp.moveaxis(mixed, -1, axis).astype(x.dtype)
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """Largest value of each 2 x ... x 2 cell of [B, *space, C]; equal values share the gradient.
+
+    Raises:
+      ValueError: a spatial side is odd.
+    """
+    if any(side % 2 for side in x.shape[1:-1]):
+        raise ValueError(f"max pool by 2 takes even sides, got {x.shape}")
+    halves = [n for side in x.shape[1:-1] for n in (side // 2, 2)]
+    cells = x.reshape(x.shape[0], *halves, x.shape[-1])
+    return cells.max(axis=tuple(range(2, cells.ndim - 1, 2)))
+
+
+def conv3d(x: jax.Array, kernel: jax.Array, *, formulation: str = "auto") -> jax.Array:
+    """3-D convolution with zero padding ("SAME") and stride 1, without a bias.
+
+    Args:
+      x: [B, D, H, W, C] volume.
+      kernel: [kd, kh, kw, C, F] in the dtype of x.
+      formulation: "native" is one call to XLA; "depth_taps" goes through the volume plane by plane,
+        the kd planes around each joined along the channels for a 2-D convolution (its gradient for
+        the kernel likewise by matrix products), which is several times faster on CPU and needs
+        little memory; "auto" takes depth_taps where it is compiled for CPU, else native. They
+        agree to rounding, gradients included.
+
+    Returns:
+      [B, D, H, W, F] in the dtype of x.
+
+    Raises:
+      ValueError: shapes or dtypes do not fit, or an unknown formulation.
+    """
+    if x.ndim != 5 or kernel.ndim != 5 or x.shape[-1] != kernel.shape[3] or x.dtype != kernel.dtype:
+        raise ValueError(
+            "conv3d takes [B, D, H, W, C] and a kernel [kd, kh, kw, C, F] of one dtype, got "
+            f"{x.shape} {x.dtype} and {kernel.shape} {kernel.dtype}"
+        )
+    functions: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+        "auto": _conv3d_auto,
+        "native": _conv3d_native,
+        "depth_taps": _conv3d_taps,
+    }
+    if formulation not in functions:
+        raise ValueError(f"conv3d formulation {formulation!r} is not one of {CONV3D_FORMULATIONS}")
+    return functions[formulation](x, kernel)
+
+
+def _conv3d_native(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1, 1), "SAME", dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
+    )
+
+
+Saved = tuple[jax.Array, jax.Array]
+
+
+def _native_gradients(x: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> Saved:
+    return jax.vjp(_conv3d_native, x, kernel)[1](cotangent)
+
+
+@jax.custom_vjp
+def _conv3d_taps(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return depth_taps.convolve(x, kernel)
+
+
+def _taps_backward(saved: Saved, cotangent: jax.Array) -> Saved:
+    return depth_taps.gradients(*saved, cotangent)
+
+
+_conv3d_taps.defvjp(lambda x, kernel: (_conv3d_taps(x, kernel), (x, kernel)), _taps_backward)
+
+
+# The choice is left to the lowering, so that a program compiled here for another platform is right
+# too; the gradient is defined outside it, or both forms' intermediate results would be kept.
+@jax.custom_vjp
+def _conv3d_auto(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jax.lax.platform_dependent(x, kernel, cpu=depth_taps.convolve, default=_conv3d_native)
+
+
+def _auto_backward(saved: Saved, cotangent: jax.Array) -> Saved:
+    return jax.lax.platform_dependent(
+        *saved, cotangent, cpu=depth_taps.gradients, default=_native_gradients
+    )
+
+
+_conv3d_auto.defvjp(lambda x, kernel: (_conv3d_auto(x, kernel), (x, kernel)), _auto_backward)
+
+
+class Conv3D(nn.Module):
+    """3-D convolution with zero padding and stride 1, computed by `conv3d`.
+
+    Parameters are those of `flax.linen.Conv`: `kernel` [kd, kh, kw, C, features] and `bias`.
+
+    Attributes:
+      features: number of output channels.
+      kernel_size: taps along z, y and x.
+      use_bias: add a bias per output channel.
+      formulation: see `conv3d`.
+      dtype: dtype of the computation and the output; parameters stay float32.
+    """
+
+    features: int
+    kernel_size: tuple[int, int, int] = (3, 3, 3)
+    use_bias: bool = True
+    formulation: str = "auto"
+    kernel_init: Initializer = glorot
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Features [B, D, H, W, features] of a volume [B, D, H, W, C]."""
+        shape = (*self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
+        y = conv3d(x.astype(self.dtype), kernel, formulation=self.formulation)
+        if self.use_bias:
+            y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        return y
+
+
+class DoublingConv(nn.Module):
+    """Transposed convolution with 2 x ... x 2 taps and stride 2, for pictures and volumes.
+
+    Every input pixel becomes a cell of 2 x ... x 2 outputs: out[2i + a, 2j + b] = x[i, j] .
+    kernel[a, b] + bias, one matrix product and a change of shape. Parameters: `kernel`
+    [2, ..., 2, C, features] in the order of that formula, and `bias`.
+
+    Attributes:
+      features: number of output channels.
+      dtype: dtype of the computation and the output; parameters stay float32.
+    """
+
+    features: int
+    kernel_init: Initializer = glorot
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, *space, C] to [B, *(2 space), features]."""
+        ndim = x.ndim - 2
+        shape = (*(2,) * ndim, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        y = jnp.tensordot(x.astype(self.dtype), kernel, axes=(-1, ndim))  # [B, *space, *taps, F]
+        interleaved = [axis for i in range(1, ndim + 1) for axis in (i, i + ndim)]
+        y = y.transpose(0, *interleaved, y.ndim - 1)
+        return y.reshape(x.shape[0], *(2 * side for side in x.shape[1:-1]), self.features) + bias
+
+
+def norm(
+    x: jax.Array,
+    kind: str,
+    *,
+    train: bool,
+    mask: jax.Array | None = None,
+    dtype: jnp.dtype = jnp.float32,
+    name: str = "norm",
+) -> jax.Array:
+    """Norm with learned scale and offset, created within the calling module's compact method.
+
+    Args:
+      x: [B, *space, C].
+      kind: "instance", per image and channel (epsilon 1e-6), or "batch" (epsilon 1e-3, momentum
+        0.9; running statistics unless in training).
+      train: use and update the statistics of the batch; nothing to an instance norm.
+      mask: [B], 0 for padding rows, which are kept out of the batch statistics.
+      dtype: dtype of the result; statistics are float32.
+      name: name of the parameters `scale` and `bias`.
+
+    Raises:
+      ValueError: an unknown kind.
+    """
+    if kind == "instance":
+        # The quick variance, mean of squares less squared mean, loses digits where it is small.
+        return nn.InstanceNorm(epsilon=1e-6, use_fast_variance=False, dtype=dtype, name=name)(x)
+    if kind != "batch":
+        raise ValueError(f'norm {kind!r} is not one of ("instance", "batch")')
+    rows = None if mask is None else mask.astype(bool).reshape(-1, *(1,) * (x.ndim - 1))
+    batch_norm = nn.BatchNorm(
+        momentum=0.9, epsilon=1e-3, use_fast_variance=False, dtype=dtype, name=name
+    )
+    return batch_norm(x, use_running_average=not train, mask=rows)

@@ -1,0 +1,215 @@
+"""SAU-Net (Guo et al., BIBM 2019) for pictures and volumes, a UNet with self-attention at its end.
+
+With instance norm it is the network of the inverse distance kernel with focal consistency (Guo et
+al., MOVI 2022), which trains it with noise on the features between encoder and decoder.
+"""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cellcount_jax.models import layers
+from cellcount_jax.models.attention import SelfAttention
+
+DROPOUT = {"instance": 0.3, "batch": 0.5}
+"""Dropout of the attention weights that goes with each norm (MOVI 2022; BIBM 2019)."""
+
+NOISE_LEVELS = ("all", "last")
+
+
+class SAUNet(nn.Module):
+    """Two blocks per level on the way down and up, attention at the coarsest, one map as output.
+
+    A block is a 3 x ... x 3 convolution, ReLU, then norm. Levels are max-pooled by 2 and brought
+    back by transposed convolutions (with ReLU and norm), joined behind the skips. The head is a
+    linear map to one channel and a ReLU. `encode` and `decode` are the two halves.
+
+    Attributes:
+      ndim: 2 for pictures, 3 for volumes.
+      base_channels: width of the finest level, doubled at each coarser one.
+      levels: number of levels; sides must be multiples of `2**(levels - 1)`.
+      norm: "instance" or "batch".
+      dropout: share of the attention weights dropped in training; None: `DROPOUT` of the norm.
+      attention_block: queries per block of the attention, see `attention.attend`.
+      dtype: dtype of the computation; parameters and the output stay float32.
+    """
+
+    ndim: int
+    base_channels: int = 32
+    levels: int = 4
+    norm: str = "instance"
+    dropout: float | None = None
+    attention_block: int | None = None
+    dtype: jnp.dtype = jnp.float32
+
+    receptive_field = None
+    """Every output pixel depends on the whole input: do not cut into tiles."""
+
+    def setup(self) -> None:
+        if self.ndim not in (2, 3) or self.norm not in DROPOUT:
+            raise ValueError(
+                f"SAUNet takes ndim 2 or 3 and a norm of {sorted(DROPOUT)}, got {self.ndim} and "
+                f"{self.norm!r}"
+            )
+        widths = [self.base_channels * 2**level for level in range(self.levels)]
+        for level, width in enumerate(widths):
+            for i in range(2):
+                setattr(self, f"down{level}_{i}", Block(width, self.norm, dtype=self.dtype))
+        self.attention = SelfAttention(
+            norm=self.norm,
+            dropout=DROPOUT[self.norm] if self.dropout is None else self.dropout,
+            out_bias=self.ndim == 3,  # as the released networks have it
+            block=self.attention_block,
+            dtype=self.dtype,
+        )
+        for level, width in enumerate(widths[:-1]):
+            doubling = Block(width, self.norm, doubling=True, dtype=self.dtype)
+            setattr(self, f"up{level}_transpose", doubling)
+            for i in range(2):
+                setattr(self, f"up{level}_{i}", Block(width, self.norm, dtype=self.dtype))
+        self.head = nn.Dense(1, kernel_init=layers.glorot)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        train: bool = False,
+        mask: jax.Array | None = None,
+        noise: Callable[[list[jax.Array]], list[jax.Array]] | None = None,
+    ) -> jax.Array:
+        """One map of the input's size.
+
+        Args:
+          x: [B, *space, C] normalised images.
+          train: attention dropout (random stream "dropout") and, with batch norm, the use and
+            update of batch statistics.
+          mask: [B], 0 for padding rows, which are kept out of batch statistics.
+          noise: applied to the features between encoder and decoder, for example
+            `functools.partial(inject_noise, key, rows=is_unlabelled)`.
+
+        Returns:
+          [B, *space] float32, not negative.
+
+        Raises:
+          ValueError: a side is no multiple of the stride of the coarsest level, or is empty.
+        """
+        features = self.encode(x, train=train, mask=mask)
+        if noise is not None:
+            features = noise(features)
+        return self.decode(features, train=train, mask=mask)
+
+    def encode(
+        self, x: jax.Array, *, train: bool = False, mask: jax.Array | None = None
+    ) -> list[jax.Array]:
+        """Features of each level, finest first; the last has been through the attention.
+
+        Arguments and errors are those of the call; [B, *(space / 2**level), width] each.
+        """
+        stride = 2 ** (self.levels - 1)
+        if x.ndim != self.ndim + 2 or any(n < stride or n % stride for n in x.shape[1:-1]):
+            space = "[B, H, W, C]" if self.ndim == 2 else "[B, D, H, W, C]"
+            raise ValueError(
+                f"SAUNet of {self.levels} levels takes {space} with sides that are multiples of "
+                f"{stride} and at least {stride}, got {x.shape}: pad it"
+            )
+        features = []
+        for level in range(self.levels):
+            x = layers.max_pool(x) if level else x.astype(self.dtype)
+            for i in range(2):
+                x = getattr(self, f"down{level}_{i}")(x, train=train, mask=mask)
+            features.append(x)
+        features[-1] = self.attention(x, train=train, mask=mask)
+        return features
+
+    def decode(
+        self,
+        features: Sequence[jax.Array],
+        *,
+        train: bool = False,
+        mask: jax.Array | None = None,
+    ) -> jax.Array:
+        """The map [B, *space] float32 from the features that `encode` returns."""
+        x = features[-1]
+        for level in reversed(range(self.levels - 1)):
+            x = getattr(self, f"up{level}_transpose")(x, train=train, mask=mask)
+            x = jnp.concatenate([features[level], x], axis=-1)
+            for i in range(2):
+                x = getattr(self, f"up{level}_{i}")(x, train=train, mask=mask)
+        return nn.relu(self.head(x.astype(jnp.float32)))[..., 0]
+
+
+class Block(nn.Module):
+    """Convolution `conv`, ReLU, norm `norm`, in this order.
+
+    Attributes:
+      features: number of output channels.
+      norm: "instance" or "batch", see `layers.norm`.
+      doubling: the convolution is the transposed one that doubles the size, not 3 x ... x 3.
+      dtype: dtype of the computation and the output; parameters stay float32.
+    """
+
+    features: int
+    norm: str
+    doubling: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, *space, C] to [B, *space, features] (twice the space if doubling)."""
+        conv: nn.Module
+        if self.doubling:
+            conv = layers.DoublingConv(self.features, dtype=self.dtype, name="conv")
+        elif x.ndim == 5:
+            conv = layers.Conv3D(self.features, dtype=self.dtype, name="conv")
+        else:
+            conv = nn.Conv(
+                self.features, (3, 3), kernel_init=layers.glorot, dtype=self.dtype, name="conv"
+            )
+        x = nn.relu(conv(x))
+        return layers.norm(x, self.norm, train=train, mask=mask, dtype=self.dtype)
+
+
+def inject_noise(
+    key: jax.Array,
+    features: Sequence[jax.Array],
+    *,
+    rows: jax.Array | None = None,
+    levels: str = "all",
+    amplitude: float = 1.0,
+    shared: bool = True,
+) -> list[jax.Array]:
+    """Encoder features times 1 + U(-amplitude, amplitude), drawn per position and channel.
+
+    Args:
+      key: random key.
+      features: [B, *space, C] of each level, finest first.
+      rows: [B], nonzero for the rows to disturb; None: all. The others are returned as they are.
+      levels: "all" levels, as released with MOVI 2022, or the "last" one, as its text has it.
+      amplitude: half the width of the uniform distribution.
+      shared: one draw for the whole batch; else one per row.
+
+    Returns:
+      Features of the same shapes and dtypes.
+
+    Raises:
+      ValueError: an unknown choice of levels.
+    """
+    if levels not in NOISE_LEVELS:
+        raise ValueError(f"noise on levels {levels!r}: not one of {NOISE_LEVELS}")
+    disturbed = list(features)
+    for level in range(len(disturbed)) if levels == "all" else [len(disturbed) - 1]:
+        x = disturbed[level]
+        shape = (1 if shared else x.shape[0], *x.shape[1:])
+        factor = 1 + jax.random.uniform(
+            jax.random.fold_in(key, level), shape, minval=-amplitude, maxval=amplitude
+        )
+        noisy = x * factor.astype(x.dtype)
+        if rows is not None:
+            chosen = jnp.asarray(rows).astype(bool).reshape(-1, *(1,) * (x.ndim - 1))
+            noisy = jnp.where(chosen, noisy, x)
+        disturbed[level] = noisy
+    return disturbed

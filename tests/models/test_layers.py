@@ -1,0 +1,176 @@
+"""Upsampling, 3-D convolution and the small layers, against references and identities."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cellcount_jax.models import layers
+
+
+@pytest.mark.parametrize("case", ["even", "odd", "single_row", "single_pixel", "factor8"])
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_upsampling_agrees_with_the_reference(golden, case, align_corners):
+    pairs = golden("bilinear_upsample")
+    rule = "align_corners" if align_corners else "half_pixel"
+    expected = pairs[f"{case}__expected_{rule}"]
+    got = layers.upsample_bilinear(
+        pairs[f"{case}__x"], pairs[f"{case}__factor"].item(), align_corners=align_corners
+    )
+    assert np.abs(got - expected).max() <= 1e-5 * max(1, np.abs(expected).max())
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_upsampling_works_under_jit_in_bfloat16_and_on_volumes(align_corners):
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5, 2)).astype(np.float32)
+    upsample = jax.jit(layers.upsample_bilinear, static_argnums=1, static_argnames="align_corners")
+    exact = layers.upsample_bilinear(x, 3, align_corners=align_corners)
+    assert exact.shape == (2, 9, 12, 15, 2)
+    np.testing.assert_allclose(upsample(x, 3, align_corners=align_corners), exact, atol=1e-6)
+    short = upsample(jnp.asarray(x, jnp.bfloat16), 3, align_corners=align_corners)
+    assert short.dtype == jnp.bfloat16
+    np.testing.assert_allclose(short.astype(jnp.float32), exact, atol=0.1)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_gradient_of_upsampling_is_its_transpose(align_corners):
+    def upsample(x):
+        return layers.upsample_bilinear(x, 2, align_corners=align_corners)
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(1, 3, 1, 2)), rng.normal(size=(1, 6, 2, 2))
+    out, pullback = jax.vjp(upsample, jnp.asarray(x, jnp.float32))
+    (back,) = pullback(jnp.asarray(y, jnp.float32))
+    assert np.vdot(out, y) == pytest.approx(np.vdot(x, back), rel=1e-5)
+
+
+def test_half_pixel_upsampling_keeps_the_sum_of_a_constant_and_of_inner_pixels():
+    x = np.zeros((1, 5, 5, 1), np.float32)
+    x[0, 2, 2] = 3
+    assert layers.upsample_bilinear(x, 4).sum() / 16 == pytest.approx(3, rel=1e-6)
+    assert np.all(layers.upsample_bilinear(np.ones_like(x), 4) == 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "factor", "message"),
+    [((4, 4), 2, "space"), ((1, 0, 4, 1), 2, "empty"), ((1, 4, 4, 1), 0, "factor")],
+)
+def test_upsampling_refuses_what_it_cannot_do(shape, factor, message):
+    with pytest.raises(ValueError, match=message):
+        layers.upsample_bilinear(jnp.zeros(shape), factor)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 2, 4, 2, 5)])
+def test_max_pool_is_that_of_flax(shape):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+    window = (2,) * (len(shape) - 2)
+    assert np.array_equal(layers.max_pool(x), nn.max_pool(x, window, strides=window))
+
+
+def test_max_pool_shares_the_gradient_among_equal_values():
+    gradient = jax.grad(lambda x: layers.max_pool(x).sum())(jnp.zeros((1, 2, 2, 1)))
+    assert np.all(gradient == 0.25)
+
+
+def test_max_pool_refuses_odd_sides():
+    with pytest.raises(ValueError, match=r"\(1, 3, 4, 1\)"):
+        layers.max_pool(jnp.zeros((1, 3, 4, 1)))
+
+
+@pytest.mark.parametrize("formulation", ["auto", "depth_taps"])
+@pytest.mark.parametrize(
+    ("shape", "taps"),
+    [
+        ((2, 5, 7, 6, 3), (3, 3, 3)),
+        ((1, 1, 4, 4, 2), (3, 3, 3)),
+        ((1, 2, 5, 1, 1), (5, 3, 1)),
+        ((1, 4, 5, 6, 2), (2, 4, 3)),
+        ((1, 3, 4, 5, 2), (1, 1, 1)),
+    ],
+)
+def test_formulations_of_conv3d_agree(formulation, shape, taps):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=shape), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(*taps, shape[-1], 4)), jnp.float32)
+    cotangent = jnp.asarray(rng.normal(size=(*shape[:-1], 4)), jnp.float32)
+
+    def run(formulation):
+        @jax.jit
+        def both(x, kernel):
+            out, pullback = jax.vjp(
+                lambda x, kernel: layers.conv3d(x, kernel, formulation=formulation), x, kernel
+            )
+            return out, *pullback(cotangent)
+
+        return both(x, kernel)
+
+    for got, expected in zip(run(formulation), run("native"), strict=True):
+        scale = max(1.0, float(jnp.abs(expected).max()))
+        assert got.shape == expected.shape
+        assert float(jnp.abs(got - expected).max()) <= 1e-5 * scale
+
+
+def test_conv3d_follows_the_platform_it_is_compiled_for():
+    convolve = jax.jit(layers.conv3d).trace(jnp.zeros((1, 4, 4, 4, 2)), jnp.zeros((3, 3, 3, 2, 1)))
+    native, loop = "tensor<3x3x3x2x1xf32>) -> tensor<1x4x4x4x1xf32>", "stablehlo.while"
+    on_cpu = convolve.lower(lowering_platforms=("cpu",)).as_text()
+    on_tpu = convolve.lower(lowering_platforms=("tpu",)).as_text()
+    assert loop in on_cpu
+    assert loop not in on_tpu
+    assert any("stablehlo.convolution" in line and native in line for line in on_tpu.splitlines())
+
+
+def test_conv3d_module_has_the_parameters_of_flax():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 4, 5, 6, 2)), jnp.float32)
+    ours = layers.Conv3D(3)
+    params = ours.init(jax.random.key(0), x)
+    params["params"]["bias"] = jnp.arange(3.0)
+    np.testing.assert_allclose(
+        ours.apply(params, x), nn.Conv(3, (3, 3, 3)).apply(params, x), atol=1e-5
+    )
+    assert layers.Conv3D(3, dtype=jnp.bfloat16).apply(params, x).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("formulation", ["native", "depth_taps"])
+def test_conv3d_learns_in_bfloat16(formulation):
+    x = jnp.ones((1, 4, 4, 4, 2), jnp.bfloat16)
+    kernel = jnp.ones((3, 3, 3, 2, 1), jnp.bfloat16)
+    gradient = jax.grad(
+        lambda kernel: layers.conv3d(x, kernel, formulation=formulation).astype(jnp.float32).sum()
+    )(kernel)
+    assert gradient.dtype == jnp.bfloat16
+    assert gradient[1, 1, 1, 0, 0] == 64
+    assert gradient[0, 0, 0, 0, 0] == pytest.approx(27, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "formulation", "message"),
+    [
+        ((4, 4, 4, 2), jnp.float32, "auto", "kd, kh, kw"),
+        ((1, 4, 4, 4, 3), jnp.float32, "auto", "kd, kh, kw"),
+        ((1, 4, 4, 4, 2), jnp.bfloat16, "auto", "one dtype"),
+        ((1, 4, 4, 4, 2), jnp.float32, "fft", "'fft' is not one of"),
+    ],
+)
+def test_conv3d_refuses_what_does_not_fit(shape, dtype, formulation, message):
+    with pytest.raises(ValueError, match=message):
+        layers.conv3d(jnp.zeros(shape, dtype), jnp.zeros((3, 3, 3, 2, 1)), formulation=formulation)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 2, 3, 1, 4)])
+def test_doubling_conv_is_the_transposed_convolution(shape):
+    ndim = len(shape) - 2
+    x = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+    ours = layers.DoublingConv(3)
+    params = ours.init(jax.random.key(0), x)["params"]
+    flipped = {"kernel": jnp.flip(params["kernel"], range(ndim)), "bias": jnp.arange(3.0)}
+    taps = (2,) * ndim
+    expected = nn.ConvTranspose(3, taps, strides=taps).apply({"params": flipped}, x)
+    got = ours.apply({"params": params | {"bias": jnp.arange(3.0)}}, x)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_an_unknown_norm_is_an_error():
+    with pytest.raises(ValueError, match="'layer' is not one of"):
+        layers.norm(jnp.zeros((1, 2, 2, 1)), "layer", train=False)
