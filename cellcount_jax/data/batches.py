@@ -100,7 +100,7 @@ class StreamKeys(NamedTuple):
     light: jax.Array
 
 
-def stream_keys(key: jax.Array, number: int, step: jax.Array | int) -> StreamKeys:
+def stream_keys(key: jax.Array, number: jax.Array | int, step: jax.Array | int) -> StreamKeys:
     """Keys of a step.
 
     Args:

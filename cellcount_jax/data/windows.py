@@ -1,0 +1,175 @@
+"""Windows of pictures and of their targets, read without working on the whole picture.
+
+A window is given by the positions it shows along each space axis. Beyond its end a picture goes on
+in its own mirror image. What is read equals the same part of what `batches.stack` makes of the
+whole picture; densities to float32 rounding.
+"""
+
+import collections
+import functools
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from cellcount_jax.data import batches, targets
+from cellcount_jax.data.preprocess import IntensityRange, Preprocessing, apply, intensity_range
+from cellcount_jax.data.sample import Sample
+
+Box = tuple[slice, ...]
+
+CACHE_BYTES = 512 * 2**20
+"""Whole targets are kept up to this size, where a target cannot be made for a window alone."""
+
+
+class WindowReader:
+    """Reads windows of samples, from any thread.
+
+    The brightness range of a picture is found when it is first read, and kept.
+
+    Args:
+      preprocessing: of whole pictures.
+      target: dots and space shape -> map. A `targets.gaussian_density` of one sigma is made near
+        the window alone; any other is made for the whole picture and kept for a while.
+      cache_bytes: size of the whole targets that are kept.
+    """
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        *,
+        target: batches.Target | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ):
+        self._preprocessing = preprocessing
+        self._target = target
+        self._ranges: dict[int, IntensityRange] = {}
+        self._wholes = _Recent(cache_bytes)
+
+    def read(
+        self, index: int, sample: Sample, corner: np.ndarray, side: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """One window.
+
+        Args:
+          index: of the sample in its set; names it in what is kept.
+          sample: the picture with its dots, if it has any.
+          corner: first position per space axis.
+          side: number of positions per space axis.
+
+        Returns:
+          image [*side, C] float32, dots (raster) [*side] uint8 and, if there is one, target
+          [*side] float32.
+
+        Raises:
+          ValueError: pixels or dots that cannot be used, with the sample's name.
+        """
+        shape = sample.image.shape[:-1]
+        at = [mirrored(n, c, s) for n, c, s in zip(shape, corner, side, strict=True)]
+        box = tuple(slice(int(a.min()), int(a.max()) + 1) for a in at)
+        dots = np.zeros((0, len(shape)), np.float32) if sample.dots is None else sample.dots
+        try:
+            maps = {
+                "image": apply(sample.image[box], self._preprocessing, self._range(index, sample)),
+                "dots": raster_part(dots, shape, box),
+            }
+            if self._target is not None:
+                maps["target"] = self._target_part(index, dots, shape, box)
+        except ValueError as error:
+            raise ValueError(f"{sample.name}: {error}") from error
+        return {name: unfold(value, at) for name, value in maps.items()}
+
+    def _range(self, index: int, sample: Sample) -> IntensityRange:
+        if index not in self._ranges:
+            self._ranges[index] = intensity_range(sample.image, self._preprocessing)
+        return self._ranges[index]
+
+    def _target_part(
+        self, index: int, dots: np.ndarray, shape: Sequence[int], box: Box
+    ) -> np.ndarray:
+        target = self._target
+        assert target is not None
+        reach = gaussian_reach(target, len(shape))
+        if reach is not None:
+            return density_part(target, dots, shape, box, reach)
+        whole = self._wholes.get(index, lambda: np.asarray(target(dots, shape), np.float32))
+        return whole[box]
+
+
+def mirrored(n: int, start: int, length: int) -> np.ndarray:
+    """Pixels of an axis of `n` shown from position `start` on, as NumPy's `symmetric` padding."""
+    at = np.arange(start, start + length) % (2 * n)
+    return np.minimum(at, 2 * n - 1 - at)
+
+
+def unfold(part: np.ndarray, at: Sequence[np.ndarray]) -> np.ndarray:
+    """A window from the box of pixels that it shows.
+
+    Args:
+      part: values from the least to the greatest pixel of `at`, on the leading axes.
+      at: pixels that the window shows along each of these axes.
+    """
+    for axis, pixels in enumerate(at):
+        if pixels[-1] - pixels[0] != len(pixels) - 1:  # not a plain run: some are mirrored
+            part = part.take(pixels - pixels.min(), axis=axis)
+    return part
+
+
+def raster_part(dots: np.ndarray, shape: Sequence[int], box: Box) -> np.ndarray:
+    """A box of `batches.raster` of the whole picture."""
+    first, last = _ends(box)
+    cells = np.clip(np.rint(dots).astype(int), 0, np.asarray(shape) - 1)
+    inside = ((cells >= first) & (cells < last)).all(axis=1)
+    return batches.raster(cells[inside] - first, last - first)
+
+
+def gaussian_reach(target: batches.Target, ndim: int) -> np.ndarray | None:
+    """Pixels per axis beyond which a dot adds nothing to a density; None for other targets."""
+    if not isinstance(target, functools.partial) or target.func is not targets.gaussian_density:
+        return None
+    options = {"truncate": 4.0, **target.keywords}
+    if target.args or isinstance(options["sigma"], np.ndarray):  # one sigma per dot
+        return None
+    sigma = np.broadcast_to(np.asarray(options["sigma"], np.float64), (ndim,))
+    return (options["truncate"] * sigma + 0.5).astype(int)
+
+
+def density_part(
+    target: batches.Target, dots: np.ndarray, shape: Sequence[int], box: Box, reach: np.ndarray
+) -> np.ndarray:
+    """A box of the whole picture's density, from the dots that reach it."""
+    first, last = _ends(box)
+    margin = reach + 1  # a dot between pixels belongs to both
+    near = ((dots >= first - margin) & (dots <= last - 1 + margin)).all(axis=1)
+    # Room for whole kernels: a kernel is divided by its sum inside the picture, not inside the box.
+    start = np.maximum(first - 2 * margin, 0)
+    stop = np.minimum(last + 2 * margin, shape)
+    grown = target(dots[near] - start, tuple(stop - start))
+    inner = tuple(slice(a, b) for a, b in zip(first - start, last - start, strict=True))
+    return np.asarray(grown, np.float32)[inner]
+
+
+def _ends(box: Box) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([b.start for b in box]), np.array([b.stop for b in box])
+
+
+class _Recent:
+    """The most recently used arrays, up to a number of bytes."""
+
+    def __init__(self, limit: int):
+        self._limit = limit
+        self._arrays: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, index: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """The array of that index, made now if it is not kept."""
+        with self._lock:
+            if index in self._arrays:
+                self._arrays.move_to_end(index)
+                return self._arrays[index]
+        value = make()
+        with self._lock:
+            self._arrays[index] = value
+            while sum(a.nbytes for a in self._arrays.values()) > self._limit:
+                self._arrays.popitem(last=False)
+        return value
