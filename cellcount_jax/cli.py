@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("folder", type=Path)
     sub.add_argument("-o", "--out", type=Path, help="folder of the run; default FOLDER/cellcount")
     sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
-    sub.add_argument("--steps", type=int, help="training steps; default 1000")
+    sub.add_argument("--steps", type=int, help="training steps; default 800")
     sub.add_argument("--seed", type=int, default=0)
 
     sub = command("predict", _predict, "Count pictures: one row a picture in OUT/counts.csv.")

@@ -46,7 +46,12 @@ def test_predict_gives_a_row_per_picture_and_goes_on_after_a_bad_one(lab, model,
     (tmp_path / "bad.png").write_bytes(b"not a picture")
     Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(tmp_path / "field0.tif")
     out = tmp_path / "out"
-    command = ["predict", str(lab / "images"), str(tmp_path / "bad.png"), str(tmp_path / "field0.tif")]
+    command = [
+        "predict",
+        str(lab / "images"),
+        str(tmp_path / "bad.png"),
+        str(tmp_path / "field0.tif"),
+    ]
     code = cli.main([*command, "--model", str(model), "-o", str(out), "--overlays"])
     assert code == 1
     with (out / "counts.csv").open() as file:
@@ -81,7 +86,9 @@ def test_what_is_wrong_is_one_line_and_exit_code_1(command, line, capsys):
 
 
 def test_propose_then_check_then_convert(tmp_path, capsys):
-    assert cli.main(["simulate", str(tmp_path), "-n", "2", "--shape", "64", "80", "--seed", "3"]) == 0
+    assert (
+        cli.main(["simulate", str(tmp_path), "-n", "2", "--shape", "64", "80", "--seed", "3"]) == 0
+    )
     for path in (tmp_path / "dots").iterdir():
         path.unlink()
     assert cli.main(["propose", str(tmp_path)]) == 0

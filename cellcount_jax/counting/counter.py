@@ -219,9 +219,10 @@ class _Picture:
 
 
 def _run(predict: Callable, counter: Counter, jobs: list[tuple[_Picture, tiling.Window]]) -> None:
-    """Computes up to a batch of windows; missing rows are zeros, so that one shape is compiled."""
+    """Computes up to a batch of windows, filled with zeros to a power of two: few compilations."""
     rows = [picture.image[window.read] for picture, window in jobs]
-    batch = np.zeros((counter.batch_size, *rows[0].shape), np.float32)
+    size = min(counter.batch_size, 1 << (len(rows) - 1).bit_length())
+    batch = np.zeros((size, *rows[0].shape), np.float32)
     batch[: len(rows)] = rows
     maps = jax.device_get(predict(counter.variables, batch))
     for row, (picture, window) in enumerate(jobs):

@@ -65,6 +65,7 @@ def predict_files(
             except (ValueError, OSError, MemoryError) as error:
                 failed += 1
                 line = " ".join(str(error).split()) or type(error).__name__
+                line = line if str(path) in line else f"{path}: {line}"
                 row["status"] = f"error: {line}"
                 log.error("%s", line)
             table.writerow(row)

@@ -70,7 +70,7 @@ def derive(samples: Sequence[Sample], *, multiple: int = 8, largest_crop: int = 
     sides[-2:] = sides[-2:].min()  # Only squares can be turned.
     crop = [int(min(largest_crop, max(multiple, side // multiple * multiple))) for side in sides]
     dtypes = {s.image.dtype for s in samples}
-    # Bytes are usually shown as they were stored; 16-bit and float pictures rarely fill their range.
+    # Bytes are usually stored as they are shown; 16-bit and float pictures rarely fill their range.
     normalise = "dtype" if dtypes == {np.dtype(np.uint8)} else "percentile"
     return Derived(
         scale=scale,

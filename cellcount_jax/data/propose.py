@@ -97,7 +97,7 @@ def estimate_diameter(cells: np.ndarray) -> float:
 
 
 def _split_components(cells: np.ndarray, diameter: float) -> np.ndarray:
-    """Peaks of the smoothed distance to the ground; a component without a peak gives its centroid."""
+    """Peaks of the smoothed distance to the ground; components without one give their centroid."""
     depth = ndimage.distance_transform_edt(cells)
     depth = ndimage.gaussian_filter(depth, max(0.5, diameter / 10))
     labels = measure.label(cells)

@@ -101,7 +101,7 @@ def _counter_stage(model: ConfigDict, dtype: str) -> Stage:
     def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
         del previous
         image, count = batch["labelled"]["image"], batch["labelled"]["count"]
-        variables = network.init(key, image[:1])
+        variables = jax.jit(network.init)(key, image[:1])
         params, batch_stats = variables["params"], variables.get("batch_stats", {})
         if model.pretrained:
             weights = pretrained.load_vgg(
@@ -168,7 +168,7 @@ def _localizer_stage(options: ConfigDict, counter: Stage, dtype: str) -> Stage:
     def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
         image = batch["labelled"]["image"][:1]
         frozen = previous[counter.name]._asdict()
-        variables = network.init(key, jnp.concatenate([image, image[..., :1]], axis=-1))
+        variables = jax.jit(network.init)(key, jnp.concatenate([image, image[..., :1]], axis=-1))
         state = {"batch_stats": variables["batch_stats"]}
         return Variables(variables["params"], frozen, state, {})
 

@@ -1,5 +1,6 @@
 """Trains the stages of a method one after the other; knows stages, never a paper's name."""
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -19,7 +20,7 @@ from cellcount_jax.data.sources import Source
 from cellcount_jax.methods.stage import Stage, Tree, Variables
 from cellcount_jax.runtime import checkpoint, sharding, writer
 from cellcount_jax.training import feed as feeds
-from cellcount_jax.training import optimizer, progress, validate
+from cellcount_jax.training import inherit, optimizer, progress, validate
 from cellcount_jax.training.step import State, create_state, make_step
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def fit(run: Run) -> Counter:
         folder = run.workdir / "checkpoints" / stage.name
         if checkpoint.is_finished(folder):
             log.info("stage %s: finished before; taken from %s", stage.name, folder)
-        else:
+        elif not inherit.take_over(run.config, run.stages, stage, folder):
             _fit_stage(run, stage, number, previous, folder)
         previous[stage.name] = as_variables(checkpoint.load_final(folder)[0])
     return Counter.load(run.workdir)
@@ -119,19 +120,19 @@ def _fit_stage(
     frozen = jax.device_put(variables.frozen, everywhere)
     feed = feeds.place(feed, stage, frozen, run.mesh)
     state = jax.device_put(create_state(variables, tx, average=plan.average), everywhere)
-    manager = checkpoint.open_manager(folder)
-    state, seconds = _resume(run, stage, manager, state)
-
-    step = make_step(stage, tx, feed.sampler, run.mesh, run.config.seed, plan.average)
-    compiled = step.lower(state, frozen, feed.given).compile()
-    progress.describe(stage.name, variables.trained, compiled, steps)
-    predict = jax.jit(stage.predict)
-    job = _Fit(
-        run, stage, plan, folder, steps, steps_per_epoch, feed, frozen, compiled, predict, manager
-    )
-    state, seconds = _take_steps(job, state, seconds)
-    _finish(job, state, seconds)
-    manager.close()
+    # Closing waits for a save that is under way, however the stage ends.
+    with contextlib.closing(checkpoint.open_manager(folder)) as manager:
+        state, seconds = _resume(run, stage, manager, state)
+        step = make_step(stage, tx, feed.sampler, run.mesh, run.config.seed, plan.average)
+        compiled = step.lower(state, frozen, feed.given).compile()
+        progress.describe(stage.name, variables.trained, compiled, steps)
+        predict = jax.jit(stage.predict)
+        job = _Fit(
+            *(run, stage, plan, folder, steps, steps_per_epoch),
+            *(feed, frozen, compiled, predict, manager),
+        )
+        state, seconds = _take_steps(job, state, seconds)
+        _finish(job, state, seconds)
 
 
 def _budget(plan: ConfigDict, n: int) -> tuple[int, int]:

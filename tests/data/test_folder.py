@@ -51,7 +51,7 @@ def test_split_file_and_random_split(tmp_path):
     for n, sizes in ((5, (5, 0, 0)), (10, (8, 2, 0)), (40, (28, 4, 8))):
         parts = folder.random_split(n, seed=3)
         assert tuple(len(parts[p]) for p in ("train", "validation", "test")) == sizes
-        assert sorted(sum(parts.values(), [])) == list(range(n))
+        assert sorted(i for rows in parts.values() for i in rows) == list(range(n))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,9 @@ def test_settings_follow_from_the_dots():
     assert found.normalise == "dtype"
     assert 1.0 <= found.sigma <= 1.5
     wide = np.stack(np.meshgrid(np.arange(20, 128, 40), np.arange(20, 160, 40)), -1).reshape(-1, 2)
-    spread = [s.__class__(s.name, s.image.astype(np.uint16), wide.astype(np.float32)) for s in samples]
+    spread = [
+        s.__class__(s.name, s.image.astype(np.uint16), wide.astype(np.float32)) for s in samples
+    ]
     found = derive.derive(spread)
     assert found.scale == pytest.approx(16 / 40)
     assert found.spacing == pytest.approx(16)
@@ -104,7 +106,7 @@ def test_no_dot_anywhere_is_an_error():
     empty = simulate.simulate_cells(0, (32, 32), 0)
     sample = next(simulate.simulate_dataset(0, 1, (32, 32), "vgg"))
     sample = sample.__class__("e", empty[0], empty[1])
-    with pytest.raises(ValueError, match="not a single dot|single dot"):
+    with pytest.raises(ValueError, match="single dot"):
         derive.derive([sample])
 
 
@@ -114,7 +116,7 @@ def test_proposals_find_most_separate_discs_and_split_touching_ones(method):
     centres = [(20, 20), (20, 80), (60, 40), (60, 51), (100, 100), (95, 20)]
     image = np.zeros((120, 120), np.float32)
     for y, x in centres:
-        image = np.maximum(image, np.exp(-(((yy - y) ** 2 + (xx - x) ** 2) / 40) ** 2))
+        image = np.maximum(image, np.exp(-((((yy - y) ** 2 + (xx - x) ** 2) / 40) ** 2)))
     pixels = (200 * image + 20).astype(np.uint8)[..., None]
     found = propose.propose(pixels, method=method, diameter=11)
     distances = np.linalg.norm(found[:, None] - np.array(centres)[None], axis=-1)

@@ -54,7 +54,7 @@ def test_full_counter_has_the_published_convolutions_and_map():
 
 def test_counter_starts_at_the_mean_count(trained):
     stage, variables = trained["counter"]
-    maps = stage.predict(variables, batch()["labelled"]["image"])
+    maps = jax.jit(stage.predict)(variables, batch()["labelled"]["image"])
     assert maps["coarse"].shape == (2, 4, 4)
     np.testing.assert_allclose(read_count(maps, stage.readout), 12.0, rtol=0.2)
 
@@ -66,15 +66,16 @@ def test_counting_ignores_the_sign_of_z(trained):
     image = batch()["labelled"]["image"]
     for one in (variables, flipped):
         np.testing.assert_allclose(
-            stage.predict(one, image)["coarse"], stage.predict(variables, image)["coarse"]
+            jax.jit(stage.predict)(one, image)["coarse"],
+            jax.jit(stage.predict)(variables, image)["coarse"],
         )
 
 
 def test_the_loss_is_the_absolute_error_of_the_count(trained):
     stage, variables = trained["counter"]
     rows = batch()
-    counts = read_count(stage.predict(variables, rows["labelled"]["image"]), stage.readout)
-    loss, _ = stage.loss(
+    counts = read_count(jax.jit(stage.predict)(variables, rows["labelled"]["image"]), stage.readout)
+    loss, _ = jax.jit(stage.loss)(
         variables.trained, {}, variables.model_state, rows, jax.random.key(0), jnp.int32(0)
     )
     np.testing.assert_allclose(loss, jnp.abs(counts - 12.0).mean(), rtol=1e-5)
@@ -88,7 +89,7 @@ def test_padding_rows_change_nothing(trained):
 
     def loss(labelled):
         args = (variables.trained, {}, variables.model_state, {"labelled": labelled})
-        return stage.loss(*args, jax.random.key(0), jnp.int32(0))[0]
+        return jax.jit(stage.loss)(*args, jax.random.key(0), jnp.int32(0))[0]
 
     np.testing.assert_allclose(loss(padded), loss(rows), rtol=1e-5)
 
@@ -101,9 +102,9 @@ def test_offsets_of_message_passing_receive_gradients():
 
     def loss(params):
         args = (params, {}, variables.model_state, rows)
-        return stage.loss(*args, jax.random.key(0), jnp.int32(0))[0]
+        return jax.jit(stage.loss)(*args, jax.random.key(0), jnp.int32(0))[0]
 
-    gradients = jax.grad(loss)(variables.trained)["message_passing"]
+    gradients = jax.jit(jax.grad(loss))(variables.trained)["message_passing"]
     assert float(jnp.abs(gradients["u"]["kernel"]).max()) > 0
     assert float(jnp.abs(gradients["v"]["bias"]).max()) > 0
 
@@ -126,9 +127,9 @@ def test_localizer_keeps_the_counters_count_and_trains_nothing_of_it(trained):
     counter, counter_variables = trained["counter"]
     stage, variables = trained["localizer"]
     image = batch()["labelled"]["image"]
-    maps = stage.predict(variables, image)
+    maps = jax.jit(stage.predict)(variables, image)
     np.testing.assert_allclose(
-        maps["coarse"], counter.predict(counter_variables, image)["coarse"], rtol=1e-6
+        maps["coarse"], jax.jit(counter.predict)(counter_variables, image)["coarse"], rtol=1e-6
     )
     assert maps["density"].shape == (2, 32, 32)
     assert float(maps["density"].min()) >= 0
@@ -142,14 +143,14 @@ def test_frozen_batch_norm_statistics_stay_as_they_are():
     counter = stages[0].init(jax.random.key(0), rows, {})
     localizer = stages[1].init(jax.random.key(0), rows, {"counter": counter})
     args = (localizer.trained, localizer.frozen, localizer.model_state, rows)
-    _, (state, _) = stages[1].loss(*args, jax.random.key(0), jnp.int32(0))
+    _, (state, _) = jax.jit(stages[1].loss)(*args, jax.random.key(0), jnp.int32(0))
     assert set(state["batch_stats"]) == set(localizer.model_state["batch_stats"])
     own = jax.tree.leaves(state["batch_stats"])
     before = jax.tree.leaves(localizer.model_state["batch_stats"])
     assert any(not np.allclose(a, b) for a, b in zip(own, before, strict=True))
     # The counter in evaluation mode: one picture's map does not depend on its neighbours.
-    one = stages[1].predict(localizer, rows["labelled"]["image"][:1])["coarse"]
-    two = stages[1].predict(localizer, rows["labelled"]["image"])["coarse"]
+    one = jax.jit(stages[1].predict)(localizer, rows["labelled"]["image"][:1])["coarse"]
+    two = jax.jit(stages[1].predict)(localizer, rows["labelled"]["image"])["coarse"]
     np.testing.assert_allclose(one[0], two[0], atol=1e-5)
 
 

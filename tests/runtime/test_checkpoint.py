@@ -1,4 +1,4 @@
-"""Checkpoints: the latest that can be read, the best by validation, a final one that stands alone."""
+"""Checkpoints: the latest readable, the best by validation, a final one that stands alone."""
 
 from pathlib import Path
 

@@ -1,0 +1,79 @@
+"""The default counter: a compact UNet that predicts a density map.
+
+The map's integral is the count, its peaks are the points. Nothing in it depends on the whole
+picture at inference, so that pictures of any size can be cut into tiles.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from cellcount_jax.data import targets
+from cellcount_jax.methods.stage import Batch, Readout, Stage, Tree, Variables, masked_mean
+from cellcount_jax.models import unet
+
+
+def stages(config: ConfigDict) -> tuple[Stage, ...]:
+    """One stage, `density`."""
+    model = config.model
+    network = unet.UNet(channels=tuple(model.channels), dtype=jnp.dtype(config.dtype))
+    scale, sigma = float(model.target_scale), float(model.sigma)
+
+    def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
+        del previous
+        variables = jax.jit(network.init)(key, batch["labelled"]["image"][:1])
+        return Variables(variables["params"], {}, {"batch_stats": variables["batch_stats"]}, {})
+
+    def loss(
+        trained: Tree,
+        frozen: Tree,
+        model_state: Tree,
+        batch: Batch,
+        key: jax.Array,
+        step: jax.Array,
+    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
+        del frozen, key, step
+        rows = batch["labelled"]
+        output, updates = network.apply(
+            {"params": trained, **model_state},
+            rows["image"],
+            train=True,
+            mask=rows["mask"],
+            mutable=["batch_stats"],
+        )
+        # Linear in training, so that negative outputs keep a gradient and noise stays unbiased.
+        density, target = output[..., 0], scale * rows["target"]
+        pixels = ((density - target) ** 2).mean(axis=(1, 2))
+        value = masked_mean(pixels, rows["mask"])
+        return value, ({**model_state, **updates}, {"loss": value})
+
+    def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+        output: Any = network.apply({"params": variables.trained, **variables.model_state}, images)
+        return {"density": output[..., 0] / scale}
+
+    lone = targets.gaussian_density([[20.0, 20.0]], (41, 41), sigma=sigma).max()
+    return (
+        Stage(
+            name="density",
+            init=init,
+            loss=loss,
+            predict=predict,
+            readout=Readout(
+                count_map="density",
+                points_map="density",
+                decoder="peaks",
+                threshold=0.3,
+                reference=float(lone),
+                candidates=tuple(model.thresholds),
+                # The mean squared error of a map hardly feels a bias spread over all its pixels.
+                calibrate=True,
+            ),
+            stride=2 ** (len(model.channels) - 1),
+            halo=unet.halo(len(model.channels)),
+            target=functools.partial(targets.gaussian_density, sigma=sigma),
+        ),
+    )
