@@ -13,9 +13,11 @@ import cellcount_jax.models
 from cellcount_jax.methods import dcl
 from cellcount_jax.models.attention import SelfAttention
 from cellcount_jax.models.csrnet import CSRNet
+from cellcount_jax.models.layers import Conv3D, DoublingConv
 from cellcount_jax.models.message_passing import GlobalMessagePassing
 from cellcount_jax.models.prototypes import PrototypeHead
-from cellcount_jax.models.sau_net import SAUNet
+from cellcount_jax.models.prototypes.head import DensityLayer
+from cellcount_jax.models.sau_net import Block, SAUNet
 from cellcount_jax.models.unet import UNet
 from cellcount_jax.models.vgg import VGG
 
@@ -32,7 +34,7 @@ ROWS = [
     (UNet(), (1, 64, 64, 4), None, (1, 64, 64, 1)),
     (UNet(channels=(8, 16, 32, 64)), (1, 64, 64, 3), None, (1, 64, 64, 1)),
 ]
-PARTS = {SelfAttention}
+PARTS = {SelfAttention, Block, Conv3D, DensityLayer, DoublingConv}
 """Modules that stand in a network of the table and have tests of their own."""
 
 
