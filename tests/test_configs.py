@@ -46,6 +46,7 @@ def test_every_method_has_a_config():
 SMALL_PATCHES = {
     "mbm": {"tile": 12, "resize": 32},
     "adi": {"resize": 32},
+    "idcia": {"resize": 32},
     "dcc": {"pad_square": True, "resize_to_multiple": 32, "tile": 32},
 }
 """The rules of the configs for the small pictures that `made_sets` writes."""

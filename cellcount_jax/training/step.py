@@ -41,8 +41,8 @@ def create_state(
         trained=variables.trained,
         model_state=variables.model_state,
         opt_state=tx.init(variables.trained),
-        extras=variables.extras,
         # Copies: the step donates its state, and one buffer cannot be donated twice.
+        extras=jax.tree.map(jnp.copy, variables.extras),
         average=jax.tree.map(jnp.copy, moving) if average else {},
     )
 
