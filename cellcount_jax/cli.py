@@ -50,6 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--points-style", choices=("plain", "napari"), default="plain")
     sub.add_argument("--overlays", action="store_true", help="also draw the points on the pictures")
 
+    sub = command("explain", _explain, "Show why: what each prototype adds to a picture's count.")
+    sub.add_argument("paths", nargs="+", type=Path, help="files or folders")
+    sub.add_argument("--model", type=Path, required=True, help="folder of a CountXplain run")
+    sub.add_argument("-o", "--out", type=Path, required=True)
+
     sub = command("propose", _propose, "Write first dots for a folder, to be corrected by hand.")
     sub.add_argument("folder", type=Path)
     sub.add_argument("--method", choices=("otsu", "log"), default="otsu")
@@ -128,6 +133,20 @@ def _predict(options: argparse.Namespace) -> int:
         on_counted=draw,
     )
     print(f"{len(paths) - failed} of {len(paths)} pictures counted: {options.out / 'counts.csv'}")
+    return 1 if failed else 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from cellcount_jax.counting.counter import Counter
+    from cellcount_jax.data.images import list_images
+    from cellcount_jax.reporting import explain
+    from cellcount_jax.runtime import compilation
+
+    compilation.use_cache()
+    counter = Counter.load(options.model)
+    subjects = explain.subjects_of_files(list_images(options.paths))
+    failed = explain.write_explanations(counter, subjects, options.out, model=str(options.model))
+    print(f"{len(subjects) - failed} pictures explained: {options.out / 'explanation.html'}")
     return 1 if failed else 0
 
 

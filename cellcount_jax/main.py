@@ -17,7 +17,7 @@ from ml_collections import config_flags
 from cellcount_jax.counting.counter import Counter
 from cellcount_jax.counting.predict import predict_files
 from cellcount_jax.data.images import list_images
-from cellcount_jax.reporting import overlays
+from cellcount_jax.reporting import explain, overlays
 from cellcount_jax.runtime import compilation, logs
 from cellcount_jax.training import experiment
 from cellcount_jax.training.loop import TrainingError
@@ -28,10 +28,15 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", None, "What to train: FILE.py or FILE.py:preset."
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/<config>_<preset>.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "What to do.")
+MODE = flags.DEFINE_enum(
+    "mode", "train", ["train", "evaluate", "predict", "explain"], "What to do."
+)
 DOWNLOAD = flags.DEFINE_bool("download", False, "Fetch the data set if it is absent.")
-IMAGES = flags.DEFINE_list("images", [], "Files or folders to count, with --mode=predict.")
-OUT = flags.DEFINE_string("out", None, "Folder for counts; default WORKDIR/predictions.")
+IMAGES = flags.DEFINE_list("images", [], "Files or folders to count or explain.")
+OUT = flags.DEFINE_string("out", None, "Folder; default WORKDIR/predictions or /explanations.")
+
+EXPLAINED = 3
+"""Test pictures that are explained where none are named."""
 
 
 def main(argv: list[str]) -> None:
@@ -42,7 +47,8 @@ def main(argv: list[str]) -> None:
     compilation.use_cache()
     workdir = epath.Path(WORKDIR.value or default_workdir())
     try:
-        {"train": _train, "evaluate": _evaluate, "predict": _predict}[MODE.value](workdir)
+        modes = {"train": _train, "evaluate": _evaluate, "predict": _predict, "explain": _explain}
+        modes[MODE.value](workdir)
     except (ValueError, OSError, TrainingError) as error:
         log.debug("where it happened", exc_info=True)
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -79,6 +85,23 @@ def _predict(workdir: epath.Path) -> None:
     print(f"{len(paths) - failed} pictures counted: {out / 'counts.csv'}")
     if failed:
         raise ValueError(f"{failed} of {len(paths)} files could not be counted; see the table")
+
+
+def _explain(workdir: epath.Path) -> None:
+    counter = Counter.load(workdir)
+    out = Path(OUT.value or workdir / "explanations")
+    if IMAGES.value:
+        subjects = explain.subjects_of_files(list_images([Path(p) for p in IMAGES.value]))
+    else:
+        source = experiment.load_source(CONFIG.value, download=DOWNLOAD.value)
+        subjects = explain.subjects_of_samples(source.splits["test"][:EXPLAINED])
+        counter = counter.at_own_scale()
+    failed = explain.write_explanations(counter, subjects, out, model=str(workdir))
+    print(f"{len(subjects) - failed} pictures explained: {out / 'explanation.html'}")
+    if failed:
+        raise ValueError(
+            f"{failed} of {len(subjects)} pictures could not be explained; see the page"
+        )
 
 
 def _print_results(results: dict, workdir: epath.Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
+from cellcount_jax.counting import explanation_quality, explanations
 from cellcount_jax.counting.counter import Counter
 from cellcount_jax.counting.evaluate import Evaluation, baseline_errors, evaluate
 from cellcount_jax.data import sources
@@ -132,12 +133,16 @@ def evaluate_run(
     started = time.monotonic()
     evaluation = evaluate(counter, test, radius=config.radius)
     rate = len(test) / (time.monotonic() - started)
+    explained = {}
+    if explanations.has_prototypes(counter):
+        explained = explanation_quality.measure(counter, test, evaluation.counts, seed=config.seed)
     results = {
         "method": config.method,
         **describe_source(source),
         "split": part,
         "seed": config.seed,
         **evaluation.summary,
+        **explained,
         **baseline_errors(source.splits["train"], test),
         "threshold": counter.stage.readout.threshold,
         "images_per_second": rate,
