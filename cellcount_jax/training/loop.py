@@ -248,6 +248,7 @@ def _finish(job: _Fit, state: State, seconds: float) -> None:
         "readout": dataclasses.asdict(counter.stage.readout),
         "patches": patch_rule(job.run.config),
         "scale": job.run.scale,
+        "train_names": [s.name for s in splits["train"]],
         "step": int(state.step),
         "seconds": seconds,
     }
