@@ -7,6 +7,7 @@ leaves no half of it behind.
 """
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,12 @@ BEST_METRIC = "validation"
 
 class CheckpointError(ValueError):
     """A checkpoint is missing or does not fit; one line says which and what to do."""
+
+
+def absolute(folder: epath.Path) -> epath.Path:
+    """Orbax writes to absolute paths alone; addresses such as gs:// are left as they are."""
+    text = os.fspath(folder)
+    return folder if "://" in text else epath.Path(os.path.abspath(text))
 
 
 def open_manager(folder: epath.Path) -> ocp.CheckpointManager:
@@ -46,7 +53,7 @@ def open_manager(folder: epath.Path) -> ocp.CheckpointManager:
         best_fn=lambda m: m[BEST_METRIC],
         best_mode="min",
     )
-    return ocp.CheckpointManager(folder / "steps", options=options)
+    return ocp.CheckpointManager(absolute(folder) / "steps", options=options)
 
 
 def save(
@@ -119,7 +126,7 @@ def save_final(folder: epath.Path, variables: Mapping[str, Any], facts: Mapping[
         variables=ocp.args.PyTreeSave(dict(variables)), facts=ocp.args.JsonSave(dict(facts))
     )
     with _final_checkpointer() as checkpointer:
-        checkpointer.save(folder / "final", args=items, force=True)
+        checkpointer.save(absolute(folder) / "final", args=items, force=True)
 
 
 def load_final(folder: epath.Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -132,12 +139,12 @@ def load_final(folder: epath.Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise CheckpointError(f"{folder}: no finished stage here; train it to the end first")
     try:
         with _final_checkpointer() as checkpointer:
-            shapes = checkpointer.metadata(folder / "final").item_metadata["variables"]
+            shapes = checkpointer.metadata(absolute(folder) / "final").item_metadata["variables"]
             # Read as NumPy arrays: they go to whatever devices there are now, not to those that
             # wrote them.
             kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes.tree)
             found = checkpointer.restore(
-                folder / "final",
+                absolute(folder) / "final",
                 args=ocp.args.Composite(
                     variables=ocp.args.PyTreeRestore(restore_args=kinds),
                     facts=ocp.args.JsonRestore(),
@@ -153,7 +160,7 @@ def load_facts(folder: epath.Path) -> dict[str, Any]:
     """Facts of a finished stage without its variables."""
     with _final_checkpointer() as checkpointer:
         args = ocp.args.Composite(facts=ocp.args.JsonRestore())
-        return dict(checkpointer.restore(folder / "final", args=args).facts)
+        return dict(checkpointer.restore(absolute(folder) / "final", args=args).facts)
 
 
 def _final_checkpointer() -> ocp.Checkpointer:

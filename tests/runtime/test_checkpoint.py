@@ -55,6 +55,22 @@ def test_a_damaged_step_is_passed_over(folder):
     manager.close()
 
 
+def test_relative_folders_are_fine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = epath.Path("runs/one")
+    manager = checkpoint.open_manager(folder)
+    checkpoint.save(manager, state(1), {}, validation=1.0)
+    manager.wait_until_finished()
+    latest, _ = checkpoint.restore_latest(manager, state(0))
+    assert int(latest.step) == 1
+    manager.close()
+    checkpoint.save_final(folder, {"trained": {"w": jnp.ones(2)}}, {"method": "m"})
+    assert checkpoint.is_finished(folder)
+    assert checkpoint.load_facts(folder) == {"method": "m"}
+    np.testing.assert_array_equal(checkpoint.load_final(folder)[0]["trained"]["w"], [1, 1])
+    assert checkpoint.absolute(epath.Path("gs://bucket/run")) == epath.Path("gs://bucket/run")
+
+
 def test_final_variables_stand_alone(folder):
     assert not checkpoint.is_finished(folder)
     with pytest.raises(checkpoint.CheckpointError, match="no finished stage"):
