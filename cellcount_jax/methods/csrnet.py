@@ -14,7 +14,14 @@ from ml_collections import ConfigDict
 
 from cellcount_jax import losses
 from cellcount_jax.data import targets
-from cellcount_jax.methods.stage import Batch, Readout, Stage, Tree, Variables
+from cellcount_jax.methods.stage import (
+    Batch,
+    Readout,
+    Stage,
+    Tree,
+    Variables,
+    forward_in_training,
+)
 from cellcount_jax.models import pretrained
 from cellcount_jax.models.csrnet import FRONT_CONVS, STRIDE, CSRNet
 
@@ -74,17 +81,13 @@ def stage(config: ConfigDict) -> Stage:
     ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
         del frozen, key, step
         rows = batch["labelled"]
-        maps, updates = net.apply(
-            {"params": trained, **model_state},
-            rows["image"],
-            train=True,
-            mask=rows["mask"],
-            mutable=["batch_stats"],
+        maps, model_state = forward_in_training(
+            net, trained, model_state, rows["image"], rows["mask"]
         )
         density = maps["density"] / scale
         target = pool(rows["target"])
         value = losses.density_mse(density, target, scale=scale, mask=rows["mask"])
-        return value, ({**model_state, **updates}, {"loss": value})
+        return value, (model_state, {"loss": value})
 
     def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
         maps: Any = net.apply({"params": variables.trained, **variables.model_state}, images)

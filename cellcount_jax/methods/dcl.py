@@ -17,7 +17,15 @@ from ml_collections import ConfigDict
 
 from cellcount_jax import losses
 from cellcount_jax.data import targets
-from cellcount_jax.methods.stage import Batch, Readout, Stage, Tree, Variables, masked_mean
+from cellcount_jax.methods.stage import (
+    Batch,
+    Readout,
+    Stage,
+    Tree,
+    Variables,
+    forward_in_training,
+    masked_mean,
+)
 from cellcount_jax.models import layers, pretrained
 from cellcount_jax.models.message_passing import GlobalMessagePassing
 from cellcount_jax.models.unet import UNet
@@ -127,15 +135,11 @@ def _counter_stage(model: ConfigDict, dtype: str) -> Stage:
     ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
         del frozen, key, step
         rows = batch["labelled"]
-        z, updates = network.apply(
-            {"params": trained, **model_state},
-            rows["image"],
-            train=True,
-            mask=rows["mask"],
-            mutable=["batch_stats"],
+        z, model_state = forward_in_training(
+            network, trained, model_state, rows["image"], rows["mask"]
         )
         value = masked_mean(losses.count_l1(z, rows["count"]), rows["mask"])
-        return value, ({**model_state, **updates}, {"loss": value})
+        return value, (model_state, {"loss": value})
 
     def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
         z: Any = network.apply({"params": variables.trained, **variables.model_state}, images)
@@ -183,17 +187,11 @@ def _localizer_stage(options: ConfigDict, counter: Stage, dtype: str) -> Stage:
         del key, step
         rows = batch["labelled"]
         x, _ = inputs(frozen, rows["image"])
-        output, updates = network.apply(
-            {"params": trained, **model_state},
-            x,
-            train=True,
-            mask=rows["mask"],
-            mutable=["batch_stats"],
-        )
+        output, model_state = forward_in_training(network, trained, model_state, x, rows["mask"])
         # Without the ReLU of `predict`: behind it, negative outputs would have no gradient.
         error = (output[..., 0] - scale * rows["target"]) ** 2
         value = masked_mean(error.mean(axis=(1, 2)), rows["mask"])
-        return value, ({**model_state, **updates}, {"loss": value})
+        return value, (model_state, {"loss": value})
 
     def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
         x, coarse = inputs(variables.frozen, images)

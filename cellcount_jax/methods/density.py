@@ -13,7 +13,15 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from cellcount_jax.data import targets
-from cellcount_jax.methods.stage import Batch, Readout, Stage, Tree, Variables, masked_mean
+from cellcount_jax.methods.stage import (
+    Batch,
+    Readout,
+    Stage,
+    Tree,
+    Variables,
+    forward_in_training,
+    masked_mean,
+)
 from cellcount_jax.models import unet
 
 
@@ -38,18 +46,14 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
     ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
         del frozen, key, step
         rows = batch["labelled"]
-        output, updates = network.apply(
-            {"params": trained, **model_state},
-            rows["image"],
-            train=True,
-            mask=rows["mask"],
-            mutable=["batch_stats"],
+        output, model_state = forward_in_training(
+            network, trained, model_state, rows["image"], rows["mask"]
         )
         # Linear in training, so that negative outputs keep a gradient and noise stays unbiased.
         density, target = output[..., 0], scale * rows["target"]
         pixels = ((density - target) ** 2).mean(axis=(1, 2))
         value = masked_mean(pixels, rows["mask"])
-        return value, ({**model_state, **updates}, {"loss": value})
+        return value, (model_state, {"loss": value})
 
     def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
         output: Any = network.apply({"params": variables.trained, **variables.model_state}, images)

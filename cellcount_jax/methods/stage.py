@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -132,6 +133,24 @@ def read_count(maps: Maps, readout: Readout) -> jax.Array | None:
     values = maps[readout.count_map].astype(jnp.float32)
     values = jnp.abs(values) if readout.count == "l1" else values
     return values.sum(axis=tuple(range(1, values.ndim))) / readout.count_scale
+
+
+def forward_in_training(
+    network: nn.Module, trained: Tree, model_state: Tree, images: jax.Array, mask: jax.Array
+) -> tuple[Any, Tree]:
+    """Output of a network with batch statistics, and its model state after this batch.
+
+    Args:
+      network: called with `train` and `mask`.
+      trained: its parameters.
+      model_state: with its `batch_stats`.
+      images: [B, *space, C].
+      mask: [B], 0 for padding rows.
+    """
+    output, updates = network.apply(
+        {"params": trained, **model_state}, images, train=True, mask=mask, mutable=["batch_stats"]
+    )
+    return output, {**model_state, **updates}
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:

@@ -4,7 +4,6 @@
 `boxes.csv`, `gallery.png`, `space.png` and, for each picture, the maps as TIFF.
 """
 
-import base64
 import csv
 import dataclasses
 import functools
@@ -162,10 +161,10 @@ def _page(
         f"{counter.stage.stride} pixels of the network's picture</p>",
         "<h2>Prototypes</h2><p class=note>The training patches most similar to each. Beside the "
         "name: cells that one unit of similarity at one position adds.</p>",
-        _image(drawn["gallery"]),
+        report.image(drawn["gallery"]),
         _origins(prototypes, counter.facts.get("train_names")),
         "<h2>Space of the features</h2>",
-        _image(drawn["space"]),
+        report.image(drawn["space"]),
         *sections,
     ]
     return report.page(f"Explanation of {model}", "\n".join(body))
@@ -183,7 +182,7 @@ def _origins(prototypes: Prototypes, names: Sequence[str] | None) -> str:
         name = str(names[image]) if names else f"training picture {image}"
         where = f"row {places['row'][k]}, column {places['column'][k]}"
         rows.append([part, html.escape(name), where, f"{places['distance'][k]:.4f}"])
-    return _table(["prototype", "taken from", "position of the map", "moved (squared)"], rows)
+    return report.table(["prototype", "taken from", "position of the map", "moved (squared)"], rows)
 
 
 def _section(subject: Subject, picture: Picture, found: Explanation, prototypes: Prototypes) -> str:
@@ -202,29 +201,15 @@ def _section(subject: Subject, picture: Picture, found: Explanation, prototypes:
             f"<h2>{html.escape(subject.name)}</h2>",
             f"<p>{found.count:.1f} cells{truth}. Boxes: each prototype's strongest places "
             "(green: cell prototypes, blue: background prototypes).</p><div class=row>",
-            _image(prototype_figures.boxes(picture.pixels, found, prototypes, dots=subject.dots)),
-            _table(["", "weight", "cells", "boxes"], rows),
+            report.image(
+                prototype_figures.boxes(picture.pixels, found, prototypes, dots=subject.dots)
+            ),
+            report.table(["", "weight", "cells", "boxes"], rows),
             "</div>",
-            _image(prototype_figures.maps(picture.pixels, found, prototypes)),
+            report.image(prototype_figures.maps(picture.pixels, found, prototypes)),
         ]
     )
 
 
 def _failure(name: str, line: str) -> str:
     return f"<h2>{html.escape(name)}</h2><p class=warning>error: {html.escape(line)}</p>"
-
-
-def _image(figure: Figure) -> str:
-    data = base64.b64encode(report.png(figure)).decode()
-    return f'<img src="data:image/png;base64,{data}">'
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """HTML table of escaped texts; numbers to the right."""
-    body = "".join(
-        "<tr>"
-        + "".join(f"<td{' class=n' if i else ''}>{cell}</td>" for i, cell in enumerate(row))
-        + "</tr>"
-        for row in rows
-    )
-    return f"<table><tr>{''.join(f'<th>{h}</th>' for h in head)}</tr>{body}</table>"

@@ -51,16 +51,16 @@ def run_report(
         "<h2>Result on the test part</h2>",
         _results_table(results),
         "<h2>Counts</h2><div class=row>",
-        _image(figures.predicted_against_true(predicted, true, unit)),
-        _image(figures.limits_of_agreement(predicted, true, unit)),
+        image(figures.predicted_against_true(predicted, true, unit)),
+        image(figures.limits_of_agreement(predicted, true, unit)),
         "</div><h2>Best, median and worst test pictures</h2>",
         _legend(evaluation),
         "<div class=row>",
         *_examples(evaluation, predicted, true),
         "</div><h2>Training</h2><div class=row>",
-        *(_image(figures.curves(metrics, stage)) for stage in stages),
+        *(image(figures.curves(metrics, stage)) for stage in stages),
         "</div><h2>All figures</h2>",
-        _table(["", ""], [[key, _number(value)] for key, value in results.items()]),
+        table(["", ""], [[key, _number(value)] for key, value in results.items()]),
     ]
     return page(f"{results['method']} on {results['dataset']}", "\n".join(parts))
 
@@ -80,7 +80,8 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     return buffer.getvalue()
 
 
-def _image(figure: Figure) -> str:
+def image(figure: Figure) -> str:
+    """An HTML image with the figure inside."""
     return f'<img src="data:image/png;base64,{base64.b64encode(png(figure)).decode()}">'
 
 
@@ -94,7 +95,8 @@ def _number(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else _text(value)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """HTML table of texts that are escaped already; all but the first column to the right."""
     cells = "".join(
         "<tr>"
         + "".join(f"<td{' class=n' if i else ''}>{c}</td>" for i, c in enumerate(row))
@@ -127,7 +129,7 @@ def _results_table(results: Mapping[str, Any]) -> str:
         row = [text, _number(results.get(f"baseline_{key}_mae")), "", ""]
         rows.append(row + ([_number(results.get(f"baseline_{key}_patch_mae"))] if cut else []))
     head = ["", "MAE", "RMSE", "bias"] + (["MAE per patch"] if cut else [])
-    text = _table(head, rows)
+    text = table(head, rows)
     if results.get("f1") is not None:
         text += (
             f"<p>Points within {results['radius']:g} px, one to one: F1 {results['f1']:.3f}, "
@@ -152,6 +154,6 @@ def _examples(evaluation: Evaluation, predicted: np.ndarray, true: np.ndarray) -
         title = f"{word}: {sample.name}, true {true[i]:.0f}, predicted {predicted[i]:.1f}"
         points = evaluation.counts[i].points
         images.append(
-            _image(figures.overlay(sample.image, points, dots=sample.dots, title=title, width=3.0))
+            image(figures.overlay(sample.image, points, dots=sample.dots, title=title, width=3.0))
         )
     return images
