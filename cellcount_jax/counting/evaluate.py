@@ -10,7 +10,7 @@ from cellcount_jax.counting import baselines, metrics
 from cellcount_jax.counting import points as decode
 from cellcount_jax.counting.counter import Count, Counter
 from cellcount_jax.data.sample import Sample
-from cellcount_jax.methods.stage import Readout
+from cellcount_jax.methods.stage import Decoder, Readout
 
 RADII = (3.0, 5.0, 8.0)
 """Matching radii in pixels that are reported beside the chosen one."""
@@ -129,22 +129,35 @@ def baseline_errors(train: Sequence[Sample], test: Sequence[Sample]) -> dict[str
 def fit_readout(
     readout: Readout, counts: Sequence[Count], samples: Sequence[Sample], *, radius: float
 ) -> Readout:
-    """The readout with the candidate threshold of the highest F1; ties go to the middle one."""
+    """The readout with the decoder and threshold of the highest F1 among its candidates.
+
+    Of a decoder's best thresholds the middle one is taken; of equally good decoders the first.
+    """
     if not readout.candidates or readout.points_map is None:
         return readout
-    scores = []
-    for threshold in readout.candidates:
+    dots, scores = _dots(samples), []
+    for decoder, threshold in readout.candidates:
         found = [
             decode.find_points(
                 c.maps[readout.points_map],
-                decoder=readout.decoder,
+                decoder=decoder,
                 threshold=threshold,
                 reference=readout.reference,
             )[0]
             for c in counts
         ]
-        result = metrics.localisation(found, _dots(samples), radius=radius)
-        scores.append(result["f1"] or 0.0)
-    best = np.flatnonzero(np.isclose(scores, max(scores), atol=1e-12))
-    chosen = readout.candidates[int(best[len(best) // 2])]
-    return dataclasses.replace(readout, threshold=chosen)
+        scores.append(metrics.localisation(found, dots, radius=radius)["f1"] or 0.0)
+    best: dict[Decoder, tuple[float, float]] = {}
+    for name in dict.fromkeys(decoder for decoder, _ in readout.candidates):
+        own = [i for i, (decoder, _) in enumerate(readout.candidates) if decoder == name]
+        top = max(scores[i] for i in own)
+        level = [i for i in own if np.isclose(scores[i], top, atol=1e-12)]
+        best[name] = (top, readout.candidates[level[len(level) // 2]][1])
+    chosen = max(best, key=lambda name: best[name][0])
+    return dataclasses.replace(
+        readout,
+        count=chosen if readout.count in ("components", "peaks") else readout.count,
+        decoder=chosen,
+        threshold=best[chosen][1],
+        fitted=tuple((name, threshold) for name, (_, threshold) in best.items()),
+    )

@@ -213,7 +213,7 @@ def _localizer_stage(options: ConfigDict, counter: Stage, dtype: str) -> Stage:
             decoder="peaks",
             threshold=0.3,
             reference=float(lone),
-            candidates=tuple(options.thresholds),
+            candidates=tuple(("peaks", t) for t in options.thresholds),
         ),
         stride=INPUT_STRIDE,
         select="f1",

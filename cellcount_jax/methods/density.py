@@ -30,6 +30,8 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
     model = config.model
     network = unet.UNet(channels=tuple(model.channels), dtype=jnp.dtype(config.dtype))
     scale, sigma = float(model.target_scale), float(model.sigma)
+    # Cells that lie well apart are counted by their peaks: a sum feels every pixel of the ground.
+    count = model.get("count", "integral")
 
     def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
         del previous
@@ -68,13 +70,14 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
             predict=predict,
             readout=Readout(
                 count_map="density",
+                count=count,
                 points_map="density",
                 decoder="peaks",
                 threshold=0.3,
                 reference=float(lone),
-                candidates=tuple(model.thresholds),
+                candidates=tuple(("peaks", t) for t in model.thresholds),
                 # The mean squared error of a map hardly feels a bias spread over all its pixels.
-                calibrate=True,
+                calibrate=count == "integral",
             ),
             stride=2 ** (len(model.channels) - 1),
             halo=unet.halo(len(model.channels)),

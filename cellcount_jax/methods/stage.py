@@ -21,6 +21,8 @@ Batch = Mapping[str, Mapping[str, jax.Array]]
 
 Maps = dict[str, jax.Array]
 
+Decoder = Literal["components", "peaks"]
+
 
 class Variables(NamedTuple):
     """What a stage needs to predict; arrays only.
@@ -43,15 +45,16 @@ class Readout:
     Attributes:
       count_map: name of the map that counts.
       count: `l1` (sum of absolute values), `integral` (sum), or `components` / `peaks` (number of
-        points).
+        points; always that of `decoder`).
       count_scale: the map's sum is divided by this.
       points_map: name of the map whose components or peaks are the points, None if the method has
         no points.
       decoder: `components` or `peaks`.
       threshold: level of the decoder: absolute for components; for peaks a share of `reference`.
       reference: height of a lone cell's peak in the points map; None takes the map's maximum.
-      candidates: thresholds among which the best on labelled validation (or, without them,
-        training) pictures is taken after training; empty keeps `threshold`.
+      candidates: pairs of decoder and threshold among which the best on labelled validation (or,
+        without them, training) pictures is taken after training; empty keeps what is set.
+      fitted: the best threshold of every decoder among the candidates, once they are fitted.
       calibrate: `count_scale` is multiplied, after training, by what makes the sum of all counts
         of the training pictures right.
     """
@@ -60,10 +63,11 @@ class Readout:
     count: Literal["l1", "integral", "components", "peaks"] = "integral"
     count_scale: float = 1.0
     points_map: str | None = None
-    decoder: Literal["components", "peaks"] = "peaks"
+    decoder: Decoder = "peaks"
     threshold: float = 0.5
     reference: float | None = None
-    candidates: tuple[float, ...] = ()
+    candidates: tuple[tuple[Decoder, float], ...] = ()
+    fitted: tuple[tuple[Decoder, float], ...] = ()
     calibrate: bool = False
 
 
@@ -103,7 +107,8 @@ class Stage:
       stride: sides of an image given to `predict` must be multiples of it.
       halo: context in pixels that a tile needs on each side; None: the network looks at the whole
         image at once and counts in a fixed `window`.
-      window: side of the fixed window of a network with global operations, else None.
+      window: sides of the fixed window of a network with global operations (one number: the same
+        along every axis), else None.
       target: dots and space shape -> the map that the loss compares with, on the host, once per
         picture; None: the loss needs counts alone.
       prepare: data streams -> data streams, once before the first step (cached features).
@@ -119,7 +124,7 @@ class Stage:
     stride: int
     select: Literal["mae", "f1"] = "mae"
     halo: int | None = None
-    window: int | None = None
+    window: int | tuple[int, ...] | None = None
     target: Callable[[np.ndarray, Sequence[int]], np.ndarray] | None = None
     prepare: Callable[[Tree, Tree], Tree] | None = None
     between_epochs: Callable[[Variables, Tree, int], Variables] | None = None
