@@ -8,6 +8,8 @@ from pathlib import Path
 
 from cellcount_jax.runtime import logs
 
+POINTS_STYLES = ("plain", "napari", "fiji", "qupath", "cell_counter")
+
 log = logging.getLogger(__name__)
 
 
@@ -43,17 +45,31 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--steps", type=int, help="training steps; default 800")
     sub.add_argument("--seed", type=int, default=0)
 
-    sub = command("predict", _predict, "Count pictures: one row a picture in OUT/counts.csv.")
-    sub.add_argument("paths", nargs="+", type=Path, help="files or folders")
+    _predict_options(
+        command("predict", _predict, "Count pictures: one row a picture in OUT/counts.csv.")
+    )
+    sub = command("merge", _merge, "Join the tables that predict --shard made into counts.csv.")
+    sub.add_argument("out", type=Path, help="folder with the tables of all shards")
+
+    sub = command("evaluate", _evaluate, "Compare counts with the dots in a folder: a report.")
+    sub.add_argument("folder", type=Path, help="pictures with dots, as for train")
     sub.add_argument("--model", type=Path, required=True, help="folder of a finished run")
     sub.add_argument("-o", "--out", type=Path, required=True)
-    sub.add_argument("--points-style", choices=("plain", "napari"), default="plain")
-    sub.add_argument("--overlays", action="store_true", help="also draw the points on the pictures")
+    sub.add_argument("--radius", type=float, help="matching radius in pixels; default: as trained")
+    sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
+    sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
 
     sub = command("explain", _explain, "Show why: what each prototype adds to a picture's count.")
     sub.add_argument("paths", nargs="+", type=Path, help="files or folders")
     sub.add_argument("--model", type=Path, required=True, help="folder of a CountXplain run")
     sub.add_argument("-o", "--out", type=Path, required=True)
+
+    sub = command("export", _export, "Write a trained counter as one file, or as StableHLO.")
+    sub.add_argument("model", type=Path, help="folder of a finished run, or a .cellcount file")
+    sub.add_argument("out", type=Path, help="NAME.cellcount; with --format stablehlo a folder")
+    sub.add_argument("--format", choices=("cellcount", "stablehlo"), default="cellcount")
+    sub.add_argument("--stage", help="of the run's method; default: the last one")
+    sub.add_argument("--half", action="store_true", help="store weights with 16 bits, not 32")
 
     sub = command("propose", _propose, "Write first dots for a folder, to be corrected by hand.")
     sub.add_argument("folder", type=Path)
@@ -91,6 +107,41 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _predict_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "paths", nargs="+", type=Path, help="files, folders, patterns such as 'a*.tif'"
+    )
+    sub.add_argument("--model", type=Path, required=True, help="finished run, or .cellcount file")
+    sub.add_argument("-o", "--out", type=Path, required=True, help="a second call goes on here")
+    sub.add_argument("--pattern", help="only these of a folder's files, such as '*.tif'")
+    sub.add_argument("--points-style", choices=POINTS_STYLES, default="plain")
+    sub.add_argument("--density", action="store_true", help="also write density maps")
+    sub.add_argument("--overlays", action="store_true", help="also draw the points on the pictures")
+    sub.add_argument("--axes", help="of the files, such as ZCYX, in place of what they say")
+    sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
+    sub.add_argument(
+        *("-v", "--voxel-size"),
+        nargs=3,
+        type=float,
+        metavar=("Z", "Y", "X"),
+        help="micrometres per pixel, in place of what the files say; flat pictures use Y and X",
+    )
+    sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
+    sub.add_argument(
+        "--regions", type=Path, help="file, or folder of files, of regions: a row for each"
+    )
+    sub.add_argument(
+        "--shard", type=_shard, metavar="I/N", help="count every N-th file; then: cellcount merge"
+    )
+
+
+def _shard(text: str) -> tuple[int, int]:
+    i, _, n = text.partition("/")
+    if not (i.isdigit() and n.isdigit() and 1 <= int(i) <= int(n)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N, such as 1/4")
+    return int(i), int(n)
+
+
 # Each command imports what it needs: `cellcount data list` should not wait for jax.
 
 
@@ -115,25 +166,76 @@ def _train(options: argparse.Namespace) -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     from cellcount_jax.counting.counter import Counter
-    from cellcount_jax.counting.predict import predict_files
-    from cellcount_jax.data.images import list_images
-    from cellcount_jax.reporting import overlays
+    from cellcount_jax.counting.predict import find_pictures, predict_files
+    from cellcount_jax.counting.table import table_name
     from cellcount_jax.runtime import compilation
 
     compilation.use_cache()
     counter = Counter.load(options.model)
-    paths = list_images(options.paths)
-    draw = overlays.writer(options.out / "overlays") if options.overlays else None
+    paths = find_pictures(options.paths, options.out, pattern=options.pattern)
+    draw = rows_of = None
+    if options.regions is not None:
+        from cellcount_jax.counting import regions
+
+        rows_of = regions.rows_of(options.regions)
+    if options.overlays:  # Matplotlib takes its time
+        from cellcount_jax.reporting import overlays
+
+        draw = overlays.writer(options.out / "overlays")
     failed = predict_files(
         counter,
         paths,
         options.out,
         model=str(options.model),
         points_style=options.points_style,
+        density=options.density,
+        axes=options.axes,
+        channels=_channels(options),
+        voxel_size=options.voxel_size,
+        diameter=options.diameter,
+        shard=options.shard,
         on_counted=draw,
+        rows_of=rows_of,
+        about_rows=str(options.regions),
     )
-    print(f"{len(paths) - failed} of {len(paths)} pictures counted: {options.out / 'counts.csv'}")
+    i, n = options.shard or (1, 1)
+    return _tell(len(paths[i - 1 :: n]), failed, options.out / table_name(options.shard))
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from cellcount_jax.counting import table
+
+    target, images, failed = table.merge(options.out)
+    return _tell(images, failed, target)
+
+
+def _tell(images: int, failed: int, table: Path) -> int:
+    print(f"{images - failed} of {images} pictures counted: {table}")
     return 1 if failed else 0
+
+
+def _channels(options: argparse.Namespace) -> list[int | str] | None:
+    return options.channels and [int(c) if c.isdigit() else c for c in options.channels]
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from cellcount_jax.counting.counter import Counter
+    from cellcount_jax.reporting import evaluation
+    from cellcount_jax.runtime import compilation
+
+    compilation.use_cache()
+    found = evaluation.write_evaluation(
+        Counter.load(options.model),
+        options.folder,
+        options.out,
+        model=str(options.model),
+        radius=options.radius,
+        diameter=options.diameter,
+        channels=_channels(options),
+    )
+    print(evaluation.one_line(found))
+    print(f"report: {options.out / 'evaluation.html'}")
+    return 1 if found["n_failed"] else 0
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -148,6 +250,30 @@ def _explain(options: argparse.Namespace) -> int:
     failed = explain.write_explanations(counter, subjects, options.out, model=str(options.model))
     print(f"{len(subjects) - failed} pictures explained: {options.out / 'explanation.html'}")
     return 1 if failed else 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from cellcount_jax.counting import model_file
+
+    if options.format == "stablehlo":
+        from cellcount_jax.counting import stablehlo
+        from cellcount_jax.counting.counter import Counter
+
+        if options.half:
+            raise ValueError("--half is for model files; StableHLO keeps 32 bits")
+        facts = stablehlo.write(Counter.load(options.model, stage=options.stage), options.out)
+        print(f"network: {options.out}   input {facts['input']}   {', '.join(facts['platforms'])}")
+        return 0
+    facts = model_file.export(
+        options.model, options.out, stage=options.stage, half=options.half
+    )
+    weights = facts["weights"]
+    size = options.out.stat().st_size / 1e6
+    print(f"model: {options.out} ({size:.2f} MB, stage {facts['stage']} of {facts['method']})")
+    if weights["dtype"] == "float16":
+        print(f"weights have 16 bits; the furthest is off by {weights['max_error']:.2g}")
+    print(f"count with it: cellcount predict PICTURES --model {options.out} -o counts")
+    return 0
 
 
 def _propose(options: argparse.Namespace) -> int:

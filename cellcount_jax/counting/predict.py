@@ -1,124 +1,194 @@
 """Counts files: a row per picture, its points beside it; one that fails does not stop the rest."""
 
-import csv
+import contextlib
+import hashlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 import cellcount_jax
-from cellcount_jax.counting.counter import Count, Counter
-from cellcount_jax.data.images import Picture, read_image
+from cellcount_jax.counting import outputs, table
+from cellcount_jax.counting.cell_scale import with_diameter
+from cellcount_jax.counting.counter import Counter
+from cellcount_jax.counting.one_file import Options, count_one, describe
+from cellcount_jax.counting.outputs import output_names
+from cellcount_jax.counting.table import COLUMNS, Row
+from cellcount_jax.data.images import list_images
+
+__all__ = [
+    "COLUMNS",
+    "Options",
+    "count_files",
+    "describe",
+    "find_pictures",
+    "output_names",
+    "predict_files",
+]
 
 log = logging.getLogger(__name__)
 
-COLUMNS = (
-    *("image", "count", "n_points", "density_sum", "height", "width", "depth", "area_px"),
-    *("spacing_z", "spacing_y", "spacing_x", "cells_per_mm2", "cells_per_mm3"),
-    *("roi", "model", "version", "status"),
-)
-
-OnCounted = Callable[[str, Picture, Count], None]
-
 
 def predict_files(
-    counter: Counter,
-    paths: Sequence[Path],
-    out: Path,
-    *,
-    model: str,
-    points_style: str = "plain",
-    on_counted: OnCounted | None = None,
+    counter: Counter, paths: Sequence[Path], out: Path, *, model: str, **options: Any
 ) -> int:
-    """Counts pictures into `out/counts.csv` and `out/points/<name>.csv`.
+    """Counts pictures into `out/counts.csv` and `out/points/`, one at a time.
+
+    Each row is on disk before the next picture is read. A second call with the same model and
+    settings keeps the rows that ended well and counts the rest.
 
     Args:
       counter: trained.
       paths: picture files.
-      out: folder, made if missing; its `counts.csv` is written anew.
+      out: folder, made if missing.
       model: name of the model for the table.
-      points_style: `plain` (y, x, score) or `napari` (index, axis-0, axis-1, score).
-      on_counted: called with name, picture and count of each, to draw overlays.
+      **options: fields of `Options`.
 
     Returns:
       Number of files that could not be counted.
+
+    Raises:
+      ValueError: an option makes no sense.
+      OSError: the table cannot be written.
     """
+    chosen = Options(**options)
+    if chosen.diameter is not None:
+        counter = _of_diameter(counter, chosen.diameter)
+    target = out / table.table_name(chosen.shard)
     out.mkdir(parents=True, exist_ok=True)
+    names = dict(zip(map(str, paths), output_names(paths), strict=True))
+    i, n = chosen.shard or (1, 1)
+    mine = list(paths)[i - 1 :: n]
+    rows = _kept(target, _settings(counter, model, chosen), mine, names, out, chosen)
+    if rows:
+        log.info("%d pictures were counted before", len(rows))
+    table.write(target, [row for image in rows.values() for row in image])
     failed = 0
-    with (out / "counts.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS)
-        table.writeheader()
-        for path, name in zip(paths, output_names(paths), strict=True):
-            row: dict[str, Any] = {"image": str(path), "model": model, "roi": ""}
+    with _progress(len(mine), len(rows)) as bar:
+        for path in (p for p in mine if str(p) not in rows):
+            row: Row = {"image": str(path), "roi": "", "model": model}
             row["version"] = cellcount_jax.__version__
             try:
-                picture = read_image(path)
-                found = counter.count(picture.pixels, spacing=picture.spacing)
-                row |= describe(picture, found) | {"status": "ok"}
-                if found.points is not None and found.scores is not None:
-                    target = out / "points" / f"{name}.csv"
-                    write_points(target, found.points, found.scores, style=points_style)
-                if on_counted is not None:
-                    on_counted(name, picture, found)
-            except (ValueError, OSError, MemoryError) as error:
+                found = count_one(counter, path, names[str(path)], out, chosen, row, bar)
+            except Exception as error:  # whatever one file does, the others are counted
+                log.debug("%s", path, exc_info=True)
                 failed += 1
-                line = " ".join(str(error).split()) or type(error).__name__
-                line = line if str(path) in line else f"{path}: {line}"
-                row["status"] = f"error: {line}"
-                log.error("%s", line)
-            table.writerow(row)
-            file.flush()
+                row["status"] = f"error: {_line(path, error)}"
+                log.error("%s", _line(path, error))
+                found = [row]
+            table.append(target, found)
+            rows[str(path)] = found
+            bar.update()
+    table.write(target, [row for path in mine for row in rows[str(path)]])
     return failed
 
 
-def output_names(paths: Sequence[Path]) -> list[str]:
-    """A name for each file's outputs: its stem, longer where two files would share it."""
-    choices: list[Callable[[Path], str]] = [
-        lambda p: p.stem,
-        lambda p: p.name,
-        lambda p: "_".join(part for part in p.parts if part != p.anchor),
-    ]
-    names = [choices[0](p) for p in paths]
-    for choice in choices[1:]:
-        twice = {n for n in names if names.count(n) > 1}
-        names = [choice(p) if n in twice else n for p, n in zip(paths, names, strict=True)]
-    return names
+def find_pictures(
+    paths: str | Path | Sequence[str | Path], out: Path, *, pattern: str | None = None
+) -> list[Path]:
+    """Pictures in files, folders and patterns, but for those that counting wrote into `out`.
+
+    Raises:
+      ImageError: a path that does not exist, or no picture in it.
+    """
+    made = [(out / folder).resolve() for folder in ("overlays", "density")]
+    found = list_images(paths, pattern=pattern)
+    return [p for p in found if not any(m in p.resolve().parents for m in made)]
 
 
-def describe(picture: Picture, found: Count) -> dict[str, Any]:
-    """Columns of one picture: count, sizes, density per area or volume where the scale is known."""
-    space = picture.pixels.shape[:-1]
-    spacing = picture.spacing or ()
-    row: dict[str, Any] = {
-        "count": round(found.count, 3),
-        "n_points": "" if found.points is None else len(found.points),
-        "density_sum": "" if found.density is None else round(float(found.density.sum()), 3),
-        "height": space[-2],
-        "width": space[-1],
-        "depth": space[0] if len(space) == 3 else "",
-        "area_px": int(np.prod(space[-2:])),
+def count_files(
+    counter: Counter,
+    paths: str | Path | Sequence[str | Path],
+    out: Path,
+    *,
+    pattern: str | None = None,
+    model: str | None = None,
+    **options: Any,
+) -> list[dict[str, str]]:
+    """As `predict_files`, from files, folders or patterns to the rows of the table."""
+    name = model or str(counter.facts.get("name") or counter.facts.get("method") or "model")
+    found = find_pictures(paths, out, pattern=pattern)
+    predict_files(counter, found, out, model=name, **options)
+    return table.read(out / table.table_name(options.get("shard")))
+
+
+def _of_diameter(counter: Counter, diameter: float) -> Counter:
+    if counter.cell_diameter is None:
+        raise ValueError("this model was not trained on cells of one size; leave --diameter out")
+    return with_diameter(counter, diameter)
+
+
+def _settings(counter: Counter, model: str, options: Options) -> Row:
+    """All that rows depend on, besides the pictures."""
+    found = hashlib.blake2b(digest_size=16)
+    found.update(repr((counter.stage.readout, counter.preprocessing, counter.patches)).encode())
+    found.update(repr((counter.scale, counter.cell_diameter)).encode())
+    for leaf in jax.tree.leaves(counter.variables):
+        found.update(np.ascontiguousarray(leaf).tobytes())
+    return {
+        "model": model,
+        "weights": found.hexdigest(),
+        "version": cellcount_jax.__version__,
+        "points_style": options.points_style,
+        "density": options.density,
+        "overlays": options.on_counted is not None,
+        "rows": None if options.rows_of is None else options.about_rows,
+        "axes": options.axes,
+        "channels": None if options.channels is None else list(options.channels),
+        "voxel_size": None if options.voxel_size is None else list(options.voxel_size),
     }
-    for axis, size in zip(("spacing_x", "spacing_y", "spacing_z"), spacing[::-1], strict=False):
-        row[axis] = size
-    if len(spacing) == len(space) == 2:
-        row["cells_per_mm2"] = found.count / (np.prod(space) * np.prod(spacing) * 1e-6)
-    if len(spacing) == len(space) == 3:
-        row["cells_per_mm3"] = found.count / (np.prod(space) * np.prod(spacing) * 1e-9)
-    return row
 
 
-def write_points(path: Path, points: np.ndarray, scores: np.ndarray, *, style: str) -> None:
-    """Writes points as `[z,]y,x,score` or as napari reads them."""
-    ndim = points.shape[1]
-    names: Iterable[str] = ("z", "y", "x")[3 - ndim :]
-    if style == "napari":
-        names = ["index", *(f"axis-{i}" for i in range(ndim))]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow([*names, "score"])
-        for i, (point, score) in enumerate(zip(points.tolist(), scores.tolist(), strict=True)):
-            values = [f"{v:.3f}" for v in point] + [f"{score:.6g}"]
-            table.writerow([i, *values] if style == "napari" else values)
+def _kept(
+    target: Path,
+    settings: Row,
+    paths: Sequence[Path],
+    names: dict[str, str],
+    out: Path,
+    options: Options,
+) -> dict[str, list[Row]]:
+    """Rows of an earlier call that still hold, by image."""
+    written = target.stat().st_mtime if target.exists() else 0.0
+    before: dict[str, list[Row]] = {}
+    for row in table.begin(target, settings):
+        before.setdefault(row["image"], []).append(row)
+    kept = {}
+    for path in paths:
+        rows = before.get(str(path))
+        if rows is None or not path.exists() or path.stat().st_mtime > written:
+            continue
+        points = outputs.points_path(out, names[str(path)], options.points_style)
+        if rows[0]["n_points"] == "" or points.exists():
+            kept[str(path)] = rows
+    return kept
+
+
+@contextlib.contextmanager
+def _progress(total: int, done: int) -> Iterator[tqdm]:
+    """A bar with rate and time left on a terminal, a line now and then elsewhere."""
+    terminal = sys.stderr.isatty()
+    with contextlib.ExitStack() as stack:
+        if terminal:
+            stack.enter_context(logging_redirect_tqdm())
+        yield stack.enter_context(
+            tqdm(
+                total=total,
+                initial=done,
+                desc="counting",
+                unit="picture",
+                mininterval=0.2 if terminal else 15.0,
+                file=sys.stderr,
+                disable=not terminal and total < 2,
+            )
+        )
+
+
+def _line(path: Path, error: Exception) -> str:
+    text = " ".join(str(error).split())[:500] or type(error).__name__
+    return text if str(path) in text else f"{path}: {text}"

@@ -87,12 +87,16 @@ class UNet(nn.Module):
 
 
 def halo(levels: int) -> int:
-    """Pixels of context on each side that a UNet's output pixel can see, a multiple of its stride.
+    """Pixels of context on each side of a tile that its output can see, a multiple of the stride.
 
-    Each level adds two 3x3 convolutions on the way down and (but for the coarsest) two on the way
-    up, plus one pixel of the coarser grid by the bilinear upsampling.
+    Exact for tiles that begin at multiples of the stride: on the way down, two 3x3 convolutions a
+    level see two pixels further and pooling halves that; on the way up, the bilinear upsampling
+    doubles it and sees one more, the convolutions another two.
     """
-    reach = sum((4 if level < levels - 1 else 2) * 2**level for level in range(levels))
-    reach += sum(2 ** (level + 1) for level in range(levels - 1))
+    reach = 0
+    for _ in range(levels):
+        reach = -(-reach // 2) + 2
+    for _ in range(levels - 1):
+        reach = 2 * reach + 1 + 2
     stride = 2 ** (levels - 1)
-    return -(-(reach + stride) // stride) * stride
+    return -(-reach // stride) * stride

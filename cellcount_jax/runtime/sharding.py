@@ -5,17 +5,31 @@ sees the whole batch, means, gradients and batch norm are those of the whole bat
 devices: batch norm is synchronised.
 """
 
+import functools
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 
 def data_mesh() -> Mesh:
     """A mesh of all devices along the axis `data`."""
+    return mesh_of(jax.devices())
+
+
+def local_mesh() -> Mesh:
+    """A mesh of this host's devices alone, along the axis `data`."""
+    return mesh_of(jax.local_devices())
+
+
+def mesh_of(devices: Any) -> Mesh:
+    """A mesh of these devices along the axis `data`; they may be those of a machine not here."""
+    devices = np.asarray(devices).reshape(-1)
     # Explicit axes, the default, do not go with linen's modules.
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    return jax.make_mesh((devices.size,), ("data",), (AxisType.Auto,), devices=devices.tolist())
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -23,14 +37,68 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def split(mesh: Mesh) -> NamedSharding:
+    """The first axis, which the mesh divides, split over the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def rows_over(mesh: Mesh, n: int) -> NamedSharding:
+    """n rows split over the mesh; all of them on every device where they do not divide."""
+    return split(mesh) if n and n % mesh.size == 0 else replicated(mesh)
+
+
 def split_rows(tree: Any, mesh: Mesh) -> Any:
     """Inside jit: splits the first axis of every array over the mesh, where it divides."""
 
     def constrain(x: jax.Array) -> jax.Array:
-        rows = "data" if x.ndim and x.shape[0] % mesh.size == 0 else None
-        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(rows)))
+        return jax.lax.with_sharding_constraint(x, rows_over(mesh, x.shape[0] if x.ndim else 0))
 
     return jax.tree.map(constrain, tree)
+
+
+def split_parts(tree: Any, mesh: Mesh, parts: int) -> Any:
+    """Inside jit: rows [B, ...] dealt out to [parts, B / parts, ...], each part over the mesh.
+
+    Part p holds the rows p, p + parts, p + 2 parts ..., so that no row changes its device.
+    """
+
+    def deal(x: jax.Array) -> jax.Array:
+        dealt = x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+        rows = rows_over(mesh, dealt.shape[1]).spec
+        return jax.lax.with_sharding_constraint(
+            dealt, NamedSharding(mesh, PartitionSpec(None, *rows))
+        )
+
+    return jax.tree.map(deal, tree)
+
+
+def on_this_host(predict: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """A jitted function of replicated variables and rows, on the devices of this host alone.
+
+    Every host may then call it as often as it likes, with rows of its own.
+
+    Args:
+      predict: (variables, rows [B, ...] on the host) -> arrays [B, ...].
+    """
+    if jax.device_count() == 1:
+        return predict
+    mesh = local_mesh()
+    local = functools.partial(_local_copy, layout=replicated(mesh))
+
+    def run(variables: Any, rows: Any) -> Any:
+        placed = jax.device_put(rows, rows_over(mesh, len(rows)))
+        return predict(jax.tree.map(local, variables), placed)
+
+    return run
+
+
+def _local_copy(x: Any, layout: NamedSharding) -> jax.Array:
+    """A replicated array as one over this host's devices; nothing is copied if it is there."""
+    here = {s.device: s.data for s in x.addressable_shards} if isinstance(x, jax.Array) else {}
+    if here.keys() != layout.device_set:
+        return jax.device_put(np.asarray(x), layout)
+    parts = [here[device] for device in layout.mesh.devices.flat]
+    return jax.make_array_from_single_device_arrays(x.shape, layout, parts)
 
 
 def describe_device() -> str:

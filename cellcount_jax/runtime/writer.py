@@ -6,6 +6,7 @@ leaves the old one or the new one.
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,8 +49,12 @@ def append_metrics(workdir: epath.Path, line: Mapping[str, Any]) -> None:
     """Adds one line to `metrics.jsonl`: step, stage, split, and values by name."""
     if jax.process_index() != 0:
         return
-    with (workdir / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(finite(line)) + "\n")
+    path, text = workdir / "metrics.jsonl", json.dumps(finite(line)) + "\n"
+    if "://" in os.fspath(path):  # What lies in a bucket cannot grow.
+        path.write_text((path.read_text() if path.exists() else "") + text)
+        return
+    with path.open("a") as file:
+        file.write(text)
 
 
 def read_metrics(workdir: epath.Path) -> list[dict[str, Any]]:

@@ -1,0 +1,151 @@
+"""Counts pictures that are too large for memory: windows in, sums and points out.
+
+Brightness is normalised over the whole picture, maps are never held whole, and what comes out is
+what the whole picture in memory would give.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from cellcount_jax.counting import points_by_parts, tiling
+from cellcount_jax.counting.network import Network, OutOfDeviceMemoryError
+from cellcount_jax.counting.readout import Count, counts_points, density_of, to_picture
+from cellcount_jax.data.images import LazyPicture
+from cellcount_jax.data.patches import resize_part, resized_shape
+from cellcount_jax.data.preprocess import IntensityRange, Preprocessing, apply, intensity_range
+from cellcount_jax.data.units import Scale
+from cellcount_jax.data.windows import mirrored, unfold
+
+LARGE = 2**25
+"""Pictures of more pixels (without channels) are counted by parts."""
+
+LOOKED_AT = 24
+"""Windows over which the brightness of a large picture is measured that must be resized first."""
+
+OnPart = Callable[[int, int], None]
+"""Called with the number of windows done and of all."""
+
+WriteDensity = Callable[[tuple[slice, ...], np.ndarray, tuple[int, ...]], None]
+"""Called with a box of the density, its values, and the whole density's shape."""
+
+
+def count_by_parts(
+    network: Network,
+    picture: LazyPicture,
+    preprocessing: Preprocessing,
+    *,
+    scale: Scale = 1.0,
+    on_part: OnPart | None = None,
+    write_density: WriteDensity | None = None,
+) -> Count:
+    """Counts an open picture of any size.
+
+    Args:
+      network: counts.
+      picture: open; its windows are read in raster order.
+      preprocessing: of whole pictures.
+      scale: the picture is resized by it, window by window.
+      on_part: told after each window.
+      write_density: given the density, part by part, if the method has one.
+
+    Returns:
+      Count and points; no maps.
+
+    Raises:
+      ValueError: the picture is damaged or does not fit the network.
+      OutOfDeviceMemoryError: the smallest window is too large for the device.
+    """
+    resized = _Resized(picture, preprocessing, scale)
+    while True:
+        try:
+            return _count(network, resized, on_part, write_density)
+        except OutOfDeviceMemoryError as error:
+            if not network.shrink(error.shape):
+                raise
+
+
+class _Resized:
+    """A picture as the network takes it, by windows; it goes on in its own mirror image."""
+
+    def __init__(self, picture: LazyPicture, preprocessing: Preprocessing, scale: Scale):
+        self._picture, self._preprocessing = picture, preprocessing
+        self.scale = scale
+        self.space = resized_shape(picture.space_shape, scale)
+        if self.space == picture.space_shape:
+            self._range = intensity_range(picture, preprocessing)
+        else:
+            self._range = self._measured()
+
+    def read(self, window: tuple[slice, ...]) -> np.ndarray:
+        """[*window, channels] float32."""
+        at = [
+            mirrored(n, b.start, b.stop - b.start) for n, b in zip(self.space, window, strict=True)
+        ]
+        box = tuple(slice(int(a.min()), int(a.max()) + 1) for a in at)
+        return unfold(apply(self._pixels(box), self._preprocessing, self._range), at)
+
+    def _pixels(self, box: tuple[slice, ...]) -> np.ndarray:
+        return resize_part(self._picture.read, self._picture.space_shape, self.space, box)
+
+    def _measured(self) -> IntensityRange:
+        """Brightness range of the resized picture, from windows spread over it."""
+        ndim = len(self.space)
+        side = [min(n, tiling.LARGEST[ndim] // 2) for n in self.space]
+        each = math.ceil(LOOKED_AT ** (1 / ndim))
+        starts = [
+            np.unique(np.linspace(0, n - s, each).astype(int))
+            for n, s in zip(self.space, side, strict=True)
+        ]
+        corners = np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, ndim)
+        boxes = [tuple(slice(a, a + s) for a, s in zip(c, side, strict=True)) for c in corners]
+        return intensity_range(np.stack([self._pixels(b) for b in boxes]), self._preprocessing)
+
+
+def _count(
+    network: Network,
+    resized: _Resized,
+    on_part: OnPart | None,
+    write_density: WriteDensity | None,
+) -> Count:
+    readout = network.stage.readout
+    by_points = counts_points(readout)
+    windows = network.cut(resized.space)[1]
+    points_of, total = None, 0.0
+    maps_of_windows = network.maps(resized.read(window.read) for window in windows)
+    for done, (window, maps) in enumerate(zip(windows, maps_of_windows, strict=True), 1):
+        if readout.points_map is not None:
+            box, values, shape = _owned(maps[readout.points_map], window, resized.space)
+            points_of = points_of or points_by_parts.start(readout, shape)
+            if values.size:
+                points_of.add(box, values)
+        if not by_points:
+            box, values, shape = _owned(maps[readout.count_map], window, resized.space)
+            density = density_of(values, readout)
+            total += float(density.sum())
+            if write_density is not None and values.size:
+                write_density(box, density.astype(np.float32), shape)
+        if on_part is not None:
+            on_part(done, len(windows))
+    points = scores = None
+    if points_of is not None:
+        points, scores = points_of.finish()
+        points = to_picture(points, resized.scale)
+    if by_points:
+        assert points is not None
+        return Count(float(len(points)), points, scores, None, {}, resized.scale)
+    return Count(total, points, scores, None, {}, resized.scale, total)
+
+
+def _owned(
+    part: np.ndarray, window: tiling.Window, space: tuple[int, ...]
+) -> tuple[tuple[slice, ...], np.ndarray, tuple[int, ...]]:
+    """Box that a window owns of the picture's map, its values, and the shape of that map."""
+    stride = (window.read[0].stop - window.read[0].start) // part.shape[0]
+    shape = tuple(-(-n // stride) for n in space)
+    box, values = tiling.owned(part, window, stride=stride)
+    # What was added by mirroring belongs to nobody.
+    stops = [min(b.stop, n) for b, n in zip(box, shape, strict=True)]
+    kept = tuple(slice(b.start, max(b.start, s)) for b, s in zip(box, stops, strict=True))
+    return kept, values[tuple(slice(0, k.stop - k.start) for k in kept)], shape

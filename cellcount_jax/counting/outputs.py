@@ -1,0 +1,170 @@
+"""Files beside the table: points in the formats of other tools, density maps."""
+
+import collections
+import csv
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellcount_jax.data.dots import Dots, write_dots
+
+POINTS_STYLES = {
+    "plain": (".csv", None),
+    "napari": (".csv", "napari"),
+    "fiji": (".zip", "roi_zip"),
+    "qupath": (".geojson", "geojson"),
+    "cell_counter": (".xml", "cell_counter"),
+}
+"""Ending and format of `data.dots` of each style of points."""
+
+_CHUNK = {2: (1024, 1024), 3: (64, 256, 256)}
+
+
+def output_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each file's outputs: its stem, longer where two files would share it."""
+    choices: list[Callable[[Path], str]] = [
+        lambda p: p.stem,
+        lambda p: p.name,
+        lambda p: "_".join(part for part in p.parts if part != p.anchor),
+    ]
+    names = [choices[0](p) for p in paths]
+    for choice in choices[1:]:
+        # Some file systems know no difference between capitals and small letters.
+        number = collections.Counter(n.casefold() for n in names)
+        names = [
+            choice(p) if number[n.casefold()] > 1 else n for p, n in zip(paths, names, strict=True)
+        ]
+    taken: set[str] = set()
+    for i, name in enumerate(names):
+        again = 1
+        while names[i].casefold() in taken:
+            again += 1
+            names[i] = f"{name}-{again}"
+        taken.add(names[i].casefold())
+    return names
+
+
+def points_path(out: Path, name: str, style: str) -> Path:
+    """Where the points of a picture lie."""
+    return out / "points" / f"{name}{POINTS_STYLES[style][0]}"
+
+
+def write_points(
+    path: Path,
+    points: np.ndarray,
+    scores: np.ndarray,
+    *,
+    style: str,
+    spacing: Sequence[float] | None = None,
+    image_name: str | None = None,
+) -> None:
+    """Writes the points of a picture.
+
+    Args:
+      path: file; its folder is made.
+      points: [N, ndim] pixels.
+      scores: [N].
+      style: of `POINTS_STYLES`. `plain` has columns `[z,]y,x,score` and, with a spacing, the
+        same in micrometres.
+      spacing: micrometres per pixel.
+      image_name: of the picture, for formats that hold it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    format = POINTS_STYLES[style][1]
+    if style not in ("plain", "napari"):
+        dots = Dots(points, scores if style == "qupath" else None)
+        write_dots(path, dots, format=format, image_name=image_name)
+        return
+    ndim = points.shape[1]
+    names: Iterable[str] = ("z", "y", "x")[3 - ndim :]
+    header = [*names, "score"]
+    physical = None
+    if style == "napari":
+        header = ["index", *(f"axis-{i}" for i in range(ndim)), "score"]
+    elif spacing is not None and len(spacing) == ndim:
+        header += [f"{n}_um" for n in names]
+        # Measured from the centre of the first pixel, as the pixels are.
+        physical = points.astype(np.float64) * np.asarray(spacing)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(header)
+        for i, (point, score) in enumerate(zip(points.tolist(), scores.tolist(), strict=True)):
+            values = [f"{v:.3f}" for v in point] + [f"{score:.6g}"]
+            if physical is not None:
+                values += [f"{v:.4f}" for v in physical[i]]
+            table.writerow([i, *values] if style == "napari" else values)
+
+
+def write_density(path: Path, density: np.ndarray, spacing: Sequence[float] | None) -> None:
+    """Writes a density [*space] as OME-TIFF, float32, cells per value.
+
+    Args:
+      path: file; its folder is made.
+      density: of the whole picture.
+      spacing: micrometres per value of the map.
+    """
+    import tifffile
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata: dict[str, Any] = {"axes": "ZYX"[3 - density.ndim :]}
+    for axis, size in zip("XYZ", reversed(spacing or ()), strict=False):
+        metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
+    tifffile.imwrite(
+        path,
+        np.asarray(density, np.float32),
+        ome=True,
+        compression="zlib",
+        photometric="minisblack",
+        metadata=metadata,
+    )
+
+
+class DensityZarr:
+    """Writes a density part by part as OME-Zarr 0.5, float32, cells per value.
+
+    Args:
+      path: folder of the group.
+      spacing: shape of the map -> micrometres per value, or None.
+    """
+
+    def __init__(self, path: Path, spacing: Callable[[tuple[int, ...]], Sequence[float] | None]):
+        self._path, self._spacing = path, spacing
+        self._store: Any = None
+
+    def __call__(self, box: tuple[slice, ...], values: np.ndarray, shape: tuple[int, ...]) -> None:
+        """Writes a box of the map, whose whole shape is `shape`."""
+        if self._store is None:
+            self._store = self._create(shape)
+        self._store[box].write(values).result()
+
+    def _create(self, shape: tuple[int, ...]) -> Any:
+        import tensorstore as ts
+
+        chunks = [min(n, c) for n, c in zip(shape, _CHUNK[len(shape)], strict=True)]
+        store = ts.open(
+            {
+                "driver": "zarr3",
+                "kvstore": {"driver": "file", "path": f"{self._path / '0'}/"},
+                "metadata": {
+                    "shape": list(shape),
+                    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}},
+                    "data_type": "float32",
+                    "dimension_names": list("zyx"[3 - len(shape) :]),
+                    "codecs": [{"name": "zstd", "configuration": {"level": 1}}],
+                },
+                "create": True,
+                "delete_existing": True,
+            }
+        ).result()
+        spacing = self._spacing(shape)
+        unit = {"unit": "micrometer"} if spacing is not None else {}
+        axes = [{"name": a, "type": "space"} | unit for a in "zyx"[3 - len(shape) :]]
+        scale = [float(s) for s in spacing] if spacing is not None else [1.0] * len(shape)
+        level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+        ome = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}
+        group = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}}
+        (self._path / "zarr.json").write_text(json.dumps(group, indent=2), encoding="utf-8")
+        return store

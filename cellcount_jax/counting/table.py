@@ -1,0 +1,152 @@
+"""`counts.csv`: rows that survive a crash, are found again by a second call, and merge."""
+
+import csv
+import io
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+COLUMNS = (
+    *("image", "count", "n_points", "density_sum", "height", "width", "depth", "area_px"),
+    *("spacing_z", "spacing_y", "spacing_x", "cells_per_mm2", "cells_per_mm3"),
+    *("roi", "model", "version", "status"),
+)
+
+Row = dict[str, Any]
+
+
+def table_name(shard: tuple[int, int] | None = None) -> str:
+    """File name of a table, or of the i-th of n tables that will be merged."""
+    return "counts.csv" if shard is None else f"counts.shard-{shard[0]}-of-{shard[1]}.csv"
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """Whole rows of a table, as text; none if there is no table.
+
+    The last line of a run that was killed may be torn; then the last image's rows are left out.
+    """
+    if not path.exists():
+        return []
+    text = path.read_bytes().decode("utf-8", errors="replace")
+    rows = list(csv.DictReader(io.StringIO(text), strict=False))
+    if rows and not text.endswith("\n"):
+        torn = rows.pop()["image"] or ""
+        last = rows[-1]["image"] if rows and rows[-1]["image"].startswith(torn) else torn
+        rows = [row for row in rows if row["image"] != last]
+    return [row for row in rows if None not in row and set(COLUMNS) <= row.keys() and row["image"]]
+
+
+def write(path: Path, rows: Iterable[Row]) -> None:
+    """Replaces a table in one go: it is the old one or the new one, never half of it."""
+    beside = path.with_name(f".{path.name}.new")
+    with beside.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    os.replace(beside, path)
+
+
+def append(path: Path, rows: Iterable[Row]) -> None:
+    """Adds the rows of one image; they are in the file when this returns."""
+    text = io.StringIO(newline="")
+    csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n").writerows(rows)
+    with path.open("a", newline="", encoding="utf-8") as file:
+        file.write(text.getvalue())
+
+
+def begin(path: Path, settings: Row) -> list[dict[str, str]]:
+    """Rows of an earlier call with the same settings that ended well.
+
+    What cannot be gone on with is kept beside the table, under another name.
+
+    Args:
+      path: the table, which need not exist.
+      settings: what the rows depend on; kept in a JSON file beside the table.
+    """
+    rows = read(path)
+    beside = path.with_suffix(".json")
+    known = _json(beside)
+    fits = settings == known if known else all(r["model"] == settings["model"] for r in rows)
+    if rows and not fits:
+        number = 1
+        while (aside := path.with_name(f"{path.stem}.before-{number}.csv")).exists():
+            number += 1
+        path.rename(aside)
+        log.warning("%s is of another model or other settings; it is kept as %s", path, aside.name)
+        rows = []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = beside.with_name(f".{beside.name}.new")
+    new.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    os.replace(new, beside)
+    good = {row["image"] for row in rows} - {r["image"] for r in rows if r["status"] != "ok"}
+    return [row for row in rows if row["image"] in good]
+
+
+def merge(out: Path) -> tuple[Path, int, int]:
+    """Joins the tables of all shards in a folder into `counts.csv`.
+
+    Returns:
+      The table, its number of images, and how many of them could not be counted.
+
+    Raises:
+      ValueError: there are no shards, one is missing, or they do not belong together.
+    """
+    shards = _shards(out)
+    tables, settings = [], []
+    for path in shards:
+        tables.append(_by_image(read(path)))
+        settings.append(_json(path.with_suffix(".json")))
+        if settings[-1] != settings[0]:
+            raise ValueError(
+                f"{path}: counted with another model or other settings than {shards[0].name}; "
+                "count it again"
+            )
+    # Shard i has every n-th image from the i-th on: taking turns gives the first order again.
+    longest = max(map(len, tables))
+    images = [table[i] for i in range(longest) for table in tables if i < len(table)]
+    target = out / table_name()
+    write(target, [row for rows in images for row in rows])
+    if settings[0]:
+        text = json.dumps(settings[0], indent=2) + "\n"
+        target.with_suffix(".json").write_text(text, encoding="utf-8")
+    failed = sum(any(row["status"] != "ok" for row in rows) for rows in images)
+    return target, len(images), failed
+
+
+def _shards(out: Path) -> Sequence[Path]:
+    found = {}
+    for path in sorted(out.glob("counts.shard-*-of-*.csv")):
+        if numbers := re.fullmatch(r"counts\.shard-(\d+)-of-(\d+)\.csv", path.name):
+            found[path] = (int(numbers[1]), int(numbers[2]))
+    if not found:
+        raise ValueError(f"{out}: no tables of shards; count them with: predict --shard i/n")
+    sizes = sorted({n for _, n in found.values()})
+    if len(sizes) > 1:
+        raise ValueError(
+            f"{out}: holds shards of {' and of '.join(map(str, sizes))}; remove those of one"
+        )
+    missing = sorted(set(range(1, sizes[0] + 1)) - {i for i, _ in found.values()})
+    if missing:
+        names = ", ".join(f"{i}/{sizes[0]}" for i in missing)
+        raise ValueError(f"{out}: shard {names} is missing; count it first")
+    return sorted(found, key=lambda path: found[path])
+
+
+def _by_image(rows: Iterable[dict[str, str]]) -> list[list[dict[str, str]]]:
+    images: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        images.setdefault(row["image"], []).append(row)
+    return list(images.values())
+
+
+def _json(path: Path) -> Row:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}

@@ -1,0 +1,105 @@
+"""How large the cells of a picture are: from a mask, or read off the picture itself.
+
+A network that was trained on cells of one size sees every picture resized to that size. The size
+need only be right within a factor of about one and a half, so plain image processing will do.
+"""
+
+import numpy as np
+from scipy import ndimage
+from skimage import filters
+
+from cellcount_jax.data.preprocess import Preprocessing, Readable, apply, intensity_range
+
+SMALLEST, LARGEST = 6.0, 200.0
+"""Estimates in pixels are kept between these; a picture of pure noise would give less."""
+
+WIDTHS = (256, 128, 64, 32, 16)
+"""Widths in pixels over which the ground is averaged, widest first."""
+
+KEEP = 0.75
+"""Cells keep at least this share of their size when the ground is averaged over half the width."""
+
+PART = 512
+"""Side in pixels of the parts that are looked at where a picture is larger than two of them."""
+
+
+def mean_diameter(labels: np.ndarray) -> float | None:
+    """Mean over the cells of the diameter in pixels of the disc of the same area.
+
+    Args:
+      labels: [H, W] instance mask, 0 background.
+
+    Returns:
+      None without cells.
+    """
+    areas = np.bincount(labels.ravel())[1:]
+    areas = areas[areas > 0]
+    return float(np.mean(2 * np.sqrt(areas / np.pi))) if len(areas) else None
+
+
+def estimate_diameter(picture: np.ndarray | Readable) -> float | None:
+    """Diameter in pixels of bright cells on a darker ground.
+
+    The ground, averaged over a width, is taken off and what is left is cut at Otsu's threshold. A
+    disc's mean distance to its rim is a sixth of its diameter, whether or not it touches others by
+    a little. Of the widths the widest is taken at which the result hardly changes with the next:
+    a tissue that glows as a whole falls apart into its cells, a cell stays what it is.
+
+    Args:
+      picture: [H, W, C] as read from a file, in memory or read by parts. Of a large one nine parts
+        are looked at, and the median of the four with the most contrast is taken.
+
+    Returns:
+      Between `SMALLEST` and `LARGEST`; None where the picture is constant.
+
+    Raises:
+      ValueError: a volume, or pixels that are not finite.
+    """
+    if len(picture.shape) != 3:
+        raise ValueError(
+            f"the size of cells is estimated in pictures [H, W, C], not in {picture.shape}"
+        )
+    brightness = Preprocessing(channels=picture.shape[-1], normalise="percentile")
+    range_ = intensity_range(picture, brightness)
+    parts = []
+    for window in _windows(picture.shape[:2], picture.shape[2]):
+        part = picture[window] if isinstance(picture, np.ndarray) else picture.read(window)
+        parts.append(apply(part, brightness, range_).mean(axis=-1))
+    parts.sort(key=lambda part: -float(part.std()))
+    found = [d for part in parts[:4] if (d := _in_part(part)) is not None]
+    return float(np.clip(np.median(found), SMALLEST, LARGEST)) if found else None
+
+
+def _windows(shape: tuple[int, ...], channels: int) -> list[tuple[slice, ...]]:
+    """The whole picture, or nine windows spread over a large one."""
+    if max(shape) <= 2 * PART:
+        return [(slice(0, shape[0]), slice(0, shape[1]), slice(0, channels))]
+    starts = [np.unique(np.linspace(0, max(0, n - PART), 3, dtype=int)).tolist() for n in shape]
+    rows, columns = (
+        [slice(start, min(n, start + PART)) for start in axis]
+        for axis, n in zip(starts, shape, strict=True)
+    )
+    return [(y, x, slice(0, channels)) for y in rows for x in columns]
+
+
+def _in_part(grey: np.ndarray) -> float | None:
+    smooth = ndimage.gaussian_filter(grey, 1.0)
+    if np.ptp(smooth) < 1e-6:
+        return None
+    previous = None
+    for width in WIDTHS:
+        # Twice a moving mean is near a Gaussian and costs the same at any width.
+        ground = ndimage.uniform_filter(ndimage.uniform_filter(smooth, width), width)
+        found = _disc_diameter(smooth - ground)
+        if previous is not None and found >= KEEP * previous:
+            return previous
+        previous = found
+    return previous
+
+
+def _disc_diameter(above: np.ndarray) -> float:
+    cells = ndimage.binary_fill_holes(above > filters.threshold_otsu(above))
+    # Cells that leave the picture go on beyond its edge.
+    depth = ndimage.distance_transform_edt(np.pad(cells, 1, mode="edge"))[1:-1, 1:-1]
+    # A sixth in the plane; counted in pixels, with cells that touch, real ones give 1.22 of it.
+    return 6 / 1.22 * float(depth[cells].mean()) if cells.any() else 0.0
