@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from cellcount_jax.counting.counter import Count, Counter, to_channels_last
+from cellcount_jax.data.units import in_plane
 from cellcount_jax.methods import countxplain
 
 PERCENTILE = 99.0
@@ -137,7 +138,7 @@ def explain(
     shape, stride = to_channels_last(image, axes).shape[:-1], counter.stage.stride
     if len(shape) != 2:
         raise ValueError(f"prototypes explain pictures; this is a volume of {shape} voxels")
-    if min(shape) * counter.scale_of(shape, spacing) < stride:
+    if min(shape) * in_plane(counter.scale_of(shape, spacing)) < stride:
         sides = " x ".join(map(str, shape))
         raise ValueError(
             f"a picture of {sides} pixels is smaller than one position of the map ({stride} "
@@ -158,13 +159,13 @@ def take_apart(found: Count, prototypes: Prototypes, *, stride: int) -> Explanat
     similarity = found.maps["similarity"]
     contribution = found.maps["contribution"].astype(np.float64)
     height, width, size = similarity.shape
-    missing = size - contribution.shape[-1]
+    missing, pixels = size - contribution.shape[-1], stride / in_plane(found.scale)
     contribution = np.pad(contribution, ((0, 0), (0, 0), (0, missing)))
     return Explanation(
         count=found.count,
         similarity=similarity,
         contribution=contribution.astype(np.float32),
-        boxes=tuple(boxes_of(similarity[..., k], pixels=stride / found.scale) for k in range(size)),
+        boxes=tuple(boxes_of(similarity[..., k], pixels=pixels) for k in range(size)),
         cells=contribution.sum(axis=(0, 1)),
         bias_cells=prototypes.bias * height * width,
     )

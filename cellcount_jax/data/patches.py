@@ -1,13 +1,14 @@
 """Pictures resized and cut into patches, each dot in exactly one of them."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from cellcount_jax.data.sample import Sample
+from cellcount_jax.data.units import Scale
 
 
 def cut(
@@ -87,10 +88,15 @@ def resize_sample(sample: Sample, shape: Sequence[int]) -> Sample:
     return dataclasses.replace(sample, image=image, dots=dots, labels=labels, spacing=spacing)
 
 
-def resize_image(image: np.ndarray, scale: float) -> np.ndarray:
+def resize_image(image: np.ndarray, scale: Scale) -> np.ndarray:
     """[*space, C] enlarged (scale > 1) or reduced, each side rounded to whole pixels."""
-    shape = [max(1, round(side * scale)) for side in image.shape[:-1]]
-    return resize_array(image, shape)
+    return resize_array(image, resized_shape(image.shape[:-1], scale))
+
+
+def resized_shape(shape: Sequence[int], scale: Scale) -> tuple[int, ...]:
+    """Whole pixels of each side of a picture that is resized."""
+    scales = np.broadcast_to(scale, len(shape)).tolist()
+    return tuple(max(1, round(n * s)) for n, s in zip(shape, scales, strict=True))
 
 
 def resize_array(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -105,16 +111,52 @@ def resize_array(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """
     if tuple(shape) == image.shape[:-1]:
         return image
+    return resize_part(
+        lambda box: image[box], image.shape[:-1], shape, tuple(slice(0, n) for n in shape)
+    )
+
+
+def resize_part(
+    read: Callable[[tuple[slice, ...]], np.ndarray],
+    old: Sequence[int],
+    new: Sequence[int],
+    box: tuple[slice, ...],
+) -> np.ndarray:
+    """A box of `resize_array` of a picture, from the part of the picture that it shows.
+
+    Args:
+      read: box of the picture -> [*box, C].
+      old: space shape of the picture.
+      new: space shape that it gets.
+      box: start and stop per axis of the part that is wanted, in pixels of the new size.
+
+    Returns:
+      [*box, C], as from the whole picture.
+    """
+    weights, parts = [], []
+    for n, m, b in zip(old, new, box, strict=True):
+        rows = None if n == m else _triangle_weights(n, m)[b.start : b.stop]
+        first, last = (b.start, b.stop) if rows is None else _touched(rows)
+        weights.append(rows if rows is None else rows[:, first:last])
+        parts.append(slice(first, last))
+    image = read(tuple(parts))
+    if all(rows is None for rows in weights):
+        return image
     values = image.astype(np.float32)
-    for axis, new in enumerate(shape):
-        if new != values.shape[axis]:
+    for axis, rows in enumerate(weights):
+        if rows is not None:
             moved = np.moveaxis(values, axis, 0)
-            flat = _triangle_weights(moved.shape[0], new) @ moved.reshape(moved.shape[0], -1)
-            values = np.moveaxis(flat.reshape(new, *moved.shape[1:]), 0, axis)
+            flat = rows @ moved.reshape(moved.shape[0], -1)
+            values = np.moveaxis(flat.reshape(rows.shape[0], *moved.shape[1:]), 0, axis)
     if np.issubdtype(image.dtype, np.integer):
         limits = np.iinfo(image.dtype)
         values = np.clip(np.rint(values), limits.min, limits.max)
     return np.ascontiguousarray(values.astype(image.dtype))
+
+
+def _touched(rows: sparse.csr_array) -> tuple[int, int]:
+    """First column with a weight and the one after the last."""
+    return int(rows.indices.min()), int(rows.indices.max()) + 1
 
 
 def _triangle_weights(old: int, new: int) -> sparse.csr_array:
