@@ -42,7 +42,7 @@ def stack(
       preprocessing: applied to each whole picture.
       target: dots and space shape -> map; without it no `target` is made.
       crop: side of random crops per space axis, if there are any.
-      multiple: without crops, sides become multiples of it.
+      multiple: sides of the rows become multiples of it.
 
     Returns:
       image [N, *space, C] float32, count [N] (dots in the mirrored picture), index [N], size
@@ -59,7 +59,8 @@ def stack(
         sizes = np.broadcast_to(-(-sizes.max(axis=0) // multiple) * multiple, sizes.shape)
     else:
         sizes = np.maximum(sizes, np.asarray(crop))
-    space = sizes.max(axis=0)
+    # Fresh variables are made from a whole row, whose sides must suit the network, too.
+    space = -(-sizes.max(axis=0) // multiple) * multiple
     fields: dict[str, list[np.ndarray]] = {"image": [], "dots": [], "target": []}
     for sample, size in zip(samples, sizes, strict=True):
         shape = sample.image.shape[:-1]

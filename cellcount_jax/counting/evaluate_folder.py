@@ -1,0 +1,150 @@
+"""A counter against a folder with truth: one row per picture.
+
+The folder is laid out as `data.folder` says. Pictures may belong to groups (a plate, a staining):
+those that `groups.csv` (columns image, group) names, else the sub-folder that a picture lies in.
+"""
+
+import csv
+import dataclasses
+import logging
+from collections import Counter as Tally
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cellcount_jax.counting.agreement import FACTORS, LEVELS, WITHOUT_DOTS, Row, compare
+from cellcount_jax.counting.cell_scale import with_diameter
+from cellcount_jax.counting.counter import Counter
+from cellcount_jax.data.dots import read_dots
+from cellcount_jax.data.folder import FolderError, find_pairs, stem
+from cellcount_jax.data.images import read_image
+from cellcount_jax.data.units import in_plane
+
+COLUMNS = (
+    *("image", "group", "true", "predicted", "error", "n_points", "tp", "fp", "fn", "radius_px"),
+    *(f"game{level}" for level in LEVELS),
+    "status",
+)
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_folder(
+    counter: Counter,
+    folder: Path,
+    *,
+    radius: float | None = None,
+    diameter: float | None = None,
+    channels: Sequence[int | str] | None = None,
+) -> Iterator[Row]:
+    """Counts each picture of a folder and compares, one after the other.
+
+    Args:
+      counter: trained.
+      folder: pictures with annotations.
+      radius: matching radius in pixels of the pictures; None takes the one that the counter was
+        trained with, at the scale at which it sees each picture.
+      diameter: of the cells in pixels, for counters that resize pictures by it.
+      channels: of the pictures, by index or name; None takes all.
+
+    Returns:
+      A row for each picture, in the order of the files; what is wrong with one stands in its row.
+
+    Raises:
+      FolderError: no pictures or no annotations, or a wrong `groups.csv`.
+    """
+    images, pairs = find_pairs(folder)
+    if not pairs:
+        raise FolderError(
+            f"{folder}: {len(images)} pictures but no annotations to compare with; put them in "
+            f"{folder / 'dots'}"
+        )
+    suited, groups = with_diameter(counter, diameter), find_groups(folder, images)
+    shared = {path for path, n in Tally(pairs.values()).items() if n > 1}
+
+    def counted(row: Row, path: Path) -> Row:
+        if pairs.get(path) in shared:
+            raise ValueError(f"{pairs[path]}: belongs to several pictures of one name; rename them")
+        picture = read_image(path, channels=channels)
+        found = suited.count(picture.pixels, spacing=picture.spacing)
+        row = dataclasses.replace(
+            row,
+            predicted=float(found.count),
+            points=found.points,
+            radius=radius or trained_radius(counter) / in_plane(found.scale),
+        )
+        if path not in pairs:
+            return dataclasses.replace(row, status=WITHOUT_DOTS)
+        shape = picture.pixels.shape[:-1]
+        dots = read_dots(pairs[path], image_shape=shape).points
+        return compare(row, dots, shape, density=found.density, spacing=picture.spacing)
+
+    def rows() -> Iterator[Row]:
+        for path in images:
+            row = Row(path.relative_to(folder).as_posix(), groups[path])
+            try:
+                yield counted(row, path)
+            except (ValueError, OSError, MemoryError) as error:
+                line = " ".join(str(error).split()) or type(error).__name__
+                log.error("%s: %s", row.image, line)
+                yield dataclasses.replace(row, status=f"error: {line}")
+
+    return rows()
+
+
+def trained_radius(counter: Counter) -> float:
+    """Matching radius of the counter's training, in pixels of the pictures as it sees them."""
+    return float(counter.facts.get("config", {}).get("radius", 5.0))
+
+
+def names_in_training(counter: Counter, rows: Sequence[Row]) -> list[str]:
+    """Pictures among the rows that bear the name of one that trained the counter."""
+    known = {name.partition("@")[0] for name in counter.facts.get("train_names", ())}
+    return [row.image for row in rows if row.image in known]
+
+
+def find_groups(folder: Path, images: Sequence[Path]) -> dict[Path, str]:
+    """Group of each picture.
+
+    Raises:
+      FolderError: `groups.csv` lacks a column.
+    """
+    path = folder / "groups.csv"
+    if path.exists():
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            if not {"image", "group"} <= set(table.fieldnames or ()):
+                raise FolderError(f"{path}: the columns must be named image and group")
+            listed = {stem(Path(row["image"].strip())): row["group"].strip() for row in table}
+        return {image: listed.get(stem(image), "") for image in images}
+    root = folder / "images" if (folder / "images").is_dir() else folder
+    places = {image: image.parent.relative_to(root).as_posix() for image in images}
+    return {image: "" if place == "." else place for image, place in places.items()}
+
+
+def write_table(path: Path, rows: Iterable[Row]) -> list[Row]:
+    """Writes `evaluation.csv` while the rows come, and returns them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = []
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, COLUMNS)
+        table.writeheader()
+        for row in rows:
+            table.writerow(_cells(row))
+            file.flush()
+            kept.append(row)
+    return kept
+
+
+def _cells(row: Row) -> dict[str, Any]:
+    cells: dict[str, Any] = {key: getattr(row, key) for key in ("image", "group", "true", "status")}
+    cells |= {"n_points": row.n_points, "radius_px": _rounded(row.radius)}
+    cells |= {"predicted": _rounded(row.predicted), "error": _rounded(row.error)}
+    if row.matches:
+        cells |= zip(("tp", "fp", "fn"), row.matches[FACTORS.index(1.0)], strict=True)
+    cells |= {f"game{n}": _rounded(v) for n, v in zip(LEVELS, row.game, strict=False)}
+    return cells
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

@@ -1,0 +1,129 @@
+"""Training data in which the cells of all pictures have one size, give or take.
+
+Microscopes differ tenfold in magnification. A small network that sees cells of one size learns
+more from the same pictures than a large one that must know all sizes; in return each picture is
+resized before it is counted (see `data.cell_size`).
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from cellcount_jax.data import patches
+from cellcount_jax.data.cell_size import estimate_diameter, mean_diameter
+from cellcount_jax.data.sample import Sample
+from cellcount_jax.data.simulate import simulate_cells
+from cellcount_jax.data.sources import Source
+
+SIMULATED_CELLS = (5, 150)
+"""Fewest and most cells of a simulated picture, 256 x 256 pixels before it is resized."""
+
+EVERY_EMPTY = 5
+"""One of so many simulated pictures is empty: ground stretched to full brightness is no cell."""
+
+
+def same_size(
+    source: Source,
+    *,
+    diameter: float,
+    jitter: float,
+    copies: int,
+    window: int,
+    n_simulated: int,
+    seed: int,
+) -> Source:
+    """Resizes every picture so that its cells have one diameter.
+
+    Training pictures go by their true mean diameter times a random factor, as they will be when
+    the size of a new picture's cells is estimated wrongly; they are cut into windows, so that
+    pictures of all sizes fit into one array. All other parts go by the estimate, as new pictures
+    do.
+
+    Args:
+      source: labelled pictures with instance masks.
+      diameter: of a cell, in pixels.
+      jitter: training sizes are drawn between `diameter / jitter` and `diameter * jitter`, evenly
+        on a logarithmic scale.
+      copies: how often each training picture is taken, each time at another size.
+      window: longest side of a training window in pixels.
+      n_simulated: simulated pictures that are added to the training part.
+      seed: of sizes and simulated cells.
+
+    Raises:
+      ValueError: a training picture without cells' masks.
+    """
+    train = [*source.splits["train"], *_simulated(n_simulated, seed)]
+    rng = np.random.default_rng(seed)
+    windows = []
+    for sample in train:
+        for copy in range(copies):
+            factor = jitter ** rng.uniform(-1, 1)
+            resized = _resize(sample, factor * diameter / _training_diameter(sample, diameter))
+            named = dataclasses.replace(resized, name=f"{sample.name}~{copy}")
+            # A window's brightness is normalised by its own range: without cells that is noise.
+            windows += [w for w in cut_windows(named, window) if w.count or not sample.count]
+    others = {
+        part: [_resize(s, diameter / (estimate_diameter(s.image) or diameter)) for s in rows]
+        for part, rows in source.splits.items()
+        if part != "train"
+    }
+    described = (
+        f"{source.description}; cells resized to {diameter:g} px, {len(windows)} training windows, "
+        f"{n_simulated} simulated pictures among them"
+    )
+    return dataclasses.replace(source, splits={"train": windows, **others}, description=described)
+
+
+def cut_windows(sample: Sample, longest: int) -> Iterator[Sample]:
+    """Cuts a 2-D picture into nearly equal windows, each dot in exactly one.
+
+    Args:
+      sample: with dots.
+      longest: side of a window in pixels that is not exceeded.
+    """
+    edges = [
+        np.linspace(0, n, -(-n // longest) + 1).round().astype(int) for n in sample.image.shape[:2]
+    ]
+    assert sample.dots is not None
+    # A pixel reaches half a step to both sides of its centre.
+    row, column = (
+        np.clip(np.searchsorted(e, d + 0.5, side="right") - 1, 0, len(e) - 2)
+        for e, d in zip(edges, sample.dots.T, strict=True)
+    )
+    for i in range(len(edges[0]) - 1):
+        for j in range(len(edges[1]) - 1):
+            top, left = edges[0][i], edges[1][j]
+            inside = (row == i) & (column == j)
+            yield dataclasses.replace(
+                sample,
+                name=f"{sample.name}@{i}-{j}",
+                group=sample.name,
+                image=sample.image[top : edges[0][i + 1], left : edges[1][j + 1]],
+                dots=sample.dots[inside] - np.array([top, left], np.float32),
+            )
+
+
+def _training_diameter(sample: Sample, otherwise: float) -> float:
+    """Mean diameter by the mask, in pixels; without a cell what an estimate takes for one."""
+    if sample.labels is None:
+        raise ValueError(f"{sample.name}: no mask of its cells, so their size is not known")
+    return mean_diameter(sample.labels) or estimate_diameter(sample.image) or otherwise
+
+
+def _resize(sample: Sample, scale: float) -> Sample:
+    """The picture at another scale, without its mask."""
+    shape = [max(1, round(side * scale)) for side in sample.image.shape[:-1]]
+    return patches.resize_sample(dataclasses.replace(sample, labels=None), shape)
+
+
+def _simulated(n: int, seed: int) -> Sequence[Sample]:
+    """Grey simulated pictures with masks."""
+    samples = []
+    for i in range(n):
+        number = int(np.random.default_rng([seed, i]).integers(*SIMULATED_CELLS))
+        number = 0 if i % EVERY_EMPTY == 0 else number
+        image, dots, labels = simulate_cells([seed, i], (256, 256), number, return_labels=True)
+        grey = np.rint(image.mean(axis=-1, keepdims=True)).astype(np.uint8)
+        samples.append(Sample(f"simulated_{i:04d}", grey, dots, "simulated", labels=labels))
+    return samples
