@@ -3,6 +3,8 @@
 `configs/` call these and override; `cellcount train` uses them as they are.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -12,6 +14,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 THRESHOLDS = (0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6)
 """Levels of peaks, as a share of a lone cell's peak, among which validation chooses."""
+
+AS_BEFORE = {
+    "accumulate": 1,  # parts of a batch, one after the other through the network
+    "remat": "none",  # or convolutions, pools: what the backward pass need not compute again
+    "steps_per_call": 1,  # where data are resident
+}
+"""Fields of a stage that older runs' config.json lacks, with values that change nothing."""
 
 
 def run(method: str, **fields: Any) -> ConfigDict:
@@ -70,6 +79,7 @@ def stage(*, epochs: int | None = None, steps: int | None = None, **fields: Any)
         "contrast": 0.0,
         "offset": 0.0,
         "optimizer": optimizer,
+        **AS_BEFORE,
     }
     plan = ConfigDict({**plan, **fields})
     plan.epochs, plan.steps = epochs, steps
@@ -110,3 +120,113 @@ def density() -> ConfigDict:
             }
         ),
     )
+
+
+DECODER_THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75)
+"""Levels of both decoders, as a share of the height at a dot, among which labelled training
+pictures choose. In true inverse-distance maps close neighbours part at 0.5 and above only."""
+
+
+def consistency(*, ndim: int = 2) -> ConfigDict:
+    """Focal consistency as published (MOVI 2022) and released.
+
+    Args:
+      ndim: 2 for pictures, 3 for volumes.
+    """
+    config = run(
+        "consistency",
+        model=ConfigDict(
+            {
+                "base_channels": 32,
+                "levels": 4,
+                "norm": "instance",
+                "dropout": config_dict.placeholder(float),
+                "window": (256, 256) if ndim == 2 else (64, 224, 224),
+                "standardise": ndim == 3,
+                "target": "inverse_distance",
+                "target_scale": 100.0 if ndim == 2 else 1.0,
+                "sigma": (2.0,) * ndim,
+                "spacing": config_dict.placeholder(tuple),
+                "cutoff": 0.0,
+                "decoders": ("components", "peaks"),
+                "thresholds": DECODER_THRESHOLDS,
+            }
+        ),
+        consistency=ConfigDict(
+            {
+                "weight": 1.0,
+                "ramp_steps": 150,
+                "ramp_shape": "exponential",
+                "noise_levels": "all",
+                "noise_amplitude": 1.0,
+                "noise_shared": True,
+                "normalise": "nonzero",
+                "peak_threshold": config_dict.placeholder(float),
+            }
+        ),
+        stages=ConfigDict(
+            {
+                "consistency": stage(
+                    steps=12_750,
+                    eval_every=250,
+                    select="last",
+                    crop=(224, 224) if ndim == 2 else (56, 200, 200),
+                    optimizer={
+                        "name": "adamw",
+                        "learning_rate": 1e-3,
+                        "first_cycle": 50,
+                        "floor": 0.0,
+                        "weight_decay": 1.0,
+                    },
+                )
+            }
+        ),
+    )
+    labelled, unlabelled = (8, 80) if ndim == 2 else (1, 4)
+    plan = config.stages.consistency
+    plan.batch_size = ConfigDict({"labelled": labelled, "unlabelled": unlabelled})
+    return config
+
+
+def consistency_preset(
+    config: ConfigDict, preset: str, *, quick: Callable[[ConfigDict], None]
+) -> ConfigDict:
+    """Applies a preset: parts joined by underscores, of a size and a row of the ablation.
+
+    Args:
+      config: of `consistency`, as published.
+      preset: "" or parts of `quick`, `tiny`, `supervised`, `gaussian`, such as `quick_gaussian`.
+      quick: makes the config a short one.
+
+    Raises:
+      ValueError: an unknown part.
+    """
+    parts = [p for p in preset.split("_") if p]
+    unknown = [p for p in parts if p not in ("quick", "tiny", "supervised", "gaussian")]
+    if unknown:
+        raise ValueError(
+            f"no preset {preset!r}; there are '', quick, tiny, supervised, gaussian, and two of "
+            "them joined by an underscore, such as quick_gaussian"
+        )
+    plan = config.stages.consistency
+    size = {"quick", "tiny"} & set(parts)
+    if size:
+        quick(config)
+    if "tiny" in parts:
+        config.model.base_channels = 2
+        ndim = len(config.model.window)
+        config.model.window = (32, 32) if ndim == 2 else (16, 16, 16)
+        plan.batch_size.update({"labelled": 2, "unlabelled": 2})
+        plan.steps = 2
+        plan.eval_every = 1
+        plan.optimizer.warmup_steps = 0
+    if "supervised" in parts or "gaussian" in parts:
+        del plan.batch_size["unlabelled"]
+    if "gaussian" in parts:
+        config.model.target = "gaussian"
+        # As high at a dot as the inverse distances would be, or as SAU-Net's code scales them.
+        height = 1 / math.prod(math.sqrt(2 * math.pi) * s for s in config.model.sigma)
+        ndim = len(config.model.window)
+        published = 100.0 if ndim == 2 else 1000.0
+        config.model.target_scale = config.model.target_scale / height if size else published
+    return config

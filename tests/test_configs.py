@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from etils import epath
 from ml_collections import ConfigDict
+from PIL import Image
 
 import cellcount_jax
 from cellcount_jax.methods import METHODS, build_stages
@@ -52,17 +53,32 @@ SMALL_PATCHES = {
 """The rules of the configs for the small pictures that `made_sets` writes."""
 
 
+def lab_folder(folder: Path) -> Path:
+    """Four small pictures, three of them with dots."""
+    for part in ("images", "dots"):
+        (folder / part).mkdir(parents=True)
+    for i in range(4):
+        pixels = np.random.default_rng(i).integers(0, 200, (24, 20), np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{i}.png")
+        if i < 3:
+            (folder / "dots" / f"{i}.csv").write_text("y,x\n3,4\n10,12\n")
+    return folder
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_two_steps_of_every_config_and_its_resumption(name, tmp_path, monkeypatch):
     """Trains two steps from raw files; then again, interrupted after the first; same weights."""
     config = importlib.import_module(f"configs.{name}").get_config("tiny")
-    made_sets.make(config.data.name, tmp_path / "raw", 12)
+    if "folder" in config.data:
+        config.data.folder = str(lab_folder(tmp_path / "lab"))
+    else:
+        made_sets.make(config.data.name, tmp_path / "raw", 12)
     monkeypatch.setenv("CELLCOUNT_RAW_DIR", str(tmp_path / "raw"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "prepared"))
     if config.data.patches:
         config.data.patches = ConfigDict(SMALL_PATCHES[config.data.name])
     for plan in config.stages.values():
-        plan.crop = plan.crop and tuple(32 for _ in plan.crop)
+        plan.crop = plan.crop and (32 if len(plan.crop) == 2 else 16,) * len(plan.crop)
         plan.batch_size.labelled = 32  # An epoch is one step, so that each step is saved.
         assert plan.steps == 2
     whole = epath.Path(tmp_path / "whole")

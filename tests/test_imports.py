@@ -80,7 +80,14 @@ def test_no_circles():
 
 def test_configs_and_defaults_never_import_jax():
     files = [*(PACKAGE.parent / "configs").glob("*.py"), PACKAGE / "defaults.py"]
-    allowed = ("ml_collections", "configs", "typing", "cellcount_jax.defaults")
+    allowed = (
+        "ml_collections",
+        "configs",
+        "typing",
+        "collections.abc",
+        "math",
+        "cellcount_jax.defaults",
+    )
     for path in files:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,10 @@ from cellcount_jax.data.simulate import simulate_dataset
 
 N_SIMULATED = 200
 """As many pictures as the VGG set has."""
+
+SIMULATED_VOLUMES = {"train": 4, "test": 5, "unlabelled": 12}
+SIMULATED_VOLUME_SHAPE = (32, 112, 112)
+"""An eighth of a real light-sheet volume, as crowded; so few that they are made in seconds."""
 
 log = logging.getLogger(__name__)
 
@@ -153,20 +157,46 @@ def _samples(
     records = open_records(benchmark, raw_dir, data_dir, download=download)
     if records is not None:
         return list(records), False, f"{benchmark.name} ({benchmark.title})"
-    if benchmark.name != "vgg_cells":
+    if benchmark.name not in SIMULATED:
         raise ValueError(
             f"{benchmark.name}: no raw files ({RAW_DIR} is not set) and no prepared data; "
             f"{where_to_get(benchmark)}"
         )
     log.warning(
-        "vgg_cells: no raw files (%s is not set) and no prepared data, so SIMULATED cells are "
-        "used; %s",
+        "%s: no raw files (%s is not set) and no prepared data, so SIMULATED cells are used; %s",
+        benchmark.name,
         RAW_DIR,
         where_to_get(benchmark),
     )
-    simulated = simulate_dataset(seed=0, n=N_SIMULATED, shape=(256, 256), preset="vgg")
-    return list(simulated), True, "SIMULATED cells in place of vgg_cells"
+    return SIMULATED[benchmark.name](), True, f"SIMULATED cells in place of {benchmark.name}"
 
+
+def _simulated_pictures() -> list[Sample]:
+    return list(simulate_dataset(seed=0, n=N_SIMULATED, shape=(256, 256), preset="vgg"))
+
+
+def _simulated_volumes() -> list[Sample]:
+    """Volumes in the parts of the real set; those of the part `unlabelled` keep no dots."""
+    parts = [part for part, n in SIMULATED_VOLUMES.items() for _ in range(n)]
+    made = simulate_dataset(
+        seed=0, n=len(parts), shape=SIMULATED_VOLUME_SHAPE, preset="light_sheet"
+    )
+    return [
+        dataclasses.replace(
+            sample,
+            name=f"{part}/{sample.name}",
+            group=part,
+            dots=None if part == "unlabelled" else sample.dots,
+        )
+        for part, sample in zip(parts, made, strict=True)
+    ]
+
+
+SIMULATED: Mapping[str, Callable[[], list[Sample]]] = {
+    "vgg_cells": _simulated_pictures,
+    "light_sheet": _simulated_volumes,
+}
+"""Sets that simulated cells may stand in for where their files are absent."""
 
 TOLERANCE = 0.03
 """Relative difference of the mean count from the published one that draws a warning."""

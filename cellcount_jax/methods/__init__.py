@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from cellcount_jax.methods import countxplain, csrnet, dcl, density
+from cellcount_jax.methods import consistency, countxplain, csrnet, dcl, density
 from cellcount_jax.methods.stage import Stage
 
 METHODS: dict[str, Callable[[ConfigDict], tuple[Stage, ...]]] = {
+    "consistency": consistency.stages,
     "countxplain": countxplain.stages,
     "csrnet": csrnet.stages,
     "dcl": dcl.stages,

@@ -1,5 +1,6 @@
 """A run from config to report: data, stages, the one look at the test part, files."""
 
+import dataclasses
 import importlib.metadata
 import json
 import logging
@@ -12,11 +13,15 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
+from cellcount_jax import defaults
 from cellcount_jax.counting import explanation_quality, explanations
 from cellcount_jax.counting.counter import Counter
 from cellcount_jax.counting.evaluate import Evaluation, baseline_errors, evaluate
-from cellcount_jax.data import sources
+from cellcount_jax.counting.point_errors import point_errors
+from cellcount_jax.data import folder, sources
 from cellcount_jax.data.preprocess import Preprocessing
+from cellcount_jax.data.same_size import same_size
+from cellcount_jax.data.units import common_pixel_size
 from cellcount_jax.methods import build_stages
 from cellcount_jax.reporting import report
 from cellcount_jax.runtime import checkpoint, sharding, writer
@@ -64,12 +69,21 @@ def train_source(
         config=config,
         workdir=workdir,
         source=source,
-        preprocessing=Preprocessing.from_dict(config.preprocessing.to_dict()),
+        preprocessing=_preprocessing(config, source),
         scale=scale,
         stages=build_stages(config),
         mesh=sharding.data_mesh(),
     )
     return evaluate_run(config, workdir, source, fit(run))
+
+
+def _preprocessing(config: ConfigDict, source: sources.Source) -> Preprocessing:
+    """The config's, with the pixel size of the training pictures where they share one."""
+    preprocessing = Preprocessing.from_dict(config.preprocessing.to_dict())
+    pixel_size = preprocessing.pixel_size or common_pixel_size(source.splits["train"])
+    if pixel_size is not None:
+        log.info("pixels of %s um; pictures of other pixel sizes are resized to it", pixel_size)
+    return dataclasses.replace(preprocessing, pixel_size=pixel_size)
 
 
 def start(config: ConfigDict, workdir: epath.Path) -> dict[str, Any] | None:
@@ -100,18 +114,26 @@ def claim_workdir(config: ConfigDict, workdir: epath.Path) -> None:
 
 def _differences(mine: Any, theirs: Any, name: str = "") -> list[str]:
     if isinstance(mine, dict) and isinstance(theirs, dict):
-        return [
-            line
-            for key in mine.keys() | theirs.keys()
-            for line in _differences(mine.get(key), theirs.get(key), f"{name}.{key}".lstrip("."))
-        ]
+        lines = []
+        for key in mine.keys() | theirs.keys():
+            values = [side.get(key, defaults.AS_BEFORE.get(key)) for side in (mine, theirs)]
+            lines += _differences(values[0], values[1], f"{name}.{key}".lstrip("."))
+        return lines
     return [] if mine == theirs else [f"{name} {theirs!r} there, {mine!r} here"]
 
 
 def load_source(config: ConfigDict, *, download: bool = False) -> sources.Source:
-    """The data set of a config, split by its protocol and seed."""
+    """The data set of a config, split by its protocol and seed; or the lab's folder it names.
+
+    Raises:
+      ValueError: the data are missing or wrong; one line that says what to do.
+    """
     data = config.data
-    return sources.load(
+    if "folder" in data:
+        if not data.folder:
+            raise ValueError("give --config.data.folder=FOLDER, with pictures and dots in it")
+        return folder.load_folder(Path(data.folder), seed=config.seed)
+    source = sources.load(
         data.name,
         protocol=data.protocol,
         seed=config.seed,
@@ -119,6 +141,9 @@ def load_source(config: ConfigDict, *, download: bool = False) -> sources.Source
         patches=patch_rule(config),
         n_train=data.n_train or None,
     )
+    if "same_size" in data:
+        return same_size(source, seed=config.seed, **data.same_size.to_dict())
+    return source
 
 
 def evaluate_run(
@@ -142,8 +167,10 @@ def evaluate_run(
         "split": part,
         "seed": config.seed,
         **evaluation.summary,
+        **point_errors(evaluation.counts, test, counter.stage.readout, radius=config.radius),
         **explained,
         **baseline_errors(source.splits["train"], test),
+        "decoder": counter.stage.readout.decoder,
         "threshold": counter.stage.readout.threshold,
         "images_per_second": rate,
         **_training_facts(workdir),
@@ -177,8 +204,8 @@ def write_results(workdir: epath.Path, results: Mapping[str, Any], evaluation: E
 def _training_facts(workdir: epath.Path) -> dict[str, Any]:
     """Seconds and steps of every stage, from the checkpoints themselves."""
     facts = {}
-    for folder in sorted((workdir / "checkpoints").iterdir()):
-        facts[folder.name] = checkpoint.load_facts(folder)
+    for stage in sorted((workdir / "checkpoints").iterdir()):
+        facts[stage.name] = checkpoint.load_facts(stage)
     return {
         "seconds_train": sum(f["seconds"] for f in facts.values()),
         "chosen_step": {name: f["step"] for name, f in facts.items()},

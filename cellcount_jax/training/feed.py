@@ -90,6 +90,9 @@ def choose(
       ValueError: a part is empty, or the stage needs all data at once and they do not fit.
     """
     parts = {name: splits.get(PARTS[name], []) for name in plan.batch_size}
+    for name, samples in parts.items():
+        if not samples:
+            raise ValueError(_nothing_in(stage, name))
     fits = stream.fits_device(
         parts.values(), on_device_mib * 2**20, channels=preprocessing.channels, crop=_crop(plan)
     )
@@ -102,6 +105,15 @@ def choose(
         )
     log.info("stage %s: more than %g MiB, streamed from the host", stage.name, on_device_mib)
     return _streamed(parts, preprocessing, stage, plan, seed, mesh)
+
+
+def _nothing_in(stage: Stage, name: str) -> str:
+    if name == "unlabelled":
+        return (
+            f"stage {stage.name}: there are no unlabelled pictures; add some, or leave them out "
+            "with the preset supervised"
+        )
+    return f"stage {stage.name}: there are no labelled pictures to train on"
 
 
 def place(feed: Feed, stage: Stage, frozen: Tree, mesh: Mesh) -> Feed:
