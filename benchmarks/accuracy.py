@@ -18,6 +18,9 @@ import numpy as np
 
 FIGURES = (
     "mae", "rmse", "bias", "patch_mae", "patch_rmse", "f1", "precision", "recall", "n_points_mae",
+    "label_f1", "components_f1", "components_mae", "peaks_f1", "peaks_mae", "extractor_mae",
+    "unprojected_mae", "projected_mae", "box_purity_cell", "random_box_purity_cell",
+    "box_purity_background", "random_box_purity_background", "coverage", "deletion_drop",
     "baseline_mean_mae", "baseline_intensity_mae", "baseline_histogram_mae", "seconds_train",
 )  # fmt: skip
 

@@ -4,7 +4,8 @@
     python -m benchmarks.prototype_ablation --data mbm --preset "" --only "no diversity loss" paper
 
 Variants: without diversity loss, without prototype-to-feature loss, K = 2, 4, 6, 8, 10, tau 0, the
-paper's own formula, weights that cannot be negative, and weights refitted after the projection.
+paper's own formula, weights that cannot be negative, and weights refitted after the projection or
+kept.
 A run that ended before is not trained again. Writes
 `runs/ablation_DATA_PRESET.json`, `.md` (the table) and `.png` (errors, distances, purity).
 """
@@ -32,6 +33,7 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     ),
     "additive": ("prototypes.density_inputs=additive",),
     "weights refitted": ("prototypes.refit_density=True",),
+    "weights kept": ("prototypes.refit_density=False",),
 }
 
 COLUMNS = {
@@ -91,17 +93,18 @@ def table(results: Mapping[str, Sequence[dict]]) -> str:
     """Markdown: a row per variant, mean and standard deviation over seeds."""
     lines = ["| | " + " | ".join(COLUMNS.values()) + " |", "|" + "---|" * (len(COLUMNS) + 1)]
     for name, rows in results.items():
-        cells = [_mean_and_spread([r.get(key) for r in rows]) for key in COLUMNS]
+        cells = [mean_and_spread([r.get(key) for r in rows]) for key in COLUMNS]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _mean_and_spread(values: Sequence[float | None]) -> str:
+def mean_and_spread(values: Sequence[float | None], *, digits: int = 2) -> str:
+    """Mean and standard deviation of what is known, `-` of nothing."""
     known = [v for v in values if v is not None]
     if not known:
         return "-"
-    spread = f" ± {np.std(known, ddof=1):.2f}" if len(known) > 1 else ""
-    return f"{np.mean(known):.2f}{spread}"
+    spread = f" ± {np.std(known, ddof=1):.{digits}f}" if len(known) > 1 else ""
+    return f"{np.mean(known):.{digits}f}{spread}"
 
 
 def plot(results: Mapping[str, Sequence[dict]]) -> Figure:
