@@ -6,6 +6,7 @@ python -m cellcount_jax.main --config=configs/dcl_vgg.py:quick --mode=predict --
 
 import json
 import logging
+import os
 import re
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from cellcount_jax.counting.counter import Counter
 from cellcount_jax.counting.predict import predict_files
 from cellcount_jax.data.images import list_images
 from cellcount_jax.reporting import explain, overlays
-from cellcount_jax.runtime import compilation, logs
+from cellcount_jax.runtime import compilation, distributed, logs
 from cellcount_jax.training import experiment
 from cellcount_jax.training.loop import TrainingError
 
@@ -34,6 +35,12 @@ MODE = flags.DEFINE_enum(
 DOWNLOAD = flags.DEFINE_bool("download", False, "Fetch the data set if it is absent.")
 IMAGES = flags.DEFINE_list("images", [], "Files or folders to count or explain.")
 OUT = flags.DEFINE_string("out", None, "Folder; default WORKDIR/predictions or /explanations.")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One run on all hosts of a TPU pod.")
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of the first of several hosts, elsewhere than on a TPU pod."
+)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Hosts, with --coordinator.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Of this host from 0, with --coordinator.")
 
 EXPLAINED = 3
 """Test pictures that are explained where none are named."""
@@ -47,12 +54,26 @@ def main(argv: list[str]) -> None:
     compilation.use_cache()
     workdir = epath.Path(WORKDIR.value or default_workdir())
     try:
+        _join_hosts()
         modes = {"train": _train, "evaluate": _evaluate, "predict": _predict, "explain": _explain}
         modes[MODE.value](workdir)
     except (ValueError, OSError, TrainingError) as error:
         log.debug("where it happened", exc_info=True)
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
+
+
+def _join_hosts() -> None:
+    """Makes this process part of a run on several hosts, if the flags say so."""
+    one_of_several = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    if not DISTRIBUTED.value and one_of_several == (None, None, None):
+        return
+    if MODE.value != "train":
+        raise ValueError(f"--mode={MODE.value} runs on one host; several hosts only train")
+    address, processes, number = one_of_several
+    distributed.join(address, num_processes=processes, process_id=number)
+    if not distributed.is_first():
+        logging.getLogger("cellcount_jax").setLevel(logging.WARNING)
 
 
 def default_workdir() -> str:
@@ -63,7 +84,8 @@ def default_workdir() -> str:
 
 def _train(workdir: epath.Path) -> None:
     results = experiment.train(CONFIG.value, workdir, download=DOWNLOAD.value)
-    _print_results(results, workdir)
+    if distributed.is_first():
+        _print_results(results, workdir)
 
 
 def _evaluate(workdir: epath.Path) -> None:
@@ -77,7 +99,7 @@ def _evaluate(workdir: epath.Path) -> None:
 def _predict(workdir: epath.Path) -> None:
     if not IMAGES.value:
         raise ValueError("--mode=predict needs --images=FILE_OR_FOLDER[,...]")
-    out = Path(OUT.value or workdir / "predictions")
+    out = _out_folder(workdir / "predictions")
     counter = Counter.load(workdir)
     paths = list_images([Path(p) for p in IMAGES.value])
     drawn = overlays.writer(out / "overlays")
@@ -89,7 +111,7 @@ def _predict(workdir: epath.Path) -> None:
 
 def _explain(workdir: epath.Path) -> None:
     counter = Counter.load(workdir)
-    out = Path(OUT.value or workdir / "explanations")
+    out = _out_folder(workdir / "explanations")
     if IMAGES.value:
         subjects = explain.subjects_of_files(list_images([Path(p) for p in IMAGES.value]))
     else:
@@ -102,6 +124,12 @@ def _explain(workdir: epath.Path) -> None:
         raise ValueError(
             f"{failed} of {len(subjects)} pictures could not be explained; see the page"
         )
+
+
+def _out_folder(default: epath.Path) -> Path:
+    if OUT.value is None and "://" in os.fspath(default):
+        raise ValueError(f"{default} is not a folder of this machine; give one with --out=FOLDER")
+    return Path(OUT.value or default)
 
 
 def _print_results(results: dict, workdir: epath.Path) -> None:

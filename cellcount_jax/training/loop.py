@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import time
@@ -10,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 from etils import epath
 from ml_collections import ConfigDict
@@ -65,7 +67,7 @@ class _Fit:
     steps_per_epoch: int
     feed: feeds.Feed
     frozen: Tree
-    step: jax.stages.Compiled
+    programs: Mapping[int, jax.stages.Compiled]
     predict: Callable[[Variables, jax.Array], dict[str, jax.Array]]
     manager: ocp.CheckpointManager
 
@@ -123,16 +125,43 @@ def _fit_stage(
     # Closing waits for a save that is under way, however the stage ends.
     with contextlib.closing(checkpoint.open_manager(folder)) as manager:
         state, seconds = _resume(run, stage, manager, state)
-        step = make_step(stage, tx, feed.sampler, run.mesh, run.config.seed, plan.average)
-        compiled = step.lower(state, frozen, feed.given).compile()
-        progress.describe(stage.name, variables.trained, compiled, steps)
-        predict = jax.jit(stage.predict)
+        began = time.monotonic()
+        programs = _compile(run, stage, plan, tx, feed, state, frozen)
+        compiling = time.monotonic() - began
+        progress.describe(stage.name, variables.trained, programs[1], steps, compiling)
+        predict = sharding.on_this_host(jax.jit(stage.predict))
         job = _Fit(
             *(run, stage, plan, folder, steps, steps_per_epoch),
-            *(feed, frozen, compiled, predict, manager),
+            *(feed, frozen, programs, predict, manager),
         )
         state, seconds = _take_steps(job, state, seconds)
         _finish(job, state, seconds)
+
+
+def _compile(
+    run: Run,
+    stage: Stage,
+    plan: ConfigDict,
+    tx: optax.GradientTransformation,
+    feed: feeds.Feed,
+    state: State,
+    frozen: Tree,
+) -> dict[int, jax.stages.Compiled]:
+    """The step, and what takes several at once, by the number of steps of a call."""
+    sizes = {1, plan.steps_per_call if feed.open is None else 1}
+    make = functools.partial(
+        make_step,
+        stage,
+        tx,
+        feed.sampler,
+        run.mesh,
+        run.config.seed,
+        plan.average,
+        accumulate=plan.accumulate,
+        remat=plan.remat,
+    )
+    steps = {n: make(steps=None if n == 1 else n) for n in sizes}
+    return {n: step.lower(state, frozen, feed.given).compile() for n, step in steps.items()}
 
 
 def _budget(plan: ConfigDict, n: int) -> tuple[int, int]:
@@ -161,14 +190,15 @@ def _take_steps(job: _Fit, state: State, seconds: float) -> tuple[State, float]:
     logged: list[dict[str, float]] = []
     with job.feed.from_step(at) as given, progress.bar(job.stage.name, job.steps, at) as bar:
         while at < job.steps:
-            state, metrics = job.step(state, job.frozen, next(given))
-            at += 1
-            # The metrics of a step are fetched when the next one is under way.
+            n = max(n for n in job.programs if n <= _next_stop(job, at) - at)
+            state, metrics = job.programs[n](state, job.frozen, next(given))
+            at += n
+            # The metrics of a call are fetched when the next one is under way.
             waiting.append(metrics)
             due = at % interval == 0 or at == job.steps
             while len(waiting) > (0 if due else 1):
-                logged.append(_finite(job, at, jax.device_get(waiting.pop(0))))
-            bar.advance(logged)
+                logged += _finite(job, at, jax.device_get(waiting.pop(0)))
+            bar.advance(logged, n)
             if job.stage.between_epochs is not None and at % job.steps_per_epoch == 0:
                 state = _between_epochs(job, state, at // job.steps_per_epoch)
             if due:
@@ -180,14 +210,24 @@ def _take_steps(job: _Fit, state: State, seconds: float) -> tuple[State, float]:
     return state, time.monotonic() - started
 
 
-def _finite(job: _Fit, at: int, metrics: Mapping[str, np.ndarray]) -> dict[str, float]:
-    values = {name: float(value) for name, value in metrics.items()}
-    if not math.isfinite(values["loss"]):
+def _next_stop(job: _Fit, at: int) -> int:
+    """Step at which something is to be done between two calls: an epoch's or all steps' end."""
+    epoch = job.steps_per_epoch
+    interval = epoch * (1 if job.stage.between_epochs is not None else job.plan.eval_every)
+    return min(job.steps, (at // interval + 1) * interval)
+
+
+def _finite(job: _Fit, at: int, metrics: Mapping[str, np.ndarray]) -> list[dict[str, float]]:
+    """The metrics of each step of a call."""
+    each = {name: np.atleast_1d(value).tolist() for name, value in metrics.items()}
+    values = [dict(zip(each, row, strict=True)) for row in zip(*each.values(), strict=True)]
+    wrong = [v["loss"] for v in values if not math.isfinite(v["loss"])]
+    if wrong:
         job.manager.wait_until_finished()
         last = job.manager.latest_step()
         kept = "nothing was saved yet" if last is None else f"step {last} is kept"
         raise TrainingError(
-            f"stage {job.stage.name}: the loss became {values['loss']} by step {at}; {kept}. "
+            f"stage {job.stage.name}: the loss became {wrong[0]} by step {at}; {kept}. "
             f"Lower stages.{job.stage.name}.optimizer.learning_rate and start in a new workdir"
         )
     return values

@@ -12,19 +12,21 @@ from tqdm import tqdm
 log = logging.getLogger(__name__)
 
 
-def describe(name: str, trained: Any, compiled: Any, steps: int) -> None:
-    """Logs parameters, FLOPs and memory of the compiled step."""
+def describe(name: str, trained: Any, compiled: Any, steps: int, seconds: float) -> None:
+    """Logs parameters, FLOPs and memory of the compiled step, and how long that took."""
     parameters = sum(x.size for x in jax.tree.leaves(trained))
     cost = compiled.cost_analysis() or {}
     memory = compiled.memory_analysis()
     used = memory.temp_size_in_bytes + memory.argument_size_in_bytes if memory else 0
     log.info(
-        "stage %s: %s parameters trained, %d steps, %.1f GFLOP and %.2f GiB a step",
+        "stage %s: %s parameters trained, %d steps, %.1f GFLOP and %.2f GiB a step on each device; "
+        "compiled in %.1f s",
         name,
         f"{parameters:,}",
         steps,
         float(cost.get("flops", 0.0)) / 1e9,
         used / 2**30,
+        seconds,
     )
 
 
@@ -35,12 +37,12 @@ class Bar:
         self._inner = inner
         self._shown: dict[str, str] = {}
 
-    def advance(self, logged: Sequence[dict[str, float]]) -> None:
-        """One step further; `logged` holds the metrics since the last validation."""
+    def advance(self, logged: Sequence[dict[str, float]], steps: int = 1) -> None:
+        """So many steps further; `logged` holds the metrics since the last validation."""
         if logged:
             self._shown["loss"] = f"{logged[-1]['loss']:.4g}"
         self._inner.set_postfix(self._shown, refresh=False)
-        self._inner.update()
+        self._inner.update(steps)
 
     def validated(self, error: float) -> None:
         """Shows the error by which the checkpoint is chosen."""
