@@ -4,6 +4,7 @@ XLA's own 3-D convolutions are slow on CPU, its transposed ones slower still, an
 of its max pool; each is written here in the form that is quick there and exact everywhere.
 """
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -79,16 +80,45 @@ def _upsample_aligned(x: jax.Array, factor: int, axis: int) -> jax.Array:
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """Largest value of each 2 x ... x 2 cell of [B, *space, C]; equal values share the gradient.
+    """Largest value of each 2 x ... x 2 cell of [B, *space, C]; of equals one has the gradient.
 
     Raises:
       ValueError: a spatial side is odd.
     """
     if any(side % 2 for side in x.shape[1:-1]):
         raise ValueError(f"max pool by 2 takes even sides, got {x.shape}")
-    halves = [n for side in x.shape[1:-1] for n in (side // 2, 2)]
-    cells = x.reshape(x.shape[0], *halves, x.shape[-1])
-    return cells.max(axis=tuple(range(2, cells.ndim - 1, 2)))
+    for axis in range(1, x.ndim - 1):
+        x = _larger_of_pairs(x, axis)
+    return x
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _larger_of_pairs(x: jax.Array, axis: int) -> jax.Array:
+    """The larger of positions 0 and 1, 2 and 3, ... along an axis; NaN where either is.
+
+    Which one it was is kept for the gradient. To look for it again, as the gradient of `max` does,
+    fails in a compiled step: XLA computes the values anew, rounds them otherwise, and where no
+    value equals the maximum the gradient is lost.
+    """
+    return _choose(x, axis)[0]
+
+
+def _choose(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    pairs = x.reshape(*x.shape[:axis], x.shape[axis] // 2, 2, *x.shape[axis + 1 :])
+    first, second = (jax.lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1))
+    chosen = (first >= second) | jnp.isnan(first)
+    return jnp.where(chosen, first, second), chosen
+
+
+def _to_chosen(axis: int, chosen: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    none = jnp.zeros_like(gradient)
+    sides = (jnp.where(chosen, gradient, none), jnp.where(chosen, none, gradient))
+    shape = list(gradient.shape)
+    shape[axis] *= 2
+    return (jnp.stack(sides, axis + 1).reshape(shape),)
+
+
+_larger_of_pairs.defvjp(_choose, _to_chosen)
 
 
 def conv3d(x: jax.Array, kernel: jax.Array, *, formulation: str = "auto") -> jax.Array:

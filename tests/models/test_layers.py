@@ -68,9 +68,25 @@ def test_max_pool_is_that_of_flax(shape):
     assert np.array_equal(layers.max_pool(x), nn.max_pool(x, window, strides=window))
 
 
-def test_max_pool_shares_the_gradient_among_equal_values():
-    gradient = jax.grad(lambda x: layers.max_pool(x).sum())(jnp.zeros((1, 2, 2, 1)))
-    assert np.all(gradient == 0.25)
+@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 2, 4, 6, 2)])
+def test_gradient_of_max_pool_is_that_of_flax(shape):
+    x, weights = jax.random.normal(jax.random.key(0), (2, *shape))
+    small = weights[(slice(None), *[slice(None, None, 2)] * (len(shape) - 2))]
+    window = (2,) * (len(shape) - 2)
+    mine = jax.grad(lambda x: (small * layers.max_pool(x)).sum())(x)
+    theirs = jax.grad(lambda x: (small * nn.max_pool(x, window, strides=window)).sum())(x)
+    np.testing.assert_array_equal(mine, theirs)
+
+
+def test_no_gradient_of_max_pool_is_lost_or_doubled_where_values_are_equal():
+    gradient = jax.grad(lambda x: layers.max_pool(x).sum())(jnp.zeros((1, 4, 4, 4, 3)))
+    assert gradient.sum() == 8 * 3
+
+
+def test_max_pool_passes_nan_on():
+    for place in range(2):
+        x = jnp.zeros((1, 2, 2, 1)).at[0, place, 0, 0].set(jnp.nan)
+        assert jnp.isnan(layers.max_pool(x)).all()
 
 
 def test_max_pool_refuses_odd_sides():
