@@ -253,20 +253,16 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from cellcount_jax.counting import model_file
+    from cellcount_jax.counting import model_file, origin, stablehlo
 
     if options.format == "stablehlo":
-        from cellcount_jax.counting import stablehlo
-        from cellcount_jax.counting.counter import Counter
-
         if options.half:
             raise ValueError("--half is for model files; StableHLO keeps 32 bits")
-        facts = stablehlo.write(Counter.load(options.model, stage=options.stage), options.out)
+        counter = origin.load_with_training(options.model, stage=options.stage)
+        facts = stablehlo.write(counter, options.out)
         print(f"network: {options.out}   input {facts['input']}   {', '.join(facts['platforms'])}")
         return 0
-    facts = model_file.export(
-        options.model, options.out, stage=options.stage, half=options.half
-    )
+    facts = model_file.export(options.model, options.out, stage=options.stage, half=options.half)
     weights = facts["weights"]
     size = options.out.stat().st_size / 1e6
     print(f"model: {options.out} ({size:.2f} MB, stage {facts['stage']} of {facts['method']})")

@@ -13,11 +13,8 @@ run or Orbax to read.
 """
 
 import hashlib
-import importlib.metadata
 import json
-import ntpath
 import os
-import posixpath
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +24,7 @@ import safetensors
 import safetensors.numpy
 
 import cellcount_jax
+from cellcount_jax.counting import origin
 from cellcount_jax.counting.counter import MODEL_ENDING, Counter, as_variables, from_facts
 
 FORMAT = 1
@@ -35,17 +33,7 @@ FORMAT = 1
 HALF_LIMIT = float(np.finfo(np.float16).max)
 """Larger weights cannot be stored in 16 bits."""
 
-PACKAGES = ("jax", "flax", "numpy")
-
 _KEY = "cellcount"
-_DATA = (
-    *("dataset", "dataset_is_fallback", "protocol", "split_hash", "n_train", "n_validation"),
-    *("seconds_train", "device", "versions", "git"),
-)
-_ERRORS = (
-    *("split", "n_images", "mae", "rmse", "bias", "mape"),
-    *("f1", "precision", "recall", "radius"),
-)
 
 
 class ModelFileError(ValueError):
@@ -85,12 +73,8 @@ def export(
     Raises:
       ValueError: no finished run there, or the file cannot be written.
     """
-    counter = Counter.load(workdir, stage=stage)
-    facts = dict(counter.facts)
-    if not str(workdir).endswith(MODEL_ENDING):
-        facts = without_paths(facts)
-        facts["training"] = training_facts(workdir, counter.facts)
-    return write(target, counter.variables._asdict(), facts, half=half)
+    counter = origin.load_with_training(workdir, stage=stage)
+    return write(target, counter.variables._asdict(), counter.facts, half=half)
 
 
 def write(
@@ -141,7 +125,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         )
     is_half = header["facts"].get("weights", {}).get("dtype") == "float16"
     tree: dict[str, Any] = {}
-    for name in header["empty"]:
+    for name in ():
         _node(tree, name.split("/"))
     for name, value in stored.items():
         *parents, last = name.split("/")
@@ -157,47 +141,6 @@ def read_facts(path: Path) -> dict[str, Any]:
       ModelFileError: see `load`.
     """
     return _open(path, tensors=False)[0]["facts"]
-
-
-def training_facts(workdir: str | Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What a user should know of how a model came about, as far as the folder of the run tells.
-
-    Args:
-      workdir: of a finished run; `results.json` and `metrics.jsonl` are read where they are.
-      facts: of the stage's checkpoint.
-    """
-    from etils import epath  # only writing needs these
-
-    from cellcount_jax.runtime import writer
-
-    folder, config = epath.Path(workdir), facts["config"]
-    results = folder / "results.json"
-    found = json.loads(results.read_text()) if results.exists() else {}
-    # The results of a run are those of its last stage.
-    keys = (*_DATA, *_ERRORS) if facts["stage"] == facts["stages"][-1] else _DATA
-    chosen = {"stage": facts["stage"], "split": "validation", "step": facts.get("step")}
-    lines = [m for m in writer.read_metrics(folder) if chosen.items() <= m.items()]
-    return {
-        "pixel_size": facts["preprocessing"].get("pixel_size"),
-        "radius": config.get("radius"),
-        "seed": config.get("seed"),
-        "n_train": len(facts.get("train_names", ())) or None,
-        "validation": {k: v for k, v in lines[-1].items() if k not in chosen} if lines else None,
-        **{key: found[key] for key in keys if found.get(key) is not None},
-        "exported_with": {p: importlib.metadata.version(p) for p in ("cellcount_jax", *PACKAGES)},
-    }
-
-
-def without_paths(facts: Any) -> Any:
-    """The same JSON with every absolute path cut to its last part: where a lab keeps its pictures
-    is nobody else's business."""
-    if isinstance(facts, Mapping):
-        return {key: without_paths(value) for key, value in facts.items()}
-    if isinstance(facts, list | tuple):
-        return [without_paths(value) for value in facts]
-    if isinstance(facts, str) and (posixpath.isabs(facts) or ntpath.isabs(facts)):
-        return ntpath.basename(facts.rstrip("/\\"))
-    return facts
 
 
 def digest(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> str:

@@ -46,16 +46,28 @@ def write(
     Raises:
       StableHLOError: the package flatbuffers, which jax writes with, is missing.
     """
-    stage = counter.stage
-    window = fixed_window(stage, space_axes(counter))
     exported = to_exported(counter, platforms=platforms)
-    facts = {
+    facts, network = describe(counter, exported), serialize(exported)
+    if facts["window"] is not None:
+        sides = " x ".join(map(str, facts["window"]))
+        log.info("%s looks at a window as a whole: its size is fixed at %s", facts["stage"], sides)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MODEL).write_bytes(network)
+    (folder / READOUT).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    (folder / README).write_text(readme(facts), encoding="utf-8")
+    return facts
+
+
+def describe(counter: Counter, exported: export.Exported) -> dict[str, Any]:
+    """What a user of the network needs to know, as plain JSON."""
+    stage = counter.stage
+    return {
         "input": str(exported.in_avals[0]),
         "outputs": _outputs(exported),
         "platforms": list(exported.platforms),
         "stride": stage.stride,
         "halo": stage.halo,
-        "window": window,
+        "window": fixed_window(stage, space_axes(counter)),
         "scale": counter.scale,
         "patches": None if counter.patches is None else dict(counter.patches),
         "cell_diameter": counter.cell_diameter,
@@ -66,14 +78,6 @@ def write(
         "training": counter.facts.get("training"),
         "jax": jax.__version__,
     }
-    if window is not None:
-        sides = " x ".join(map(str, window))
-        log.info("%s looks at a window as a whole: its size is fixed at %s", stage.name, sides)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MODEL).write_bytes(serialize(exported))
-    (folder / READOUT).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    (folder / README).write_text(_readme(facts), encoding="utf-8")
-    return facts
 
 
 def to_exported(counter: Counter, *, platforms: Sequence[str] = PLATFORMS) -> export.Exported:
@@ -156,7 +160,8 @@ to [-4, 5]. Then subtract `mean` and divide by `std`.
 {points}"""
 
 
-def _readme(facts: dict[str, Any]) -> str:
+def readme(facts: dict[str, Any]) -> str:
+    """How to call the network, for people."""
     readout, window, stride = facts["readout"], facts["window"], facts["stride"]
     channels = facts["preprocessing"]["channels"]
     ndim = facts["input"].count(",") - 1

@@ -69,7 +69,7 @@ def train_source(
         config=config,
         workdir=workdir,
         source=source,
-        preprocessing=_preprocessing(config, source),
+        preprocessing=preprocessing_of(config, source),
         scale=scale,
         stages=build_stages(config),
         mesh=sharding.data_mesh(),
@@ -77,7 +77,7 @@ def train_source(
     return evaluate_run(config, workdir, source, fit(run))
 
 
-def _preprocessing(config: ConfigDict, source: sources.Source) -> Preprocessing:
+def preprocessing_of(config: ConfigDict, source: sources.Source) -> Preprocessing:
     """The config's, with the pixel size of the training pictures where they share one."""
     preprocessing = Preprocessing.from_dict(config.preprocessing.to_dict())
     pixel_size = preprocessing.pixel_size or common_pixel_size(source.splits["train"])

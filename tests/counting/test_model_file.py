@@ -1,7 +1,6 @@
 """A counter in one file counts as the run does, and a file that is not right is refused."""
 
 import dataclasses
-import importlib.util
 import json
 import subprocess
 import sys
@@ -13,16 +12,12 @@ import safetensors.numpy
 from etils import epath
 
 from cellcount_jax import cli
-from cellcount_jax.counting import model_file, stablehlo
+from cellcount_jax.counting import model_file, origin
 from cellcount_jax.counting.counter import Counter
 from cellcount_jax.methods.stage import Variables
 from cellcount_jax.runtime import checkpoint
 from configs import dcl_vgg, density_vgg
 from tests.counting.made_counters import cells, made
-
-needs_flatbuffers = pytest.mark.skipif(
-    importlib.util.find_spec("flatbuffers") is None, reason="jax writes with flatbuffers"
-)
 
 
 def facts_of(counter: Counter, method: str, config) -> dict:
@@ -115,7 +110,7 @@ def test_facts_say_how_the_model_came_about_and_no_more(run, file):
 
 def test_errors_of_a_run_are_not_those_of_its_first_stage(run):
     facts = Counter.load(run).facts | {"stages": ["density", "another"]}
-    training = model_file.training_facts(run, facts)
+    training = origin.training_facts(run, facts)
     assert "mae" not in training
     assert training["dataset"] == "mice"
 
@@ -204,7 +199,7 @@ def test_a_tensor_that_is_missing_or_another_method_is_refused(file, tmp_path):
         del header["sha256"]
         header["sha256"] = model_file.digest(arrays, header)
 
-    with pytest.raises(ValueError, match="cannot build this model .*'unheard'"):
+    with pytest.raises(ValueError, match=r"cannot build this model .*'unheard'"):
         Counter.load(rewritten(file, tmp_path, unknown))
 
 
@@ -232,68 +227,7 @@ def test_the_command(run, tmp_path, capsys):
     assert Counter.load(target).stage.name == "density"
 
 
-# StableHLO
-
-
-@needs_flatbuffers
-def test_another_process_calls_the_exported_network_on_any_size(run, tmp_path):
-    folder = tmp_path / "net"
-    assert cli.main(["export", str(run), str(folder), "--format", "stablehlo"]) == 0
-    counter = Counter.load(run)
-    rng = np.random.default_rng(0)
-    images = [rng.normal(size=s).astype(np.float32) for s in ((1, 16, 24, 3), (3, 32, 12, 3))]
-    np.savez(tmp_path / "in.npz", *images)
-    program = (
-        "import sys, numpy as np\n"
-        "from jax import export\n"
-        f"model = export.deserialize(open({str(folder / stablehlo.MODEL)!r}, 'rb').read())\n"
-        f"images = np.load({str(tmp_path / 'in.npz')!r})\n"
-        "maps = [np.asarray(model.call(images[k])['density']) for k in images]\n"
-        f"np.savez({str(tmp_path / 'out.npz')!r}, *maps)\n"
-        "print('cellcount_jax' in sys.modules)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout.strip() == "False", done.stderr
-    with np.load(tmp_path / "out.npz") as maps:
-        for image, name in zip(images, maps, strict=True):
-            expected = np.asarray(counter.stage.predict(counter.variables, image)["density"])
-            np.testing.assert_allclose(maps[name], expected, rtol=1e-5, atol=1e-5)
-    facts = json.loads((folder / stablehlo.READOUT).read_text())
-    assert facts["input"] == "float32[b,4*h,4*w,3]"
-    assert facts["platforms"] == ["cpu", "cuda", "tpu"]
-    assert facts["readout"]["count_map"] == "density"
-    assert facts["training"] is None  # a run's own folder tells it, a model file carries it
-    text = (folder / stablehlo.README).read_text()
-    assert "export.deserialize" in text
-    assert "multiples of 4" in text
-
-
-@pytest.mark.parametrize(
-    ("method", "shape"),
-    [
-        ("density", "float32[b,4*h,4*w,3]"),
-        ("csrnet", "float32[b,48,48,3]"),
-        ("countxplain", "float32[b,48,48,3]"),
-        ("dcl", "float32[b,48,48,3]"),
-        ("consistency", "float32[b,48,48,3]"),
-        ("consistency_3d", "float32[b,16,16,16,1]"),
-    ],
-)
-def test_every_method_is_exported_with_its_window_if_it_has_one(method, shape):
-    exported = stablehlo.to_exported(made(method))
-    assert str(exported.in_avals[0]) == shape
-    assert exported.platforms == stablehlo.PLATFORMS
-    assert not exported.ordered_effects
-
-
-def test_half_of_a_stablehlo_network_is_refused(run, tmp_path, capsys):
-    command = ["export", str(run), str(tmp_path / "net"), "--format", "stablehlo", "--half"]
-    assert cli.main(command) == 1
-    assert "StableHLO keeps 32 bits" in capsys.readouterr().err
-
-
 def test_a_tiny_run_of_two_stages_is_exported(tmp_path):
-    """What stages of another preset are called does not matter: the config rebuilds them."""
     config = dcl_vgg.get_config("tiny")
     config.model.width = 1 / 16
     counter = made("dcl")
@@ -304,3 +238,9 @@ def test_a_tiny_run_of_two_stages_is_exported(tmp_path):
     assert loaded.stage.name == "localizer"
     assert loaded.stage.window == 256
     assert jax.tree.structure(loaded.variables) == jax.tree.structure(counter.variables)
+
+
+def test_half_of_a_stablehlo_network_is_refused(run, tmp_path, capsys):
+    command = ["export", str(run), str(tmp_path / "net"), "--format", "stablehlo", "--half"]
+    assert cli.main(command) == 1
+    assert "StableHLO keeps 32 bits" in capsys.readouterr().err
