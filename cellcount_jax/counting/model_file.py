@@ -125,7 +125,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         )
     is_half = header["facts"].get("weights", {}).get("dtype") == "float16"
     tree: dict[str, Any] = {}
-    for name in ():
+    for name in header["empty"]:
         _node(tree, name.split("/"))
     for name, value in stored.items():
         *parents, last = name.split("/")
