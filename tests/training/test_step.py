@@ -132,7 +132,10 @@ def test_several_steps_per_call_leave_the_same_lines(one_by_one, tmp_path):
     assert [m["step"] for m in ours] == [4, 4, 8, 8, 9, 9]
     for a, b in zip(ours, theirs, strict=True):
         assert a.keys() == b.keys()
-        assert a == pytest.approx(b, rel=1e-5)
+        for name, value in b.items():
+            assert a[name] == (
+                pytest.approx(value, rel=1e-5) if isinstance(value, float) else value
+            )
 
 
 def test_several_steps_in_one_call_are_those_steps():
@@ -194,12 +197,10 @@ def losses_and_counts(method: str, dtype: str) -> list[tuple]:
             rows = given["labelled"]
             whole = rows | {"dots": rows["target"], "size": np.full((2, 2), SIDE)}
             rows |= stage.prepare({"labelled": whole}, variables.frozen)["labelled"]
-        loss = functools.partial(
-            stage.loss, variables.trained, variables.frozen, variables.model_state, given
-        )
-        arguments = (jax.random.key(1), jnp.full((), 9, jnp.int32))
-        program = str(jax.make_jaxpr(loss)(*arguments))
-        found.append((variables, jax.jit(loss)(*arguments), counts, program))
+        arguments = (variables.trained, variables.frozen, variables.model_state, given)
+        arguments += (jax.random.key(1), jnp.full((), 9, jnp.int32))
+        program = str(jax.make_jaxpr(stage.loss)(*arguments))
+        found.append((variables, jax.jit(stage.loss)(*arguments), counts, program))
     return found
 
 
