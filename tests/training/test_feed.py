@@ -154,7 +154,7 @@ def test_a_stage_that_needs_all_data_says_so():
 
 
 def test_no_pictures_is_an_error():
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(ValueError, match="no labelled pictures"):
         open_feed(config(64), splits={"train": []})
 
 

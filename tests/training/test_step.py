@@ -192,7 +192,8 @@ def losses_and_counts(method: str, dtype: str) -> list[tuple]:
             given = {"labelled": given["labelled"], "unlabelled": batch(2)["labelled"]}
         variables = stage.init(jax.random.key(0), given, previous)
         previous[stage.name] = variables
-        counts = read_count(stage.predict(variables, given["labelled"]["image"]), stage.readout)
+        maps = jax.jit(stage.predict)(variables, given["labelled"]["image"])
+        counts = read_count(maps, stage.readout)
         if stage.name == countxplain.NAME:
             rows = given["labelled"]
             whole = rows | {"dots": rows["target"], "size": np.full((2, 2), SIDE)}
