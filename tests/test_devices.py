@@ -6,14 +6,16 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
+import fsspec.implementations.memory
 import jax
 import numpy as np
 import pytest
 from etils import epath
 
 import cellcount_jax
-from cellcount_jax.runtime import distributed, sharding, writer
+from cellcount_jax.runtime import checkpoint, distributed, sharding, writer
 from cellcount_jax.training import experiment
 from tests import device_runs
 from tests.data import made_sets
@@ -151,3 +153,43 @@ def test_parts_of_a_batch_hold_each_row_once():
     dealt = jax.jit(lambda x: sharding.split_parts(x, mesh, 3))(rows)
     np.testing.assert_array_equal(dealt[1], rows[[1, 4]])
     assert sorted(np.asarray(dealt)[..., 0].ravel()) == rows[:, 0].tolist()
+
+
+class Bucket(fsspec.implementations.memory.MemoryFileSystem):
+    """gs:// in memory; as in a bucket, what lies there cannot grow."""
+
+    protocol = ("gcs", "gs")
+    store: ClassVar[dict] = {}
+    pseudo_dirs: ClassVar[list] = [""]
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return "/" + str(path).removeprefix("gs://").strip("/")
+
+    def _open(self, path, mode="rb", **options):
+        assert not mode.startswith("a"), f"{path}: appended to"
+        return super()._open(path, mode, **options)
+
+
+def test_text_files_of_a_run_may_lie_in_a_bucket(monkeypatch):
+    monkeypatch.setattr(epath.backend.fsspec_backend, "_get_filesystem", lambda _: Bucket())
+    workdir = epath.Path("gs://bucket/run")
+    settings = device_runs.config("density")
+    assert experiment.start(settings, workdir) is None
+    assert experiment.start(settings, workdir) is None
+    for step in (1, 2, 3):
+        writer.append_metrics(workdir, {"stage": "density", "step": step, "loss": 0.5})
+    writer.rewind_metrics(workdir, stage="density", step=2)
+    assert [m["step"] for m in writer.read_metrics(workdir)] == [1, 2]
+    assert sorted(p.name for p in workdir.iterdir()) == ["config.json", "metrics.jsonl"]
+    assert checkpoint.absolute(workdir) == workdir
+    writer.write_json(workdir / "results.json", {"mae": 1.5})
+    assert experiment.start(settings, workdir) == {"mae": 1.5}
+
+
+@pytest.mark.parametrize("room", ["training", "runtime", "counting"])
+def test_workdirs_never_meet_os_path(room):
+    for path in (Path(cellcount_jax.__file__).parent / room).rglob("*.py"):
+        lines = [line.strip() for line in path.read_text().splitlines() if "os.path" in line]
+        # `checkpoint.absolute` asks for :// first.
+        assert not [line for line in lines if "://" not in line], path
