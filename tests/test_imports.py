@@ -10,6 +10,7 @@ import cellcount_jax
 PACKAGE = Path(cellcount_jax.__file__).parent
 ORDER = (
     ("main", "cli"),
+    ("commands",),
     ("training",),
     ("reporting",),
     ("counting",),

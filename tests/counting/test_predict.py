@@ -16,6 +16,7 @@ import tifffile
 from PIL import Image
 
 from cellcount_jax import cli
+from cellcount_jax.commands import predict as predict_command
 from cellcount_jax.counting import lazy, one_file, outputs, predict, table
 from cellcount_jax.counting.readout import Count
 from cellcount_jax.data.dots import read_dots
@@ -157,7 +158,7 @@ def test_points_are_read_back_from_every_style(tmp_path, style, number):
 
 
 def test_the_styles_of_the_command_are_those_that_are_written():
-    assert tuple(outputs.POINTS_STYLES) == cli.POINTS_STYLES
+    assert tuple(outputs.POINTS_STYLES) == predict_command.POINTS_STYLES
 
 
 def test_large_pictures_are_counted_by_parts_with_the_same_table(counter, tmp_path, monkeypatch):
