@@ -124,7 +124,7 @@ class Counter:
         *,
         spacing: Sequence[float] | None = None,
         on_part: lazy.OnPart | None = None,
-        write_density: lazy.WriteDensity | None = None,
+        start_density: lazy.StartDensity | None = None,
     ) -> Count:
         """Counts an open picture that may be larger than memory; see `lazy.count_by_parts`."""
         _check(picture.shape)
@@ -134,7 +134,7 @@ class Counter:
             self.preprocessing,
             scale=self.scale_for(picture, spacing),
             on_part=on_part,
-            write_density=write_density,
+            start_density=start_density,
         )
 
     def count_files(

@@ -27,8 +27,12 @@ LOOKED_AT = 24
 OnPart = Callable[[int, int], None]
 """Called with the number of windows done and of all."""
 
-WriteDensity = Callable[[tuple[slice, ...], np.ndarray, tuple[int, ...]], None]
-"""Called with a box of the density, its values, and the whole density's shape."""
+TakeDensity = Callable[[tuple[slice, ...], np.ndarray], None]
+"""Called with a box of the density and its values, once for every box of it."""
+
+StartDensity = Callable[[tuple[int, ...], Scale], TakeDensity]
+"""Called with the shape of the whole density and the scale at which it was made, before its first
+box; again where the counting must begin anew with smaller windows."""
 
 
 def count_by_parts(
@@ -38,7 +42,7 @@ def count_by_parts(
     *,
     scale: Scale = 1.0,
     on_part: OnPart | None = None,
-    write_density: WriteDensity | None = None,
+    start_density: StartDensity | None = None,
 ) -> Count:
     """Counts an open picture of any size.
 
@@ -48,7 +52,7 @@ def count_by_parts(
       preprocessing: of whole pictures.
       scale: the picture is resized by it, window by window.
       on_part: told after each window.
-      write_density: given the density, part by part, if the method has one.
+      start_density: makes what is given the density, box by box, if the method has one.
 
     Returns:
       Count and points; no maps.
@@ -60,7 +64,7 @@ def count_by_parts(
     resized = _Resized(picture, preprocessing, scale)
     while True:
         try:
-            return _count(network, resized, on_part, write_density)
+            return _count(network, resized, on_part, start_density)
         except OutOfDeviceMemoryError as error:
             if not network.shrink(error.shape):
                 raise
@@ -107,12 +111,12 @@ def _count(
     network: Network,
     resized: _Resized,
     on_part: OnPart | None,
-    write_density: WriteDensity | None,
+    start_density: StartDensity | None,
 ) -> Count:
     readout = network.stage.readout
     by_points = counts_points(readout)
     windows = network.cut(resized.space)[1]
-    points_of, total = None, 0.0
+    points_of, take_density, total = None, None, 0.0
     maps_of_windows = network.maps(resized.read(window.read) for window in windows)
     for done, (window, maps) in enumerate(zip(windows, maps_of_windows, strict=True), 1):
         if readout.points_map is not None:
@@ -124,8 +128,10 @@ def _count(
             box, values, shape = _owned(maps[readout.count_map], window, resized.space)
             density = density_of(values, readout)
             total += float(density.sum())
-            if write_density is not None and values.size:
-                write_density(box, density.astype(np.float32), shape)
+            if start_density is not None and take_density is None:
+                take_density = start_density(shape, resized.scale)
+            if take_density is not None and values.size:
+                take_density(box, density.astype(np.float32))
         if on_part is not None:
             on_part(done, len(windows))
     points = scores = None

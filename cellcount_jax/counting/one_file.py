@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -13,6 +13,7 @@ from cellcount_jax.counting import lazy, outputs
 from cellcount_jax.counting.counter import Count, Counter
 from cellcount_jax.counting.table import Row
 from cellcount_jax.data.images import LazyPicture, Picture, open_lazy
+from cellcount_jax.data.units import Scale
 
 EMPTIEST = 4000
 """A large picture that declares more than so many bytes for each that it holds is refused."""
@@ -21,7 +22,22 @@ DRAWN = 2048
 """Longest side of what is drawn of a picture that is counted by parts."""
 
 OnCounted = Callable[[str, Picture, Count], None]
-RowsOf = Callable[[Row, Count, LazyPicture], list[Row]]
+
+
+class RowMaker(Protocol):
+    """Makes the rows of one picture, such as one per region."""
+
+    def start_density(self, whole: tuple[int, ...], scale: Scale) -> lazy.TakeDensity:
+        """See `lazy.StartDensity`; only of a picture that is counted by parts."""
+        ...
+
+    def rows(self, row: Row, found: Count) -> list[Row]:
+        """Rows, from the picture's own and what was found."""
+        ...
+
+
+RowsOf = Callable[[LazyPicture], RowMaker]
+"""Called with each picture before it is counted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +102,12 @@ def count_one(
     channels = None if options.channels is None else list(options.channels)
     with open_lazy(path, axes=options.axes, channels=channels) as picture:
         spacing = _spacing(picture, options.voxel_size)
+        maker = None if options.rows_of is None else options.rows_of(picture)
         if math.prod(picture.space_shape) > lazy.LARGE:
-            found = _by_parts(counter, picture, name, out, spacing, options.density, bar)
+            starts: list[lazy.StartDensity] = [] if maker is None else [maker.start_density]
+            if options.density:
+                starts.append(_writes_density(picture, out / "density" / name, spacing))
+            found = _by_parts(counter, picture, name, spacing, starts, bar)
             shown = _reduced(picture) if options.on_counted else None
         else:
             shown = Picture(picture.read(), spacing, picture.channel_names, path)
@@ -108,29 +128,44 @@ def count_one(
         if options.on_counted is not None and shown is not None:
             options.on_counted(name, shown, _shown_count(found, picture, shown))
         row |= describe(picture.space_shape, spacing, found) | {"status": "ok"}
-        return [row] if options.rows_of is None else options.rows_of(row, found, picture)
+        return [row] if maker is None else maker.rows(row, found)
 
 
 def _by_parts(
     counter: Counter,
     picture: LazyPicture,
     name: str,
-    out: Path,
     spacing: tuple[float, ...] | None,
-    density: bool,
+    starts: Sequence[lazy.StartDensity],
     bar: tqdm,
 ) -> Count:
     _check_content(picture)
 
-    def each(shape: tuple[int, ...]) -> tuple[float, ...] | None:
-        return _density_spacing(picture.space_shape, shape, spacing)
-
     def on_part(done: int, total: int) -> None:
         bar.set_postfix_str(f"{name}: window {done} of {total}" if done < total else "")
 
-    target = out / "density" / f"{name}.ome.zarr"
-    write = outputs.DensityZarr(target, each) if density else None
-    return counter.count_lazily(picture, spacing=spacing, on_part=on_part, write_density=write)
+    def start_density(shape: tuple[int, ...], scale: Scale) -> lazy.TakeDensity:
+        takers = [start(shape, scale) for start in starts]
+
+        def take(box: tuple[slice, ...], values: np.ndarray) -> None:
+            for taker in takers:
+                taker(box, values)
+
+        return take
+
+    return counter.count_lazily(
+        picture, spacing=spacing, on_part=on_part, start_density=start_density if starts else None
+    )
+
+
+def _writes_density(
+    picture: LazyPicture, target: Path, spacing: Sequence[float] | None
+) -> lazy.StartDensity:
+    def start(shape: tuple[int, ...], scale: Scale) -> outputs.DensityZarr:
+        each = _density_spacing(picture.space_shape, shape, spacing)
+        return outputs.DensityZarr(target.with_name(f"{target.name}.ome.zarr"), shape, each)
+
+    return start
 
 
 def _check_content(picture: LazyPicture) -> None:

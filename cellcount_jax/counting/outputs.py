@@ -126,45 +126,43 @@ class DensityZarr:
     """Writes a density part by part as OME-Zarr 0.5, float32, cells per value.
 
     Args:
-      path: folder of the group.
-      spacing: shape of the map -> micrometres per value, or None.
+      path: folder of the group; what is in it is replaced.
+      shape: of the whole density.
+      spacing: micrometres per value, if known.
     """
 
-    def __init__(self, path: Path, spacing: Callable[[tuple[int, ...]], Sequence[float] | None]):
-        self._path, self._spacing = path, spacing
-        self._store: Any = None
-
-    def __call__(self, box: tuple[slice, ...], values: np.ndarray, shape: tuple[int, ...]) -> None:
-        """Writes a box of the map, whose whole shape is `shape`."""
-        if self._store is None:
-            self._store = self._create(shape)
-        self._store[box].write(values).result()
-
-    def _create(self, shape: tuple[int, ...]) -> Any:
-        import tensorstore as ts
-
-        chunks = [min(n, c) for n, c in zip(shape, _CHUNK[len(shape)], strict=True)]
-        store = ts.open(
-            {
-                "driver": "zarr3",
-                "kvstore": {"driver": "file", "path": f"{self._path / '0'}/"},
-                "metadata": {
-                    "shape": list(shape),
-                    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}},
-                    "data_type": "float32",
-                    "dimension_names": list("zyx"[3 - len(shape) :]),
-                    "codecs": [{"name": "zstd", "configuration": {"level": 1}}],
-                },
-                "create": True,
-                "delete_existing": True,
-            }
-        ).result()
-        spacing = self._spacing(shape)
+    def __init__(self, path: Path, shape: tuple[int, ...], spacing: Sequence[float] | None):
+        self._store = _open_zarr(path, shape)
         unit = {"unit": "micrometer"} if spacing is not None else {}
         axes = [{"name": a, "type": "space"} | unit for a in "zyx"[3 - len(shape) :]]
         scale = [float(s) for s in spacing] if spacing is not None else [1.0] * len(shape)
         level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
         ome = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}
         group = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}}
-        (self._path / "zarr.json").write_text(json.dumps(group, indent=2), encoding="utf-8")
-        return store
+        (path / "zarr.json").write_text(json.dumps(group, indent=2), encoding="utf-8")
+
+    def __call__(self, box: tuple[slice, ...], values: np.ndarray) -> None:
+        """Writes a box of the map."""
+        self._store[box].write(values).result()
+
+
+def _open_zarr(path: Path, shape: tuple[int, ...]) -> Any:
+    """An empty array of level 0."""
+    import tensorstore as ts
+
+    chunks = [min(n, c) for n, c in zip(shape, _CHUNK[len(shape)], strict=True)]
+    return ts.open(
+        {
+            "driver": "zarr3",
+            "kvstore": {"driver": "file", "path": f"{path / '0'}/"},
+            "metadata": {
+                "shape": list(shape),
+                "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}},
+                "data_type": "float32",
+                "dimension_names": list("zyx"[3 - len(shape) :]),
+                "codecs": [{"name": "zstd", "configuration": {"level": 1}}],
+            },
+            "create": True,
+            "delete_existing": True,
+        }
+    ).result()

@@ -8,29 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from cellcount_jax.counting.lazy import TakeDensity
 from cellcount_jax.counting.readout import Count
+from cellcount_jax.counting.region_sums import density_sums, points_inside, union
 from cellcount_jax.data.images import LazyPicture
 from cellcount_jax.data.regions import OUTSIDE, Region, Shape, find_regions_file, read_regions
 from cellcount_jax.data.units import Scale
-
-__all__ = [
-    "OUTSIDE",
-    "Region",
-    "count_regions",
-    "density_sums",
-    "find_regions_file",
-    "points_inside",
-    "read_regions",
-    "rows_of",
-    "union",
-]
 
 log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
 
-def rows_of(place: Path) -> Callable[[Row, Count, LazyPicture], list[Row]]:
+def rows_of(place: Path) -> Callable[[LazyPicture], "RegionRows"]:
     """Makes a row per region of a picture's row, for `predict`.
 
     Args:
@@ -43,19 +33,55 @@ def rows_of(place: Path) -> Callable[[Row, Count, LazyPicture], list[Row]]:
     if not place.exists():
         raise ValueError(f"{place}: no such file or folder of regions")
 
-    def rows(row: Row, found: Count, picture: LazyPicture) -> list[Row]:
+    def begin(picture: LazyPicture) -> RegionRows:
         path = find_regions_file(place, picture.path)
         if path is None:
             log.warning("%s: no file of regions in %s; counted as a whole", picture.path, place)
-            return [row]
-        shape = picture.space_shape
-        regions = read_regions(path, shape)
-        sizes = [row.get(f"spacing_{axis}") or None for axis in "zyx"[3 - len(shape) :]]
-        spacing = None if None in sizes else [float(str(size)) for size in sizes]
-        parts = count_regions(found, regions, shape, spacing=spacing)
-        return [row | part | _tidy(part) for part in parts]
+            return RegionRows([], picture.space_shape)
+        return RegionRows(read_regions(path, picture.space_shape), picture.space_shape)
 
-    return rows
+    return begin
+
+
+class RegionRows:
+    """Rows of one picture: read before it is counted, summed while it is, written after it.
+
+    Args:
+      regions: of the picture; with none of them it keeps its one row.
+      shape: of the picture without channels.
+    """
+
+    def __init__(self, regions: Sequence[Region], shape: Shape):
+        self._regions, self._shape = regions, tuple(shape)
+        # What they cover together is summed with them; without regions it is nothing to be held.
+        self._all = [*regions, union(regions, shape)] if regions else []
+        self._sums: np.ndarray | None = None
+
+    def start_density(self, whole: tuple[int, ...], scale: Scale) -> TakeDensity:
+        """Takes the density of a picture that is counted by parts; see `lazy.StartDensity`."""
+        sums = self._sums = np.zeros(len(self._all))
+
+        def take(box: tuple[slice, ...], values: np.ndarray) -> None:
+            nonlocal sums
+            sums += density_sums(values, self._all, self._shape, scale=scale, box=box, whole=whole)
+
+        return take
+
+    def rows(self, row: Row, found: Count) -> list[Row]:
+        """A row per region and one for what lies outside, from the picture's own."""
+        if not self._regions:
+            return [row]
+        sizes = [row.get(f"spacing_{axis}") or None for axis in "zyx"[3 - len(self._shape) :]]
+        spacing = None if None in sizes else [float(str(size)) for size in sizes]
+        parts = count_regions(
+            found,
+            self._regions,
+            self._shape,
+            spacing=spacing,
+            sums=self._sums,
+            covered=self._all[-1],
+        )
+        return [row | part | _tidy(part) for part in parts]
 
 
 def _tidy(part: Row) -> Row:
@@ -70,7 +96,8 @@ def count_regions(
     shape: Shape,
     *,
     spacing: Sequence[float] | None = None,
-    sums: Sequence[float] | None = None,
+    sums: np.ndarray | None = None,
+    covered: Region | None = None,
 ) -> list[Row]:
     """A row per region, and a last one for what lies outside all of them.
 
@@ -83,163 +110,43 @@ def count_regions(
       regions: of the picture.
       shape: of the picture without channels, (H, W) or (D, H, W).
       spacing: micrometres per pixel, (y, x) or (z, y, x), if known.
-      sums: cells by the density in each region and, last, in their `union`, for a picture whose
-        density is not kept; see `density_sums`.
+      sums: [R + 1] cells by the density in each region and, last, in their `union`, for a picture
+        whose density is not kept; see `density_sums`.
+      covered: the `union` of the regions, where it is known already.
 
     Returns:
       Rows with `roi`, `count`, `n_points`, `density_sum`, `area_px` (in the plane), and, with
-      `spacing`, `area_mm2` and `cells_per_mm2` or `cells_per_mm3`; "" where there is none.
+      `spacing`, `cells_per_mm2` or `cells_per_mm3` of the region; "" where there is none.
 
     Raises:
       ValueError: the count is a density's, and neither the density nor `sums` are given.
     """
-    covered = union(regions, shape)
+    covered = union(regions, shape) if covered is None else covered
     all_of = [*regions, covered]
-    inside = None if found.points is None else points_inside(found.points, all_of, shape)
-    if found.density_sum is not None and sums is None:
+    if found.density_sum is None:
+        sums = None
+    elif sums is None:
         if found.density is None:
-            raise ValueError(
-                "a picture of this size is counted by parts and its density is not kept, so it "
-                "cannot be summed in regions; cut the picture into smaller ones"
-            )
-        sums = density_sums(found.density, all_of, shape, scale=found.scale).tolist()
+            raise ValueError("the picture's density is not kept, and its sums are not given")
+        sums = density_sums(found.density, all_of, shape, scale=found.scale)
+    numbers: list[int | None] = [None] * len(all_of)
+    if found.points is not None:
+        numbers = [int(points_inside(found.points, region, shape).sum()) for region in all_of]
     sizes = [_size(region, shape) for region in all_of]
     if sum(size for size, _ in sizes[:-1]) > sizes[-1][0]:
         log.warning("regions overlap: cells in several of them count in each")
     rows = [
-        _row(
-            region.name,
-            None if inside is None else int(inside[i].sum()),
-            None if found.density_sum is None or sums is None else float(sums[i]),
-            *sizes[i],
-            spacing,
-        )
+        _row(region.name, numbers[i], None if sums is None else float(sums[i]), *sizes[i], spacing)
         for i, region in enumerate(regions)
     ]
     outside = _row(
         OUTSIDE,
-        None if inside is None else int((~inside[-1]).sum()),
-        None if found.density_sum is None or sums is None else found.density_sum - sums[-1],
+        None if found.points is None else len(found.points) - int(numbers[-1] or 0),
+        None if sums is None or found.density_sum is None else found.density_sum - float(sums[-1]),
         *_size(covered, shape, outside=True),
         spacing,
     )
     return [*rows, outside]
-
-
-def points_inside(points: np.ndarray, regions: Sequence[Region], shape: Shape) -> np.ndarray:
-    """[R, N] bool: which points lie in which regions.
-
-    Args:
-      points: [N, ndim] in pixels, integer = centre of that pixel; those beyond the picture's rim
-        belong to the pixel next to them.
-      regions: of the picture.
-      shape: of the picture without channels.
-    """
-    last = np.array(shape) - 1
-    pixels = np.clip(np.floor(points.astype(np.float64) + 0.5), 0, last).astype(np.int64)
-    inside = np.zeros((len(regions), len(points)), bool)
-    for row, region in zip(inside, regions, strict=True):
-        place = pixels[:, -region.inside.ndim :] - np.array(region.corner)
-        near = np.flatnonzero(((place >= 0) & (place < region.inside.shape)).all(axis=1))
-        row[near] = region.inside[tuple(place[near].T)]
-    return inside
-
-
-def density_sums(
-    density: np.ndarray,
-    regions: Sequence[Region],
-    shape: Shape,
-    *,
-    scale: Scale = 1.0,
-    box: Sequence[slice] | None = None,
-    whole: Shape | None = None,
-) -> np.ndarray:
-    """[R] float64: cells by the density in each region; sums of parts add up to those of the whole.
-
-    Args:
-      density: cells per position of the map, which may be coarser than the picture; all of it, or
-        a part.
-      regions: of the picture.
-      shape: of the picture without channels.
-      scale: by which the picture was resized before the map was made.
-      box: where the part lies in the map.
-      whole: shape of the whole map.
-    """
-    whole = density.shape if whole is None else whole
-    box = [slice(0, n) for n in whole] if box is None else box
-    scales = np.broadcast_to(scale, len(shape)).tolist()
-    edges = [
-        map_edges(side, n, factor)[part.start : part.stop + 1]
-        for side, n, factor, part in zip(shape, whole, scales, box, strict=True)
-    ]
-    sums = np.zeros(len(regions))
-    flat = None
-    for i, region in enumerate(regions):
-        values = density
-        if region.inside.ndim < density.ndim:
-            flat = density.sum(axis=0, dtype=np.float64) if flat is None else flat
-            values = flat
-        share, near = _share(region, edges[-values.ndim :])
-        sums[i] = (values[near].astype(np.float64) * share).sum()
-    return sums
-
-
-def map_edges(side: int, positions: int, scale: float) -> np.ndarray:
-    """[positions + 1] float64: where the positions of a map begin and end along a picture's side.
-
-    The picture's `side` pixels were resized by `scale`, and the network makes one position of the
-    map of each 1, 2, 4, ... pixels; the last one may reach beyond the picture and is cut.
-    """
-    resized = max(1, round(side * scale))
-    stride = 1
-    while -(-resized // stride) > positions:
-        stride *= 2
-    if -(-resized // stride) != positions:
-        raise ValueError(f"a map of {positions} positions is not that of {side} pixels x {scale:g}")
-    return np.minimum(np.arange(positions + 1) * stride, resized) * (side / resized)
-
-
-def union(regions: Sequence[Region], shape: Shape) -> Region:
-    """What any of the regions covers."""
-    ndim = max((region.inside.ndim for region in regions), default=len(shape))
-    covered = np.zeros(tuple(shape[-ndim:]), bool)
-    for region in regions:
-        where: Any = (..., *region.box)  # a region of two axes goes through all planes
-        covered[where] |= region.inside
-    return Region("", (0,) * ndim, covered)
-
-
-def _share(region: Region, edges: Sequence[np.ndarray]) -> tuple[np.ndarray, tuple[slice, ...]]:
-    """Which part of each position of a map lies in a region, and which positions these are."""
-    near, pixels = [], []
-    for corner, n, edge in zip(region.corner, region.inside.shape, edges, strict=True):
-        first = max(0, int(np.searchsorted(edge, corner, side="right")) - 1)
-        last = max(first, min(len(edge) - 1, int(np.searchsorted(edge, corner + n))))
-        near.append(slice(first, last))
-        low, high = math.floor(edge[first]) - corner, math.ceil(edge[last]) - corner
-        pixels.append(slice(max(0, low), max(0, min(n, high))))
-    share = region.inside[tuple(pixels)]
-    for axis, (positions, part, edge) in enumerate(zip(near, pixels, edges, strict=True)):
-        own = edge[positions.start : positions.stop + 1] - (region.corner[axis] + part.start)
-        share = _means(share, axis, own)
-    return share, tuple(near)
-
-
-def _means(values: np.ndarray, axis: int, edges: np.ndarray) -> np.ndarray:
-    """Means over intervals along an axis of values that are constant over each pixel, 0 beyond."""
-    n = values.shape[axis]
-    pixels = np.arange(n + 1)
-    if len(edges) == n + 1 and (edges == pixels).all():
-        return values
-    values = np.moveaxis(values, axis, 0)
-    total = np.zeros((n + 1, *values.shape[1:]))
-    np.cumsum(values, axis=0, out=total[1:])
-    at = np.clip(edges, 0, n)
-    below = np.minimum(at.astype(int), max(0, n - 1))
-    part = (at - below).reshape(-1, *(1,) * (values.ndim - 1))
-    reached = total[below] + part * (total[np.minimum(below + 1, n)] - total[below])
-    lengths = np.diff(edges).reshape(-1, *(1,) * (values.ndim - 1))
-    return np.moveaxis(np.diff(reached, axis=0) / lengths, 0, axis)
 
 
 def _size(region: Region, shape: Shape, *, outside: bool = False) -> tuple[int, int]:
@@ -267,7 +174,6 @@ def _row(
         "area_px": area,
     }
     if spacing is not None:
-        row["area_mm2"] = area * math.prod(spacing[-2:]) * 1e-6
         axes = len(spacing)
         extent = size * math.prod(spacing) * 10.0 ** (-3 * axes)
         row[f"cells_per_mm{axes}"] = count / extent if extent else ""

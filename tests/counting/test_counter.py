@@ -107,11 +107,13 @@ def test_read_by_parts_it_is_the_picture_in_memory(method, small, tmp_path, monk
     np.save(tmp_path / "picture.npy", image)
     expected = counter.count(image)
     with open_lazy(tmp_path / "picture.npy", axes="ZYXC"[4 - image.ndim :]) as picture:
-        parts, told = [], []
+        parts, told, started = [], [], []
         found = counter.count_lazily(
             picture,
             on_part=lambda *numbers: told.append(numbers),
-            write_density=lambda *part: parts.append(part),
+            start_density=lambda *given: (
+                started.append(given) or (lambda *part: parts.append(part))
+            ),
         )
     assert found.count == pytest.approx(expected.count, rel=1e-6)
     assert told[-1][0] == told[-1][1] == len(told)
@@ -119,8 +121,10 @@ def test_read_by_parts_it_is_the_picture_in_memory(method, small, tmp_path, monk
         np.testing.assert_array_equal(found.points, expected.points)
         np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
     if expected.density is not None:
-        density = np.full(parts[0][2], np.nan, np.float32)
-        for box, values, _ in parts:
+        ((shape_of_map, scale),) = started
+        assert scale == 1.0
+        density = np.full(shape_of_map, np.nan, np.float32)
+        for box, values in parts:
             assert np.isnan(density[box]).all()
             density[box] = values
         np.testing.assert_allclose(density, expected.density, atol=1e-6)

@@ -264,13 +264,16 @@ def test_shards_merge_into_the_table_of_one_call(counter, pictures, tmp_path):
 
 
 def test_several_rows_of_a_picture_come_from_the_caller(counter, pictures, tmp_path):
-    def halves(row, found, picture):
-        assert isinstance(found, Count)
-        assert picture.space_shape == (40, 32)
-        return [row | {"roi": "left"}, row | {"roi": "right"}]
+    class Halves:
+        def __init__(self, picture):
+            assert picture.space_shape == (40, 32)
+
+        def rows(self, row, found):
+            assert isinstance(found, Count)
+            return [row | {"roi": "left"}, row | {"roi": "right"}]
 
     out = tmp_path / "out"
-    predict.predict_files(counter, pictures[:2], out, model="m", rows_of=halves)
+    predict.predict_files(counter, pictures[:2], out, model="m", rows_of=Halves)
     assert [r["roi"] for r in rows_of(out / "counts.csv")] == ["left", "right"] * 2
 
 
