@@ -15,6 +15,9 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--radius", type=float, help="matching radius in pixels; default: as trained")
     sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
     sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
+    sub.add_argument(
+        "--regions", type=Path, help="file, or folder of files, of regions: errors of each, too"
+    )
 
     sub = command("explain", _explain, "Show why: what each prototype adds to a picture's count.")
     sub.add_argument("paths", nargs="+", type=Path, help="files or folders")
@@ -36,6 +39,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         radius=options.radius,
         diameter=options.diameter,
         channels=channels_of(options.channels),
+        regions=options.regions,
     )
     print(evaluation.one_line(found))
     print(f"report: {options.out / 'evaluation.html'}")

@@ -21,11 +21,12 @@ OK, WITHOUT_DOTS = "ok", "no dots"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Row:
-    """One picture.
+    """One picture, or one region of it.
 
     Attributes:
       image: path of the picture inside the folder.
       group: "" where there are none.
+      roi: region of the picture; "" for all of it.
       status: `ok`, `no dots`, or `error: ...`.
       predicted: the method's own count; None after an error.
       points: [N, ndim] found; None if the method gives none.
@@ -37,6 +38,7 @@ class Row:
 
     image: str
     group: str = ""
+    roi: str = ""
     status: str = OK
     predicted: float | None = None
     points: np.ndarray | None = None
@@ -112,7 +114,7 @@ def grid_errors(
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
-    """Errors over rows, of all and of each group.
+    """Errors over pictures, of all and of each group, and over regions by their names.
 
     Args:
       rows: any; only those with status ok are compared.
@@ -121,18 +123,23 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
       `n_images` (compared), `n_failed`, `n_without_dots`; `mae, rmse, mape, bias, agreement_low,
       agreement_high`; `game0` to `game3`; `n_points_mae`; `f1, precision, recall` of the sums over
       all pictures and `macro_...` of their means, at the radius; `over_radius`, a list of the same
-      for each of `FACTORS`; `radius_px`, the median; `groups`, group -> the same without groups.
-      Numbers are finite or None.
+      for each of `FACTORS`; `radius_px`, the median; `groups`, group -> the same without groups;
+      `regions`, region -> the same, where there are rows of regions. Numbers are finite or None.
 
     Raises:
       ValueError: no picture could be compared.
     """
+    of_regions = [row for row in rows if row.roi]
+    rows = [row for row in rows if not row.roi]
     found = _figures(rows)
     if not found["n_images"]:
         why = next((r.status for r in rows if r.status.startswith("error")), "no dots")
         raise ValueError(f"no picture could be compared; the first: {why.removeprefix('error: ')}")
     names = sorted({row.group for row in rows} - {""})
     found["groups"] = {name: _figures([r for r in rows if r.group == name]) for name in names}
+    if of_regions:
+        names = list(dict.fromkeys(row.roi for row in of_regions))
+        found["regions"] = {n: _figures([r for r in of_regions if r.roi == n]) for n in names}
     return found
 
 

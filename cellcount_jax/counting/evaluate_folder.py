@@ -1,4 +1,4 @@
-"""A counter against a folder with truth: one row per picture.
+"""A counter against a folder with truth: one row per picture, and per region of it where given.
 
 The folder is laid out as `data.folder` says. Pictures may belong to groups (a plate, a staining):
 those that `groups.csv` (columns image, group) names, else the sub-folder that a picture lies in.
@@ -15,13 +15,27 @@ from typing import Any
 from cellcount_jax.counting.agreement import FACTORS, LEVELS, WITHOUT_DOTS, Row, compare
 from cellcount_jax.counting.cell_scale import with_diameter
 from cellcount_jax.counting.counter import Counter
+from cellcount_jax.counting.evaluate_regions import region_rows
 from cellcount_jax.data.dots import read_dots
 from cellcount_jax.data.folder import FolderError, find_pairs, stem
 from cellcount_jax.data.images import read_image
+from cellcount_jax.data.regions import Region, find_regions_file, read_regions
 from cellcount_jax.data.units import in_plane
 
 COLUMNS = (
-    *("image", "group", "true", "predicted", "error", "n_points", "tp", "fp", "fn", "radius_px"),
+    *(
+        "image",
+        "group",
+        "roi",
+        "true",
+        "predicted",
+        "error",
+        "n_points",
+        "tp",
+        "fp",
+        "fn",
+        "radius_px",
+    ),
     *(f"game{level}" for level in LEVELS),
     "status",
 )
@@ -36,6 +50,7 @@ def evaluate_folder(
     radius: float | None = None,
     diameter: float | None = None,
     channels: Sequence[int | str] | None = None,
+    regions: Path | None = None,
 ) -> Iterator[Row]:
     """Counts each picture of a folder and compares, one after the other.
 
@@ -46,9 +61,11 @@ def evaluate_folder(
         trained with, at the scale at which it sees each picture.
       diameter: of the cells in pixels, for counters that resize pictures by it.
       channels: of the pictures, by index or name; None takes all.
+      regions: a file of regions, or a folder of files named like the pictures.
 
     Returns:
-      A row for each picture, in the order of the files; what is wrong with one stands in its row.
+      A row for each picture, in the order of the files, each followed by those of its regions;
+      what is wrong with a picture stands in its row.
 
     Raises:
       FolderError: no pictures or no annotations, or a wrong `groups.csv`.
@@ -59,37 +76,49 @@ def evaluate_folder(
             f"{folder}: {len(images)} pictures but no annotations to compare with; put them in "
             f"{folder / 'dots'}"
         )
+    if regions is not None and not regions.exists():
+        raise FolderError(f"{regions}: no such file or folder of regions")
     suited, groups = with_diameter(counter, diameter), find_groups(folder, images)
     shared = {path for path, n in Tally(pairs.values()).items() if n > 1}
 
-    def counted(row: Row, path: Path) -> Row:
+    def counted(row: Row, path: Path) -> list[Row]:
         if pairs.get(path) in shared:
             raise ValueError(f"{pairs[path]}: belongs to several pictures of one name; rename them")
         picture = read_image(path, channels=channels)
-        found = suited.count(picture.pixels, spacing=picture.spacing)
+        shape, spacing = picture.pixels.shape[:-1], picture.spacing
+        parts = [] if regions is None else _regions(regions, path, shape)
+        found = suited.count(picture.pixels, spacing=spacing)
         row = dataclasses.replace(
             row,
             predicted=float(found.count),
             points=found.points,
             radius=radius or trained_radius(counter) / in_plane(found.scale),
         )
-        if path not in pairs:
-            return dataclasses.replace(row, status=WITHOUT_DOTS)
-        shape = picture.pixels.shape[:-1]
-        dots = read_dots(pairs[path], image_shape=shape).points
-        return compare(row, dots, shape, density=found.density, spacing=picture.spacing)
+        if path in pairs:
+            dots = read_dots(pairs[path], image_shape=shape).points
+            row = compare(row, dots, shape, density=found.density, spacing=spacing)
+        else:
+            row = dataclasses.replace(row, status=WITHOUT_DOTS)
+        return [row, *region_rows(row, found, parts, shape, spacing=spacing)]
 
     def rows() -> Iterator[Row]:
         for path in images:
             row = Row(path.relative_to(folder).as_posix(), groups[path])
             try:
-                yield counted(row, path)
+                yield from counted(row, path)
             except (ValueError, OSError, MemoryError) as error:
                 line = " ".join(str(error).split()) or type(error).__name__
                 log.error("%s: %s", row.image, line)
                 yield dataclasses.replace(row, status=f"error: {line}")
 
     return rows()
+
+
+def _regions(place: Path, picture: Path, shape: Sequence[int]) -> list[Region]:
+    path = find_regions_file(place, picture)
+    if path is None:
+        log.warning("%s: no file of regions in %s; compared as a whole", picture, place)
+    return [] if path is None else read_regions(path, shape)
 
 
 def trained_radius(counter: Counter) -> float:
@@ -100,7 +129,7 @@ def trained_radius(counter: Counter) -> float:
 def names_in_training(counter: Counter, rows: Sequence[Row]) -> list[str]:
     """Pictures among the rows that bear the name of one that trained the counter."""
     known = {name.partition("@")[0] for name in counter.facts.get("train_names", ())}
-    return [row.image for row in rows if row.image in known]
+    return [row.image for row in rows if row.image in known and not row.roi]
 
 
 def find_groups(folder: Path, images: Sequence[Path]) -> dict[Path, str]:
@@ -137,7 +166,9 @@ def write_table(path: Path, rows: Iterable[Row]) -> list[Row]:
 
 
 def _cells(row: Row) -> dict[str, Any]:
-    cells: dict[str, Any] = {key: getattr(row, key) for key in ("image", "group", "true", "status")}
+    cells: dict[str, Any] = {
+        key: getattr(row, key) for key in ("image", "group", "roi", "true", "status")
+    }
     cells |= {"n_points": row.n_points, "radius_px": _rounded(row.radius)}
     cells |= {"predicted": _rounded(row.predicted), "error": _rounded(row.error)}
     if row.matches:

@@ -38,6 +38,7 @@ def write_evaluation(
     radius: float | None = None,
     diameter: float | None = None,
     channels: Sequence[int | str] | None = None,
+    regions: Path | None = None,
 ) -> dict[str, Any]:
     """Compares into `evaluation.csv`, `evaluation.json` and `evaluation.html`.
 
@@ -49,6 +50,7 @@ def write_evaluation(
       radius: as in `evaluate_folder`, like all that follows.
       diameter: of the cells in pixels.
       channels: of the pictures.
+      regions: of the pictures.
 
     Returns:
       The content of `evaluation.json`.
@@ -56,7 +58,9 @@ def write_evaluation(
     Raises:
       ValueError: nothing could be compared.
     """
-    found = evaluate_folder(counter, folder, radius=radius, diameter=diameter, channels=channels)
+    found = evaluate_folder(
+        counter, folder, radius=radius, diameter=diameter, channels=channels, regions=regions
+    )
     rows = write_table(out / "evaluation.csv", found)
     known = len(names_in_training(counter, rows))
     summary = {
@@ -101,21 +105,23 @@ def evaluation_page(
     Returns:
       A self-contained page.
     """
-    good = [r for r in rows if r.status == OK]
+    good = [r for r in rows if r.status == OK and not r.roi]
     predicted = np.array([r.predicted for r in good], float)
     true = np.array([r.true for r in good], float)
     parts = [
         "<h1>Counts against the truth</h1>",
         f"<p class=note>{_text(summary['folder'])}, model {_text(summary['model'])}: "
         f"{_number_of(summary)}</p>",
-        _warning(summary["n_names_in_training"], len(rows)),
+        _warning(summary["n_names_in_training"], sum(not row.roi for row in rows)),
         "<h2>Counts</h2>",
-        _counts_table(summary),
+        _counts_table({"all pictures": summary} | summary["groups"]),
+        _GAME_NOTE,
         "<div class=row>",
         report.image(figures.predicted_against_true(predicted, true, "picture")),
         report.image(figures.limits_of_agreement(predicted, true, "picture")),
         "</div>",
         _places(summary),
+        _regions(summary),
         "<h2>Best, median and worst</h2><p class=note>Rings: annotated cells. Crosses: found "
         "ones.</p><div class=row>",
         *(report.image(figure) for figure in drawn),
@@ -127,7 +133,8 @@ def evaluation_page(
 
 def examples(rows: Sequence[Row]) -> dict[str, Row]:
     """The rows of least, median and largest error, by what they are; none twice."""
-    good = sorted((r for r in rows if r.status == OK), key=lambda r: abs(r.error or 0.0))
+    whole = [r for r in rows if r.status == OK and not r.roi]
+    good = sorted(whole, key=lambda r: abs(r.error or 0.0))
     words: dict[int, str] = {}
     for i, word in ((0, "best"), (len(good) - 1, "worst"), (len(good) // 2, "median")):
         words.setdefault(i, word)
@@ -174,41 +181,52 @@ def _warning(known: int, n: int) -> str:
     )
 
 
-def _counts_table(summary: Mapping[str, Any]) -> str:
-    """Errors of all pictures, and of each group."""
+def _counts_table(parts: Mapping[str, Mapping[str, Any]]) -> str:
+    """Errors of named parts of the rows."""
     head = ["", "pictures", "cells", "MAE", "RMSE", "MAPE (%)", "bias", "95 % of differences"]
-    head += [f"GAME {level}" for level in LEVELS]
-    parts = {"<b>all</b>": summary} | {_text(k): v for k, v in summary["groups"].items()}
+    levels = [n for n in LEVELS if any(found[f"game{n}"] is not None for found in parts.values())]
     rows = []
     for name, found in parts.items():
         limits = "-"
         if found["agreement_low"] is not None:
             limits = f"{found['agreement_low']:+.1f} to {found['agreement_high']:+.1f}"
         values = [found[key] for key in ("n_images", "n_cells", "mae", "rmse", "mape", "bias")]
-        games = [_shown(found[f"game{level}"]) for level in LEVELS]
-        rows.append([name, *(_shown(v) for v in values), limits, *games])
-    return report.table(head, rows) + (
-        "<p class=note>Errors are in cells per picture; bias is predicted minus true. GAME sums "
-        "the errors of 1, 4, 16 and 64 parts of each picture (in a volume 1, 8, 64 and 512), so "
-        "that a cell counted in the wrong place shows.</p>"
+        games = [_shown(found[f"game{level}"]) for level in levels]
+        rows.append([_text(name), *(_shown(v) for v in values), limits, *games])
+    return report.table([*head, *(f"GAME {level}" for level in levels)], rows)
+
+
+_GAME_NOTE = (
+    "<p class=note>Errors are in cells per picture; bias is predicted minus true. GAME sums "
+    "the errors of 1, 4, 16 and 64 parts of each picture (in a volume 1, 8, 64 and 512), so "
+    "that a cell counted in the wrong place shows.</p>"
+)
+
+
+def _regions(summary: Mapping[str, Any]) -> str:
+    """Errors of each region over the pictures that have it; nothing without regions."""
+    parts = summary.get("regions", {})
+    if not parts:
+        return ""
+    return "\n".join(
+        [
+            "<h2>Regions</h2>",
+            _counts_table(parts),
+            _places_table(parts),
+            "<p class=note>Of each region over the pictures that have it; outside is what no "
+            "region covers. A found cell and its true one are matched across borders and belong "
+            "to the region of the true one.</p>",
+        ]
     )
 
 
 def _places(summary: Mapping[str, Any]) -> str:
     if "f1" not in summary:
         return "<h2>Points</h2><p class=note>This method gives no points.</p>"
-    head = ["", "F1", "precision", "recall", "F1, mean of pictures", "found", "false", "missed"]
-    keys = ("f1", "precision", "recall", "macro_f1", "tp", "fp", "fn")
-    parts = {"<b>all</b>": summary} | {_text(k): v for k, v in summary["groups"].items()}
-    rows = [
-        [name, *(_shown(found[key], 3) for key in keys)]
-        for name, found in parts.items()
-        if "f1" in found
-    ]
     return "\n".join(
         [
             f"<h2>Points within {summary['radius_px']:.1f} px of a cell, one to one</h2>",
-            report.table(head, rows),
+            _places_table({"all pictures": summary} | summary["groups"]),
             report.image(over_radius(summary)),
             "<p class=note>The radius is half a cell, as the model was trained; where pictures are "
             "resized by the size of their cells it differs between them, and the median is "
@@ -217,14 +235,30 @@ def _places(summary: Mapping[str, Any]) -> str:
     )
 
 
+def _places_table(parts: Mapping[str, Mapping[str, Any]]) -> str:
+    """Matches of named parts of the rows; nothing where there are no points."""
+    head = ["", "F1", "precision", "recall", "F1, mean of pictures", "found", "false", "missed"]
+    keys = ("f1", "precision", "recall", "macro_f1", "tp", "fp", "fn")
+    rows = [
+        [_text(name), *(_shown(found[key], 3) for key in keys)]
+        for name, found in parts.items()
+        if "f1" in found
+    ]
+    return report.table(head, rows) if rows else ""
+
+
 def _rows_table(rows: Sequence[Row]) -> str:
     """Failures first, then the largest errors."""
     order = sorted(rows, key=lambda r: (not r.status.startswith("error"), -abs(r.error or 0.0)))
     head = ["picture", "true", "predicted", "error", "status"]
     cells = [
-        [_text(r.image), _shown(r.true), _shown(r.predicted), _shown(r.error), _text(r.status)]
+        [_text(_name(r)), _shown(r.true), _shown(r.predicted), _shown(r.error), _text(r.status)]
         for r in order[:LISTED]
     ]
     rest = len(rows) - len(cells)
     note = f"<p class=note>{rest} more in evaluation.csv.</p>" if rest else ""
     return report.table(head, cells) + note
+
+
+def _name(row: Row) -> str:
+    return f"{row.image}: {row.roi}" if row.roi else row.image
