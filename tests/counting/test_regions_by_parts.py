@@ -110,7 +110,7 @@ def test_a_resized_picture_has_its_regions_by_parts_too(tmp_path, monkeypatch):
 
 def test_sums_begin_anew_when_windows_shrink(tmp_path, monkeypatch):
     plain = bright_counter()
-    np.save(tmp_path / "a.npy", cells((120, 90))[..., 0])
+    np.save(tmp_path / "a.npy", cells((240, 210))[..., 0])
     place = outlines(tmp_path / "r.geojson")
     monkeypatch.setattr(lazy, "LARGE", 100)
     expected = table(plain, tmp_path / "a.npy", tmp_path / "plain", place)
