@@ -163,7 +163,7 @@ def _prototype_stage(config: ConfigDict) -> Stage:
         predict=predict,
         readout=Readout(count_map="density"),
         stride=STRIDE,
-        window=csrnet.WINDOW,
+        halo=csrnet.HALO,
         target=csrnet.target_map(config.model.sigma, adaptive=config.model.adaptive_sigma),
         prepare=prepare,
         between_epochs=between_epochs,

@@ -28,9 +28,9 @@ from cellcount_jax.models.csrnet import FRONT_CONVS, STRIDE, CSRNet
 NAME = "csrnet"
 """Of the stage, for methods that build on it."""
 
-WINDOW = 256
-"""Side of the windows in which larger pictures are counted: that of the training pictures, whose
-zero padding the network sees from everywhere (its reach is 140 pixels)."""
+HALO = 144
+"""Context in pixels that the network sees on each side of a position, rounded up to its stride: 2
+of the first two convolutions, 4, 12 and 24 of those behind a pool, 96 of the dilated ones."""
 
 
 def stages(config: ConfigDict) -> tuple[Stage, ...]:
@@ -100,7 +100,7 @@ def stage(config: ConfigDict) -> Stage:
         predict=predict,
         readout=Readout(count_map="density"),
         stride=STRIDE,
-        window=WINDOW,
+        halo=HALO,
         target=target_map(float(model.sigma), adaptive=model.adaptive_sigma),
     )
 
