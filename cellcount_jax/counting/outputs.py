@@ -3,7 +3,7 @@
 import collections
 import csv
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ POINTS_STYLES = {
     "cell_counter": (".xml", "cell_counter"),
 }
 """Ending and format of `data.dots` of each style of points."""
+
+_ROWS = 1 << 16
+"""Points that are written together."""
 
 _CHUNK = {2: (1024, 1024), 3: (64, 256, 256)}
 
@@ -81,21 +84,32 @@ def write_points(
     ndim = points.shape[1]
     names: Iterable[str] = ("z", "y", "x")[3 - ndim :]
     header = [*names, "score"]
-    physical = None
+    known = None
     if style == "napari":
         header = ["index", *(f"axis-{i}" for i in range(ndim)), "score"]
     elif spacing is not None and len(spacing) == ndim:
         header += [f"{n}_um" for n in names]
-        # Measured from the centre of the first pixel, as the pixels are.
-        physical = points.astype(np.float64) * np.asarray(spacing)
+        known = spacing
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(header)
-        for i, (point, score) in enumerate(zip(points.tolist(), scores.tolist(), strict=True)):
-            values = [f"{v:.3f}" for v in point] + [f"{score:.6g}"]
-            if physical is not None:
-                values += [f"{v:.4f}" for v in physical[i]]
-            table.writerow([i, *values] if style == "napari" else values)
+        # Some at a time: numbers as Python has them take ten times their memory in arrays.
+        for at in range(0, len(points), _ROWS):
+            rows = _rows(points[at : at + _ROWS], scores[at : at + _ROWS], known)
+            table.writerows(
+                [i, *row] if style == "napari" else row for i, row in enumerate(rows, at)
+            )
+
+
+def _rows(
+    points: np.ndarray, scores: np.ndarray, spacing: Sequence[float] | None
+) -> Iterator[list[str]]:
+    """Cells of a table: pixels, score, and micrometres if the spacing is known."""
+    # Measured from the centre of the first pixel, as the pixels are.
+    physical = [] if spacing is None else (points.astype(np.float64) * np.asarray(spacing)).tolist()
+    for i, (point, score) in enumerate(zip(points.tolist(), scores.tolist(), strict=True)):
+        values = [f"{v:.3f}" for v in point] + [f"{score:.6g}"]
+        yield values + [f"{v:.4f}" for v in (physical[i] if physical else ())]
 
 
 def write_density(path: Path, density: np.ndarray, spacing: Sequence[float] | None) -> None:

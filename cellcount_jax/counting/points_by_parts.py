@@ -1,12 +1,13 @@
 """Points of a map that is only ever seen in parts: what `points.find_points` finds in the whole.
 
-The parts are boxes that cover the map once, in any order. Away from the borders between parts a
-part decides alone; at them, only the values that could matter are kept until all parts were seen.
+The parts are boxes that cover the map once, band after band along the first axis. Away from the
+borders between parts a part decides alone; at them, the values that could matter are kept until
+the band is complete. So what is held grows by the points that are found, not with the map.
 """
 
 import itertools
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from scipy import ndimage, sparse
@@ -24,8 +25,11 @@ class PointsByParts(Protocol):
     def add(self, box: Box, values: np.ndarray) -> None:
         """Values [*box] of a part that no other part holds.
 
+        Boxes come in the order of their first axis: when one begins further on than those before,
+        they hold all of the map up to there.
+
         Raises:
-          ValueError: they hold NaN or infinity.
+          ValueError: they hold NaN or infinity, or lie before what is complete.
         """
         ...
 
@@ -41,13 +45,36 @@ def start(readout: Readout, shape: Sequence[int]) -> PointsByParts:
     return _Peaks(shape, readout.threshold, readout.reference)
 
 
-class _Peaks:
+class _Bands:
+    """Tells when a band of parts is complete."""
+
+    def __init__(self, shape: Sequence[int]):
+        self._shape = tuple(shape)
+        self._plane = int(np.prod(self._shape[1:]))
+        self._begin = 0
+
+    def _next(self, box: Box) -> int | None:
+        """First line of a band that the box begins, if all before it is complete; else None."""
+        if box[0].start < self._begin:
+            raise ValueError(f"a part at {box[0].start} comes after the band at {self._begin}")
+        if box[0].start == self._begin:
+            return None
+        self._begin = box[0].start
+        return self._begin
+
+    def _line(self, places: np.ndarray) -> np.ndarray:
+        """Coordinates along the first axis of raster indices."""
+        return places // self._plane
+
+
+class _Peaks(_Bands):
     """Local maxima; one at a part's border waits for the neighbours in other parts."""
 
     def __init__(self, shape: Sequence[int], threshold: float, reference: float | None):
-        self._shape = tuple(shape)
+        super().__init__(shape)
         self._threshold, self._reference = threshold, reference
         self._top = 0.0
+        self._decided: list[tuple[np.ndarray, np.ndarray]] = []
         self._inner: list[tuple[np.ndarray, np.ndarray]] = []
         self._border: list[tuple[np.ndarray, np.ndarray]] = []
         self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
@@ -56,6 +83,8 @@ class _Peaks:
         return self._threshold * (self._top if self._reference is None else self._reference)
 
     def add(self, box: Box, values: np.ndarray) -> None:
+        if (begin := self._next(box)) is not None:
+            self._decide(begin - 1)
         values = np.asarray(values, np.float32)
         # The level only rises, so what is below it now never becomes a point.
         self._top = max(self._top, float(values.max(initial=0.0)))
@@ -70,79 +99,124 @@ class _Peaks:
         near = np.stack(np.nonzero(rim & (values >= level)), axis=-1)
         self._border.append((_flat(near, box, self._shape), values[tuple(near.T)]))
 
-    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+    def _decide(self, stop: int) -> None:
+        """Keeps or drops all that lies before a line whose neighbours are all known."""
         waiting, scores = _joined(self._waiting)
         border, values = _joined(self._border)
+        now, later = self._line(waiting) < stop, self._line(border) >= stop - 1
+        self._waiting = [(waiting[~now], scores[~now])]
+        self._border = [(border[later], values[later])]
+        waiting, scores = waiting[now], scores[now]
         order = np.argsort(border)
         border, values = border[order], values[order]
         highest = np.ones(len(waiting), bool)
         for step in _steps(len(self._shape)):
             mine, theirs = _neighbours(waiting, border, step, self._shape)
             highest[mine[values[theirs] > scores[mine]]] = False
-        places, all_scores = _joined([*self._inner, (waiting[highest], scores[highest])])
-        keep = all_scores >= self._level()
-        places, all_scores = places[keep], all_scores[keep]
-        order = np.argsort(places)
+        places, scores = _joined([*self._inner, (waiting[highest], scores[highest])])
+        self._inner = []
+        keep = np.flatnonzero(scores >= self._level())
+        order = keep[np.argsort(places[keep])]
         points = np.stack(np.unravel_index(places[order], self._shape), axis=-1)
-        return points.astype(np.float32), all_scores[order]
+        self._decided.append((points.astype(np.float32), scores[order]))
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        self._decide(self._shape[0])
+        points = np.concatenate([p for p, _ in self._decided])
+        scores = np.concatenate([s for _, s in self._decided])
+        keep = scores >= self._level()
+        return points[keep], scores[keep]
 
 
-class _Components:
+class _Pieces(NamedTuple):
+    """Pieces of components: size, sum of coordinates, greatest value, first pixel; [n] each."""
+
+    size: np.ndarray
+    sums: np.ndarray
+    top: np.ndarray
+    first: np.ndarray
+
+    def merged(self, into: np.ndarray, n: int) -> "_Pieces":
+        """`n` pieces, of those that go into each."""
+        top, first = np.full(n, -np.inf), np.full(n, np.iinfo(np.int64).max)
+        np.maximum.at(top, into, self.top)
+        np.minimum.at(first, into, self.first)
+        sums = [np.bincount(into, weights=axis, minlength=n) for axis in self.sums.T]
+        size = np.bincount(into, weights=self.size, minlength=n)
+        return _Pieces(size, np.stack(sums, axis=-1), top, first)
+
+    def only(self, rows: np.ndarray) -> "_Pieces":
+        """Those of a mask."""
+        return _Pieces(*(column[rows] for column in self))
+
+
+class _Components(_Bands):
     """Centroids of connected components; pieces that touch across borders become one."""
 
     def __init__(self, shape: Sequence[int], threshold: float):
-        self._shape, self._threshold = tuple(shape), threshold
+        super().__init__(shape)
+        self._threshold = threshold
+        self._pieces = [_no_pieces(len(self._shape))]
         self._n = 0
-        # Per piece: size, sum of coordinates, greatest value, first pixel.
-        self._pieces: list[tuple[np.ndarray, ...]] = []
         self._border: list[tuple[np.ndarray, np.ndarray]] = []
+        # Centroid, greatest value and first pixel of those that are whole.
+        self._whole: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def add(self, box: Box, values: np.ndarray) -> None:
+        if (begin := self._next(box)) is not None:
+            self._join(begin - 1)
         if not np.isfinite(values).all():
             raise ValueError("the map holds NaN or infinity, so no points can be read from it")
-        above = values > self._threshold
-        labels, n = ndimage.label(above, np.ones((3,) * values.ndim, bool))
+        labels, n = ndimage.label(values > self._threshold, np.ones((3,) * values.ndim, bool))
         where = np.nonzero(labels)
         which = labels[where] - 1
         at = np.stack(where, axis=-1) + np.array([b.start for b in box])
         places = np.ravel_multi_index(tuple(at.T), self._shape)
-        top, first = np.full(n, -np.inf), np.full(n, np.iinfo(np.int64).max)
-        np.maximum.at(top, which, values[where])
-        np.minimum.at(first, which, places)
-        sums = [np.bincount(which, weights=axis, minlength=n) for axis in at.T]
-        size = np.bincount(which, minlength=n)
-        self._pieces.append((size, np.stack(sums, axis=-1), top, first))
+        pixels = _Pieces(np.ones(len(which)), at, values[where], places)
+        self._pieces.append(pixels.merged(which, n))
         on_rim = _rim(box, self._shape)[where]
         self._border.append((places[on_rim], which[on_rim] + self._n))
         self._n += n
 
-    def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        if not self._n:
-            return np.zeros((0, len(self._shape)), np.float32), np.zeros(0, np.float32)
-        size, sums, top, first = (
-            np.concatenate(column) for column in zip(*self._pieces, strict=True)
-        )
-        n, whole = connected_components(self._touching(), directed=False)
-        total = np.bincount(whole, weights=size, minlength=n)
-        centres = [np.bincount(whole, weights=s, minlength=n) / total for s in sums.T]
-        scores, begin = np.full(n, -np.inf), np.full(n, np.iinfo(np.int64).max)
-        np.maximum.at(scores, whole, top)
-        np.minimum.at(begin, whole, first)
-        order = np.argsort(begin)
-        points = np.stack(centres, axis=-1)[order]
-        return points.astype(np.float32), scores[order].astype(np.float32)
-
-    def _touching(self) -> sparse.coo_array:
-        """Which pieces [n, n] hold neighbouring pixels."""
+    def _join(self, last: int) -> None:
+        """Joins pieces that touch; those that do not reach the line `last` are whole."""
         border, piece = _joined(self._border)
         order = np.argsort(border)
-        border, piece = border[order], piece[order]
+        border, piece = border[order], piece[order].astype(np.int64)
+        n, into = connected_components(self._touching(border, piece), directed=False)
+        columns = zip(*self._pieces, strict=True)
+        pieces = _Pieces(*(np.concatenate(column) for column in columns)).merged(into, n)
+        edge = self._line(border) >= last
+        border, piece = border[edge], into[piece[edge]]
+        is_open = np.zeros(n, bool)
+        is_open[piece] = True
+        whole = pieces.only(~is_open)
+        centres = (whole.sums / whole.size[:, None]).astype(np.float32)
+        self._whole.append((centres, whole.top.astype(np.float32), whole.first))
+        number = np.cumsum(is_open) - 1
+        self._pieces, self._n = [pieces.only(is_open)], int(is_open.sum())
+        self._border = [(border, number[piece])]
+
+    def _touching(self, border: np.ndarray, piece: np.ndarray) -> sparse.coo_array:
+        """Which pieces [n, n] hold neighbouring pixels."""
         pairs = [
-            _neighbours(border, border, step, self._shape) for step in _steps(len(self._shape))
+            _neighbours(border, border, step, self._shape)
+            for step in _steps(len(self._shape))
+            if tuple(step) > (0,) * len(step)  # the other half are the same pairs
         ]
         one = piece[np.concatenate([mine for mine, _ in pairs])]
         other = piece[np.concatenate([theirs for _, theirs in pairs])]
         return sparse.coo_array((np.ones(len(one), bool), (one, other)), shape=(self._n, self._n))
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        self._join(self._shape[0])
+        centres, top, first = (np.concatenate(column) for column in zip(*self._whole, strict=True))
+        order = np.argsort(first)
+        return centres[order], top[order]
+
+
+def _no_pieces(ndim: int) -> _Pieces:
+    return _Pieces(np.zeros(0), np.zeros((0, ndim)), np.zeros(0), np.zeros(0, np.int64))
 
 
 def _rim(box: Box, shape: Sequence[int]) -> np.ndarray:

@@ -56,6 +56,8 @@ def density_of(values: np.ndarray, readout: Readout) -> np.ndarray:
 
 def to_picture(points: np.ndarray, scale: Scale) -> np.ndarray:
     """Points of a picture that was resized by `scale`, in pixels before that."""
+    if scale == 1.0:
+        return points
     return ((points + 0.5) / np.asarray(scale) - 0.5).astype(np.float32)
 
 

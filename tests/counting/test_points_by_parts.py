@@ -60,3 +60,28 @@ def test_a_map_that_is_not_finite_is_refused(decoder):
     values = np.full((4, 4), np.nan, np.float32)
     with pytest.raises(ValueError, match="NaN or infinity"):
         found_in_parts(values, [[], []], decoder=decoder, threshold=0.5, reference=1.0)
+
+
+@pytest.mark.parametrize("decoder", ["peaks", "components"])
+def test_what_is_held_does_not_grow_with_the_map(decoder):
+    values = np.random.default_rng(0).random((400, 90)).astype(np.float32)
+    readout = Readout("m", decoder=decoder, threshold=0.7, reference=1.0)
+    parts, held = points_by_parts.start(readout, values.shape), []
+    for y, x in itertools.product(range(0, 400, 20), range(0, 90, 30)):
+        box = (slice(y, y + 20), slice(x, x + 30))
+        parts.add(box, values[box])
+        held.append(sum(len(places) for places, _ in parts._border))
+    assert max(held[30:]) <= 1.5 * max(held[:6])
+    points, scores = parts.finish()
+    expected = find_points(values, decoder=decoder, threshold=0.7, reference=1.0)
+    np.testing.assert_allclose(points, expected[0], atol=1e-5)
+    np.testing.assert_array_equal(scores, expected[1])
+
+
+@pytest.mark.parametrize("decoder", ["peaks", "components"])
+def test_parts_out_of_order_are_refused(decoder):
+    values = np.ones((8, 4), np.float32)
+    parts = points_by_parts.start(Readout("m", decoder=decoder, threshold=0.5), values.shape)
+    parts.add((slice(4, 8), slice(0, 4)), values[4:])
+    with pytest.raises(ValueError, match="a part at 0 comes after the band at 4"):
+        parts.add((slice(0, 4), slice(0, 4)), values[:4])
