@@ -9,6 +9,7 @@ import numpy as np
 from cellcount_jax.counting import baselines, metrics
 from cellcount_jax.counting import points as decode
 from cellcount_jax.counting.counter import Count, Counter
+from cellcount_jax.counting.point_errors import spacing_of
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.methods.stage import Decoder, Readout
 
@@ -37,7 +38,8 @@ def evaluate(counter: Counter, samples: Sequence[Sample], *, radius: float) -> E
     Args:
       counter: trained.
       samples: labelled; those of one `group` are patches of one picture if they were cut.
-      radius: matching radius in pixels of the samples.
+      radius: matching radius in pixels of the samples (of the last axis, if all are volumes of one
+        known spacing, by which distances are then measured).
 
     Returns:
       Counts, and errors per picture (`mae`, ...), per patch (`patch_mae`, ...) and, if the method
@@ -49,11 +51,12 @@ def evaluate(counter: Counter, samples: Sequence[Sample], *, radius: float) -> E
     summary = _by_picture(samples, predicted, true)
     found = [c.points for c in counts if c.points is not None]
     if len(found) == len(counts):
-        dots = _dots(samples)
-        chosen = metrics.localisation(found, dots, radius=radius)
+        dots, spacing = _dots(samples), spacing_of(samples)
+        chosen = metrics.localisation(found, dots, radius=radius, spacing=spacing)
         summary |= {**_flat(chosen), "radius": radius}
         for other in RADII:
-            summary[f"f1_at_{other:g}px"] = metrics.localisation(found, dots, radius=other)["f1"]
+            near = metrics.localisation(found, dots, radius=other, spacing=spacing)
+            summary[f"f1_at_{other:g}px"] = near["f1"]
         number = np.array([float(len(p)) for p in found])
         errors = metrics.count_errors(_per_picture(samples, number), _per_picture(samples, true))
         summary |= {"n_points_mae": errors["mae"], "n_points_bias": errors["bias"]}
@@ -135,7 +138,7 @@ def fit_readout(
     """
     if not readout.candidates or readout.points_map is None:
         return readout
-    dots, scores = _dots(samples), []
+    dots, spacing, scores = _dots(samples), spacing_of(samples), []
     for decoder, threshold in readout.candidates:
         found = [
             decode.find_points(
@@ -146,7 +149,8 @@ def fit_readout(
             )[0]
             for c in counts
         ]
-        scores.append(metrics.localisation(found, dots, radius=radius)["f1"] or 0.0)
+        matched = metrics.localisation(found, dots, radius=radius, spacing=spacing)
+        scores.append(matched["f1"] or 0.0)
     best: dict[Decoder, tuple[float, float]] = {}
     for name in dict.fromkeys(decoder for decoder, _ in readout.candidates):
         own = [i for i, (decoder, _) in enumerate(readout.candidates) if decoder == name]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cellcount_jax.counting.counter import Count
-from cellcount_jax.counting.evaluate import fit_readout
+from cellcount_jax.counting.evaluate import evaluate, fit_readout
 from cellcount_jax.counting.point_errors import point_errors, spacing_of
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.data.targets import inverse_distance_map
@@ -85,3 +85,19 @@ def test_spacing_is_that_of_volumes_that_agree():
     assert spacing_of([volume, volume]) == (2.0, 1.0, 1.0)
     assert spacing_of([volume, sample(np.zeros((0, 3)), (4, 8, 8))]) is None
     assert spacing_of([sample(spacing=(2.0, 1.0))]) is None
+
+
+def test_distances_in_volumes_are_physical():
+    """Four slices of 3 um are 12 um: too far for 8 pixels of 1 um, near enough in bare voxels."""
+
+    class Found:
+        def at_own_scale(self):
+            return self
+
+        def count_all(self, images):
+            return (Count(1.0, np.array([[6, 4, 4]]), np.ones(1), None, {}) for _ in images)
+
+    dots = np.array([[2, 4, 4]], np.float32)
+    for spacing, f1 in ((None, 1.0), ((3.0, 1.0, 1.0), 0.0)):
+        volume = sample(dots, (9, 9, 9), spacing=spacing)
+        assert evaluate(Found(), [volume], radius=8.0).summary["f1"] == f1
