@@ -35,6 +35,8 @@ class Protocol:
       labelled: only so many training pictures keep their labels; the others of the training part
         become unlabelled, as do pictures without dots.
       rest_unlabelled: whether training pictures beyond `labelled` are used without their labels.
+      fullest_first: whether the pictures that keep their labels are those with most cells, which is
+        what a person would choose who labels one or two; else the first of the shuffled part.
       only: names of the groups that take part; all if empty.
     """
 
@@ -46,6 +48,7 @@ class Protocol:
     unit: Literal["picture", "group", "stratified", "legacy", "published"] = "picture"
     labelled: int | None = None
     rest_unlabelled: bool = True
+    fullest_first: bool = False
     only: tuple[str, ...] = ()
 
 
@@ -57,6 +60,7 @@ def split(
     seed: int,
     *,
     n_train: int | None = None,
+    counts: Sequence[int] | None = None,
 ) -> Split:
     """Divides a data set.
 
@@ -68,6 +72,7 @@ def split(
       seed: chooses the shuffle; without effect on the unit `legacy`.
       n_train: use only so many labelled pictures to train on, validation included if it is carved;
         the protocol's own validation part is then left out, so that no more labels are seen.
+      counts: cells of each picture, which a protocol with `fullest_first` asks for.
 
     Returns:
       Part -> indices, in shuffled order; empty parts are left out.
@@ -88,6 +93,8 @@ def split(
             f"{len(usable)} found{only}"
         )
     parts = _divide(protocol, usable, groups, np.random.default_rng(seed))
+    if protocol.fullest_first and counts is not None:
+        parts["train"] = sorted(parts["train"], key=lambda i: -counts[i])
     parts = _limit(protocol, parts, n_train)
     if protocol.labelled is not None:
         parts["unlabelled"] += [i for i in members if not labelled[i]]

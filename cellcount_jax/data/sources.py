@@ -100,6 +100,7 @@ def load(
         [s.dots is not None for s in samples],
         seed,
         n_train=n_train or None,
+        counts=[s.count or 0 for s in samples],
     )
     splits = {part: [samples[i] for i in rows] for part, rows in division.items()}
     if rule:

@@ -179,3 +179,12 @@ def test_hash_tells_divisions_apart():
 def test_duplicate_names():
     with pytest.raises(ValueError, match="same name"):
         split(SHUFFLED, ["a", "a"], ["", ""], [True, True], 0)
+
+
+def test_the_fullest_pictures_keep_their_labels_where_a_protocol_says_so():
+    counts = [3, 9, 4, 1, 8, 2, 7, 5, 6, 0]
+    few = Protocol("few", "a test", train=8, test=2, labelled=2, fullest_first=True)
+    division = divide(few, 10, counts=counts)
+    rest = [counts[i] for i in division["unlabelled"]]
+    assert min(counts[i] for i in division["train"]) > max(rest)
+    assert len(division["train"]) == 2

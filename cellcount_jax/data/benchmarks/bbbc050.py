@@ -55,11 +55,12 @@ BBBC050 = Benchmark(
         ),
         Protocol(
             "few_labels",
-            "eight embryos to train on, one volume of them labelled, three to test",
+            "eight embryos to train on, their fullest volume labelled, three to test",
             train=38,
             test=14,
             unit="group",
             labelled=1,
+            fullest_first=True,
         ),
     ),
     default_protocol="by_embryo",
