@@ -35,6 +35,7 @@ def run(method: str, **fields: Any) -> ConfigDict:
             "protocol": config_dict.placeholder(str),
             "patches": config_dict.placeholder(ConfigDict),
             "n_train": config_dict.placeholder(int),
+            "voxel_size": config_dict.placeholder(tuple),  # micrometres that volumes are brought to
             "on_device_mib": 2048,  # larger training data are streamed from the host
         },
         "preprocessing": {

@@ -22,6 +22,7 @@ from cellcount_jax.data import folder, sources
 from cellcount_jax.data.preprocess import Preprocessing
 from cellcount_jax.data.same_size import same_size
 from cellcount_jax.data.units import common_pixel_size
+from cellcount_jax.data.voxel_size import with_voxel_size
 from cellcount_jax.methods import build_stages
 from cellcount_jax.reporting import report
 from cellcount_jax.runtime import checkpoint, sharding, writer
@@ -141,6 +142,8 @@ def load_source(config: ConfigDict, *, download: bool = False) -> sources.Source
         patches=patch_rule(config),
         n_train=data.n_train or None,
     )
+    if data.voxel_size:
+        return with_voxel_size(source, data.voxel_size)
     if "same_size" in data:
         return same_size(source, seed=config.seed, **data.same_size.to_dict())
     return source
