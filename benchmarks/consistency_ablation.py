@@ -3,14 +3,18 @@
     python -m benchmarks.consistency_ablation --data vgg --preset quick --seeds 0 1 2
     python -m benchmarks.consistency_ablation --data bbbc050 --preset "" --only consistency
 
-A run that ended before is not trained again. Writes `runs/ablation_consistency_DATA_PRESET.json`
-and `.md` (the table: a row per variant, mean and standard deviation over seeds).
+A run that ended before is not trained again. Writes `runs/ablation_consistency_DATA_PRESET.json`,
+`.md` (the table: a row per variant, mean and standard deviation over seeds) and `.png` (F1 and
+error of the number of points, a bar per variant, a dot per seed).
 """
 
 import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
 
 from benchmarks import accuracy
 from benchmarks.prototype_ablation import mean_and_spread
@@ -60,6 +64,7 @@ def main() -> None:
     text = table(results)
     stem.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
     stem.with_suffix(".md").write_text(text + "\n")
+    plot(results).savefig(stem.with_suffix(".png"), dpi=150)
     print(text)
 
 
@@ -75,6 +80,30 @@ def table(results: Mapping[str, Sequence[dict]]) -> str:
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+PANELS = {"f1": "F1", "n_points_mae": "MAE by points", "mae": "MAE of the count"}
+"""What is drawn; the count of Gaussian maps is their integral."""
+
+
+def plot(results: Mapping[str, Sequence[dict]]) -> Figure:
+    """A bar per variant, each seed as a dot; F1 from 0.5 or the least value below it."""
+    figure = Figure(figsize=(3.6 * len(PANELS), 0.5 * len(results) + 1.2), layout="constrained")
+    panels = figure.subplots(1, len(PANELS), sharey=True)
+    for axes, (key, title) in zip(panels, PANELS.items(), strict=True):
+        every = []
+        for i, rows in enumerate(results.values()):
+            values = [r[key] for r in rows if r.get(key) is not None]
+            every += values
+            if values:
+                axes.barh(i, np.mean(values), color="#8ecae6")
+                axes.plot(values, [i] * len(values), "o", color="#023047", markersize=3)
+        axes.set_yticks(range(len(results)), results)
+        axes.set_title(title, fontsize=9)
+        if key == "f1":
+            axes.set_xlim(min([0.5, *every]), 1.0)
+    panels[0].invert_yaxis()
+    return figure
 
 
 if __name__ == "__main__":
