@@ -18,7 +18,7 @@ from configs import consistency_vgg
 
 def small(preset="tiny", **fields):
     config = consistency_vgg.get_config(preset)
-    config.model.levels = 2
+    config.model.levels, config.model.norm = 2, "instance"
     config.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
     return config
 
