@@ -27,6 +27,10 @@ HALO = 8
 """Windows overlap by one part in so many of their shortest side: the network sees a window whole,
 so that no overlap is exact, but its maps are worst at the borders."""
 
+DIMMEST = 0.25
+"""Windows whose brightness spreads by less than this share of the flattest labelled picture's are
+not stretched further: in a picture without cells there is only noise to stretch."""
+
 EXTENSION_ROWS = 8
 """Pictures per batch when batch-norm statistics are taken anew."""
 
@@ -58,7 +62,8 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
         return Variables(variables["params"], {}, _state(variables), {})
 
     def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-        images = standardised(images) if model.standardise else images
+        if model.standardise:
+            images = standardised(images, least=variables.extras.get("least_spread", 0.0))
         output: Any = network.apply({"params": variables.trained, **variables.model_state}, images)
         return {MAP[model.target]: output / scale}
 
@@ -73,7 +78,7 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
             window=window,
             target=_target(model),
             halo=min(window) // HALO,
-            finish=_extension(network, model.standardise) if model.norm == "batch" else None,
+            finish=_finish(network, model),
         ),
     )
 
@@ -116,10 +121,15 @@ def _readout(model: ConfigDict) -> Readout:
     )
 
 
-def standardised(images: jax.Array) -> jax.Array:
-    """Each crop or window [B, *space, C] with mean 0 and standard deviation 1 per channel."""
+def standardised(images: jax.Array, *, least: jax.Array | float = 0.0) -> jax.Array:
+    """Each crop or window [B, *space, C] with mean 0 and standard deviation 1 per channel.
+
+    Args:
+      images: crops or windows.
+      least: spread [C] below which a channel is not stretched any further.
+    """
     space = tuple(range(1, images.ndim - 1))
-    spread = jnp.maximum(images.std(axis=space, keepdims=True), 1e-6)
+    spread = jnp.maximum(images.std(axis=space, keepdims=True), jnp.maximum(least, 1e-6))
     return (images - images.mean(axis=space, keepdims=True)) / spread
 
 
@@ -172,12 +182,15 @@ def _student(
     key: jax.Array,
     options: ConfigDict,
 ) -> tuple[jax.Array, Tree]:
-    """Maps of all crops, labelled ones first, and the model state after them."""
+    """Maps of all crops, labelled ones first, and the model state after them.
+
+    Batch norm goes by the labelled crops: noise in its statistics would be there for all.
+    """
     streams = [batch[name] for name in ("labelled", "unlabelled") if name in batch]
     images = jnp.concatenate([rows["image"] for rows in streams])
-    mask = jnp.concatenate([rows["mask"] for rows in streams])
-    dropout_key, noise_key = jax.random.split(key)
     n = streams[0]["image"].shape[0]
+    mask = jnp.zeros(len(images)).at[:n].set(streams[0]["mask"])
+    dropout_key, noise_key = jax.random.split(key)
     noise = functools.partial(
         inject_noise,
         noise_key,
@@ -198,8 +211,32 @@ def _student(
     return jnp.asarray(output), {**model_state, **updates}
 
 
+def _finish(network: SAUNet, model: ConfigDict) -> Callable[[Variables, Tree], Variables] | None:
+    """What is taken from the labelled pictures, unchanged and whole, once training has ended."""
+    steps: list[Callable[[Variables, Tree], Variables]] = []
+    if model.standardise:
+        steps.append(_with_least_spread)
+    if model.norm == "batch":
+        steps.append(_extension(network, model.standardise))
+    if not steps:
+        return None
+
+    def finish(variables: Variables, data: Tree) -> Variables:
+        for step in steps:
+            variables = step(variables, data)
+        return variables
+
+    return finish
+
+
+def _with_least_spread(variables: Variables, data: Tree) -> Variables:
+    images = jnp.asarray(data["labelled"]["image"])
+    spread = images.std(axis=tuple(range(1, images.ndim - 1))).min(axis=0)
+    return variables._replace(extras={"least_spread": DIMMEST * spread})
+
+
 def _extension(network: SAUNet, standardise: bool) -> Callable[[Variables, Tree], Variables]:
-    """SAU-Net's batch-norm extension: statistics of the labelled pictures, unchanged and whole."""
+    """SAU-Net's batch-norm extension: statistics of the labelled pictures."""
     still = network.clone(dropout=0.0)
 
     @jax.jit

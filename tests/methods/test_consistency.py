@@ -158,6 +158,30 @@ def test_standardised_crops_have_mean_0_and_deviation_1_and_blank_ones_stay_fini
     assert (found[1] == 0).all()
 
 
+def test_noise_stays_out_of_batch_statistics():
+    (stage,) = build_stages(small(model__norm="batch", model__dropout=0.0))
+    variables, given = fresh("batch"), batch()
+    found = [loss_of(stage, variables, given, key=k)[0][1] for k in (0, 1)]
+    assert found[0][1]["consistency"] != found[1][1]["consistency"]
+    without = loss_of(stage, variables, {"labelled": given["labelled"]})[0][1][0]
+    for state, _ in found:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), state, without)
+
+
+def test_noise_of_a_blank_volume_is_not_stretched_to_the_brightness_of_cells():
+    (stage,) = build_stages(small(model__standardise=True))
+    variables = fresh()
+    images = np.asarray(rows(jax.random.key(3), 3)["image"])
+    found = stage.finish(variables, {"labelled": {"image": images}})
+    least = 0.25 * images.std(axis=(1, 2)).min(axis=0)
+    np.testing.assert_allclose(found.extras["least_spread"], least, rtol=1e-5)
+    dim = 0.01 * images[:1]
+    np.testing.assert_allclose(
+        standardised(dim, least=least), (dim - dim.mean((1, 2))) / least, rtol=1e-3, atol=1e-5
+    )
+    np.testing.assert_allclose(standardised(images, least=least), standardised(images))
+
+
 def test_unknown_target_is_told():
     with pytest.raises(ValueError, match=r"config\.model\.target: 'disc' is not one of"):
         build_stages(small(model__target="disc"))
