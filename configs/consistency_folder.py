@@ -24,9 +24,17 @@ def get_config(preset: str = "") -> ConfigDict:
     config = defaults.consistency(ndim=ndim)
     config.data.folder = config_dict.placeholder(str)
     config.model.standardise = False
+    preset = "_".join(p for p in parts if p != "volumes")
+    config = defaults.consistency_preset(config, preset, quick=quick)
     config.preprocessing.update(
         {"channels": 1, "normalise": "percentile", "mean": (0.3,), "std": (0.25,)}
     )
-    quick = consistency_vgg.quick if ndim == 2 else consistency_light_sheet.quick
-    preset = "_".join(p for p in parts if p != "volumes")
-    return defaults.consistency_preset(config, preset, quick=quick)
+    return config
+
+
+def quick(config: ConfigDict) -> None:
+    """That of the published sets, with instance norm: however many pictures there are, it need not
+    see all of them at once when training ends."""
+    ndim = len(config.model.window)
+    (consistency_vgg.quick if ndim == 2 else consistency_light_sheet.quick)(config)
+    config.model.norm = "instance"
