@@ -37,6 +37,7 @@ def on_top_of(
     config.prototypes = ConfigDict(
         {
             "n_prototypes": n_prototypes,
+            "channels": config_dict.placeholder(int),  # as many as the features have
             "density_inputs": "cell_half",
             "density_scale": 100.0,
             "density_weight": 1.0,

@@ -48,7 +48,11 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
 
 def head_of(options: Mapping[str, Any]) -> PrototypeHead:
     """The head that `config.prototypes` describes."""
-    return PrototypeHead(options["n_prototypes"], density_inputs=options["density_inputs"])
+    return PrototypeHead(
+        options["n_prototypes"],
+        density_inputs=options["density_inputs"],
+        channels=options.get("channels"),  # Absent from what was saved before it could be chosen.
+    )
 
 
 def density_weights(trained: Tree, options: Mapping[str, Any]) -> tuple[np.ndarray, float]:

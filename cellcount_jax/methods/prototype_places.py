@@ -20,6 +20,7 @@ from cellcount_jax.models.prototypes import (
     project_start,
     project_update,
 )
+from cellcount_jax.models.prototypes.head import NOT_NEGATIVE, WITH_BIAS
 
 CHUNK = 16
 """Feature maps that are compared with the prototypes together."""
@@ -115,22 +116,25 @@ class Places:
         """The density layer that fits the targets best, in least squares, with these prototypes.
 
         The layer is linear in the similarities, so that after a projection its best weights are
-        known at once (ProtoPNet, NeurIPS 2019, optimises its last layer then, too). Those of the
-        kind "additive" are found among weights that are not negative.
+        known at once (ProtoPNet, NeurIPS 2019, optimises its last layer then, too). Weights that
+        cannot be negative are the best of those that are not.
         """
         n_inputs = self.size if self._kind == "all" else self.size // 2
-        with_bias = self._kind == "cell_half"
-        products = np.zeros((n_inputs + 1, n_inputs + 1))
-        right = np.zeros(n_inputs + 1)
+        n_unknown = n_inputs + (self._kind in WITH_BIAS)
+        products, right = np.zeros((n_unknown, n_unknown)), np.zeros(n_unknown)
         for ids, real in _chunks(len(rows["image"])):
             similar = np.asarray(self._similarities(trained, rows["image"][ids]), np.float64)
             inputs = similar[real > 0][..., :n_inputs].reshape(-1, n_inputs)
-            inputs = np.pad(inputs, ((0, 0), (0, 1)), constant_values=float(with_bias))
+            inputs = np.pad(inputs, ((0, 0), (0, n_unknown - n_inputs)), constant_values=1.0)
             target = np.asarray(rows["target"][ids], np.float64)[real > 0].reshape(-1)
             products += inputs.T @ inputs
             right += inputs.T @ target
-        solution = _solve(products, right, positive=self._kind == "additive")
-        layer = density_parameters(solution[:n_inputs], solution[n_inputs], kind=self._kind)
+        least = np.full(n_unknown, -np.inf)
+        if self._kind in NOT_NEGATIVE:
+            least[:n_inputs] = 0.0
+        solution = _solve(products, right, least=least)
+        bias = float(solution[n_inputs:].sum())  # Of one or, without bias, of none.
+        layer = density_parameters(solution[:n_inputs], bias, kind=self._kind)
         old = trained["density"]
         return {**trained, "density": {n: _placed_like(layer[n], old[n]) for n in old}}
 
@@ -181,23 +185,27 @@ class Places:
 
 def density_parameters(weights: np.ndarray, bias: float, *, kind: str) -> dict[str, jax.Array]:
     """Parameters of `DensityLayer` from its weights [n] and bias."""
-    if kind == "additive":  # The layer passes its kernel through a softplus.
+    if kind in NOT_NEGATIVE:  # The layer passes its kernel through a softplus.
         floored = np.maximum(weights, 1e-8)
         weights = floored + np.log(-np.expm1(-floored))
     kernel = jnp.asarray(weights, jnp.float32).reshape(1, 1, -1, 1)
     return {"kernel": kernel, "bias": jnp.full((1,), bias, jnp.float32)}
 
 
-def _solve(products: np.ndarray, right: np.ndarray, *, positive: bool) -> np.ndarray:
-    """Least squares from its normal equations; unknowns without effect become 0."""
+def _solve(products: np.ndarray, right: np.ndarray, *, least: np.ndarray) -> np.ndarray:
+    """Least squares from its normal equations, no unknown under its `least` [n] of 0 or -inf.
+
+    Unknowns without effect become 0.
+    """
     values, vectors = np.linalg.eigh(products)
     kept = values > 1e-12 * max(values.max(), 1e-300)
-    if not positive:
+    if np.isneginf(least).all():
         inverse = np.where(kept, 1.0 / np.where(kept, values, 1.0), 0.0)
         return vectors @ (inverse * (vectors.T @ right))
     root = np.sqrt(np.where(kept, values, 0.0))
     projected = np.where(kept, vectors.T @ right / np.where(kept, root, 1.0), 0.0)
-    return optimize.nnls(root[:, None] * vectors.T, projected)[0]
+    found = optimize.lsq_linear(root[:, None] * vectors.T, projected, (least, np.inf))
+    return np.maximum(found.x, least)
 
 
 def _chunks(n: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -210,7 +210,7 @@ def test_what_is_kept_to_show_prototypes(made, finished):
     assert extras["sample_density"].sum() == pytest.approx(9.0, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["cell_half", "all", "additive"])
+@pytest.mark.parametrize("kind", ["cell_half", "positive", "all", "additive"])
 def test_the_refitted_density_layer_is_the_best_one(kind):
     """Targets that some weights make exactly are met exactly."""
     config = tiny_config(density_inputs=kind)
@@ -219,7 +219,7 @@ def test_the_refitted_density_layer_is_the_best_one(kind):
     features = jax.random.uniform(jax.random.key(0), (3, 4, 5, 4))
     params = head.init(jax.random.key(1), features)["params"]
     true = np.array([0.3, 0.1, 0.02, 0.4])[: 4 if kind == "all" else 2]
-    bias = -0.2 if kind == "cell_half" else 0.0
+    bias = -0.2 if kind in ("cell_half", "positive") else 0.0
     similar = np.asarray(head.apply({"params": params}, features)["similarity"])
     target = similar[..., : len(true)] @ true + bias
     fitted = places.refit(params, {"image": features, "target": jnp.asarray(target)})
@@ -227,6 +227,23 @@ def test_the_refitted_density_layer_is_the_best_one(kind):
     np.testing.assert_allclose(weights[: len(true)], true, rtol=1e-3)
     assert found == pytest.approx(bias, abs=1e-4)
     assert jax.tree.structure(fitted) == jax.tree.structure(params)
+
+
+def test_refitted_weights_of_the_positive_head_are_not_negative_and_its_bias_is_free():
+    config = tiny_config(density_inputs="positive")
+    head = countxplain.head_of(config.prototypes)
+    places = Places(head, n_cell=2, restrict=False, unique=False)
+    features = jax.random.uniform(jax.random.key(0), (3, 4, 5, 4))
+    params = head.init(jax.random.key(1), features)["params"]
+    similar = np.asarray(head.apply({"params": params}, features)["similarity"])
+    target = jnp.asarray(similar[..., 0] - 0.5 * similar[..., 1] - 3)
+    fitted = places.refit(params, {"image": features, "target": target})
+    weights, bias = countxplain.density_weights(fitted, config.prototypes)
+    # The slope and intercept of a line through the first similarity alone.
+    slope, intercept = np.polyfit(similar[..., 0].ravel(), np.asarray(target).ravel(), 1)
+    assert weights[1] == pytest.approx(0.0, abs=1e-6)
+    assert weights[0] == pytest.approx(slope, rel=1e-3)
+    assert bias == pytest.approx(intercept, rel=1e-3)
 
 
 def test_refitted_weights_of_the_additive_head_are_not_negative():
@@ -263,7 +280,7 @@ def test_other_density_layers_add_up_too(kind):
     [
         ({"n_prototypes": 5}, r"^config\.prototypes\.n_prototypes is 5; it must be even.*$"),
         ({"n_prototypes": 0}, r"at least 2"),
-        ({"density_inputs": "half"}, r"density_inputs is 'half'; it is one of cell_half, all"),
+        ({"density_inputs": "half"}, r"density_inputs is 'half'; it is one of cell_half, pos"),
         ({"project_restrict": "labels"}, r"project_restrict is 'labels'"),
     ],
 )

@@ -133,7 +133,7 @@ def test_total_loss_and_gradients_golden(golden):
 
 @pytest.mark.parametrize(
     ("density_inputs", "n_density", "n_inputs"),
-    [("cell_half", 4, 3), ("all", 6, 6), ("additive", 3, 3)],
+    [("cell_half", 4, 3), ("positive", 4, 3), ("all", 6, 6), ("additive", 3, 3)],
 )
 def test_head_parameters_and_contributions(density_inputs, n_density, n_inputs):
     head = PrototypeHead(6, density_inputs=density_inputs)
@@ -152,8 +152,16 @@ def test_head_parameters_and_contributions(density_inputs, n_density, n_inputs):
     np.testing.assert_allclose(maps["density"], maps["contribution"].sum(-1) + bias, atol=1e-5)
 
 
-def test_additive_head_never_subtracts_and_learns():
-    head = PrototypeHead(4, density_inputs="additive")
+def test_space_of_the_prototypes_may_be_wider_than_that_of_the_features():
+    head = PrototypeHead(4, channels=64)
+    maps, variables = head.init_with_output(jax.random.key(0), jnp.ones((1, 2, 2, 16)))
+    assert maps["processed"].shape == (1, 2, 2, 64)
+    assert variables["params"]["prototypes"].shape == (4, 64)
+
+
+@pytest.mark.parametrize("density_inputs", ["positive", "additive"])
+def test_heads_of_weights_that_cannot_be_negative_never_subtract_and_learn(density_inputs):
+    head = PrototypeHead(4, density_inputs=density_inputs)
     features = jax.random.normal(jax.random.key(1), (1, 3, 4, 8))
     params = head.init(jax.random.key(0), features)["params"]
     params["density"]["kernel"] = jnp.array([-3.0, 2.0]).reshape(1, 1, 2, 1)

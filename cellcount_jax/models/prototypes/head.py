@@ -8,10 +8,15 @@ from jax.nn.initializers import Initializer
 
 from cellcount_jax.models.prototypes.distances import similarity, squared_distances
 
-DENSITY_INPUTS = ("cell_half", "all", "additive")
+DENSITY_INPUTS = ("cell_half", "positive", "all", "additive")
 
-_ADDITIVE_START = 0.1
-"""Initial sum of the additive head's weights: its density starts at the order of a true one."""
+NOT_NEGATIVE = ("positive", "additive")
+"""Density layers whose weights are softplus of their kernel."""
+
+WITH_BIAS = ("cell_half", "positive")
+
+_NOT_NEGATIVE_START = 0.1
+"""Initial sum of weights that cannot be negative: the density starts at the order of a true one."""
 
 
 class PrototypeHead(nn.Module):
@@ -20,13 +25,16 @@ class PrototypeHead(nn.Module):
     Attributes:
       n_prototypes: K, even; half for cells, half for background.
       density_inputs: what the 1x1 density layer sees: "cell_half" the cell prototypes, with bias
-        (released code); "all" all K, no bias (paper); "additive" the cell prototypes with weights
-        that cannot be negative and no bias, so that contributions are shares of the count.
+        (released code); "positive" the same with weights that cannot be negative, so that a
+        prototype cannot count cells by their absence; "all" all K, no bias (paper); "additive" as
+        "positive" without bias, so that contributions are shares of the count.
+      channels: d, of the space in which prototypes live; None: as many as the features have.
       epsilon: see `similarity`.
     """
 
     n_prototypes: int = 6
     density_inputs: str = "cell_half"
+    channels: int | None = None
     epsilon: float = 1e-4
 
     @nn.compact
@@ -34,7 +42,7 @@ class PrototypeHead(nn.Module):
         """Maps of a batch of feature maps.
 
         Args:
-          features: of the frozen extractor, [B, h, w, d].
+          features: of the frozen extractor, [B, h, w, C].
 
         Returns:
           `processed` [B, h, w, d] in (0, 1), the space in which prototypes live; `distances`
@@ -46,13 +54,14 @@ class PrototypeHead(nn.Module):
           ValueError: K odd or below 2, an unknown option, or feature maps of a volume.
         """
         _check_head(self.n_prototypes, self.density_inputs, features.shape)
-        channels = features.shape[-1]
+        fan_in = features.shape[-1]
+        channels = self.channels or fan_in
         processed = nn.sigmoid(
             nn.Conv(
                 channels,
                 (1, 1),
-                kernel_init=_uniform(channels),
-                bias_init=_uniform(channels),
+                kernel_init=_uniform(fan_in),
+                bias_init=_uniform(fan_in),
                 precision=jax.lax.Precision.HIGHEST,
                 name="process",
             )(features.astype(jnp.float32))
@@ -88,12 +97,12 @@ class DensityLayer(nn.Module):
     def __call__(self) -> tuple[jax.Array, jax.Array]:
         """Weights [n_inputs] and bias, a scalar (0 where the layer has none)."""
         shape = (1, 1, self.n_inputs, 1)
-        if self.kind == "additive":
-            start = float(np.log(np.expm1(_ADDITIVE_START / self.n_inputs)))
+        if self.kind in NOT_NEGATIVE:
+            start = float(np.log(np.expm1(_NOT_NEGATIVE_START / self.n_inputs)))
             kernel = nn.softplus(self.param("kernel", nn.initializers.constant(start), shape))
         else:
             kernel = self.param("kernel", _uniform(self.n_inputs), shape)
-        if self.kind == "cell_half":
+        if self.kind in WITH_BIAS:
             bias = self.param("bias", _uniform(self.n_inputs), (1,))[0]
         else:
             bias = jnp.zeros(())
