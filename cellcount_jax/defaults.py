@@ -22,6 +22,11 @@ AS_BEFORE = {
 }
 """Fields of a stage that older runs' config.json lacks, with values that change nothing."""
 
+RUN_AS_BEFORE = {
+    "evaluate_on": "test",  # or validation, while settings are being chosen
+}
+"""The same of a run."""
+
 
 def run(method: str, **fields: Any) -> ConfigDict:
     """What every run has; `fields` are added or replaced."""
@@ -30,6 +35,7 @@ def run(method: str, **fields: Any) -> ConfigDict:
         "seed": 0,
         "dtype": "float32",
         "radius": 5.0,
+        **RUN_AS_BEFORE,
         "data": {
             "name": config_dict.placeholder(str),
             "protocol": config_dict.placeholder(str),

@@ -32,7 +32,7 @@ def run_report(
 
     Args:
       results: what goes into `results.json`.
-      evaluation: counts of the test part.
+      evaluation: counts of the part that is evaluated.
       metrics: lines of `metrics.jsonl`.
 
     Returns:
@@ -41,19 +41,20 @@ def run_report(
     predicted = np.array([c.count for c in evaluation.counts])
     true = np.array([s.count for s in evaluation.samples], float)
     unit = "patch" if "patch_mae" in results else "picture"
+    part = _text(results["split"])
     stages = list(dict.fromkeys(m["stage"] for m in metrics))
     parts = [
         f"<h1>{_text(results['method']).upper()} on {_text(results['dataset'])}</h1>",
         f"<p class=note>protocol {_text(results['protocol'])}, seed {results['seed']}, "
-        f"{results['n_images']} test pictures (split {results['split_hash']}), "
+        f"{results['n_images']} {part} pictures (split {results['split_hash']}), "
         f"{_text(results['device'])}</p>",
         _fallback(results),
-        "<h2>Result on the test part</h2>",
+        f"<h2>Result on the {part} part</h2>",
         _results_table(results),
         "<h2>Counts</h2><div class=row>",
         image(figures.predicted_against_true(predicted, true, unit)),
         image(figures.limits_of_agreement(predicted, true, unit)),
-        "</div><h2>Best, median and worst test pictures</h2>",
+        f"</div><h2>Best, median and worst {part} pictures</h2>",
         _legend(evaluation),
         "<div class=row>",
         *_examples(evaluation, predicted, true),

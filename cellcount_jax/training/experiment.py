@@ -30,6 +30,9 @@ from cellcount_jax.training.loop import Run, fit, patch_rule
 
 log = logging.getLogger(__name__)
 
+PARTS = ("test", "validation", "train")
+"""In which errors are looked for, in this order."""
+
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -65,6 +68,7 @@ def train_source(
     finished = start(config, workdir)
     if finished is not None:
         return finished
+    part_to_evaluate(config, source)  # A wrong one is told before hours of training.
     log.info("%s; on %s", source.description, sharding.describe_device())
     run = Run(
         config=config,
@@ -117,7 +121,8 @@ def _differences(mine: Any, theirs: Any, name: str = "") -> list[str]:
     if isinstance(mine, dict) and isinstance(theirs, dict):
         lines = []
         for key in mine.keys() | theirs.keys():
-            values = [side.get(key, defaults.AS_BEFORE.get(key)) for side in (mine, theirs)]
+            before = defaults.AS_BEFORE.get(key, defaults.RUN_AS_BEFORE.get(key))
+            values = [side.get(key, before) for side in (mine, theirs)]
             lines += _differences(values[0], values[1], f"{name}.{key}".lstrip("."))
         return lines
     return [] if mine == theirs else [f"{name} {theirs!r} there, {mine!r} here"]
@@ -152,11 +157,14 @@ def load_source(config: ConfigDict, *, download: bool = False) -> sources.Source
 def evaluate_run(
     config: ConfigDict, workdir: epath.Path, source: sources.Source, counter: Counter
 ) -> dict[str, Any]:
-    """Counts the test part (without one: validation, else training) and writes the results."""
-    part = next(p for p in ("test", "validation", "train") if source.splits.get(p))
+    """Counts the test part (without one: validation, else training) and writes the results.
+
+    `config.evaluate_on` "validation" passes the test part by.
+    """
+    part = part_to_evaluate(config, source)
     test = source.splits[part]
     if part != "test":
-        log.warning("no test part: the errors are those of the %s part, and too good", part)
+        log.warning("the errors are those of the %s part, and too good", part)
     next(iter(counter.count_all([test[0].image])))  # Compiles outside the measured time.
     started = time.monotonic()
     evaluation = evaluate(counter, test, radius=config.radius)
@@ -183,6 +191,18 @@ def evaluate_run(
     }
     write_results(workdir, results, evaluation)
     return results
+
+
+def part_to_evaluate(config: ConfigDict, source: sources.Source) -> str:
+    """The first part, from the one that is asked for on, that has pictures.
+
+    Raises:
+      ValueError: `config.evaluate_on` is no such part.
+    """
+    asked = config.get("evaluate_on", "test")
+    if asked not in PARTS:
+        raise ValueError(f"config.evaluate_on is {asked!r}; it is one of {', '.join(PARTS)}")
+    return next(p for p in PARTS[PARTS.index(asked) :] if source.splits.get(p))
 
 
 def describe_source(source: sources.Source) -> dict[str, Any]:
