@@ -20,7 +20,11 @@ FIGURES = (
     "mae", "rmse", "bias", "patch_mae", "patch_rmse", "f1", "precision", "recall", "n_points_mae",
     "label_f1", "components_f1", "components_mae", "peaks_f1", "peaks_mae", "extractor_mae",
     "unprojected_mae", "projected_mae", "box_purity_cell", "random_box_purity_cell",
-    "box_purity_background", "random_box_purity_background", "coverage", "deletion_drop",
+    "box_purity_cell_above_chance", "box_purity_background", "random_box_purity_background",
+    "box_purity_background_above_chance", "coverage", "random_coverage", "deletion_drop",
+    "random_deletion_drop", "negative_share", "unprojected_squared_distance_cell_min",
+    "unprojected_squared_distance_background_min", "squared_distance_cell_min",
+    "squared_distance_background_min",
     "baseline_mean_mae", "baseline_intensity_mae", "baseline_histogram_mae", "seconds_train",
 )  # fmt: skip
 

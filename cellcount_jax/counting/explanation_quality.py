@@ -40,8 +40,9 @@ def measure(
       Flat numbers, None where one is not defined: `box_purity_cell` (share of the cell prototypes'
       boxes that hold a dot), `box_purity_background` (share that hold none), `coverage` (share of
       the dots inside some cell box), `deletion_drop` (share of the count that disappears when the
-      cell boxes are filled with the picture's mean), each also as `random_*`; `negative_share` of
-      all that contributions add and remove; distances between prototypes of a group, see
+      cell boxes are filled with the picture's mean), each also as `random_*`; purities also as
+      `*_above_chance`, see `above_chance`; `negative_share` of all that contributions add and
+      remove; distances between prototypes of a group, see
       `group_distances`; errors with the prototypes as they were before the last projection
       (`unprojected_*`), and of the density network that is explained (`extractor_*`).
     """
@@ -83,11 +84,24 @@ def box_purity(
         found[f"{prefix}box_purity_cell"] = _share(held["cell"])
         found[f"{prefix}box_purity_background"] = _share([~h for h in held["background"]])
     for group in GROUPS:
+        name = f"box_purity_{group}"
+        found[f"{name}_above_chance"] = above_chance(found[name], found[f"random_{name}"])
         found[f"n_boxes_{group}"] = sum(len(h) for h in full[group])
     return found | {
         "coverage": _share(covered),
         "random_coverage": _share(covered_by_chance),
     }
+
+
+def above_chance(share: float | None, by_chance: float | None) -> float | None:
+    """How much of what chance leaves to be gained is gained: 1 all of it, 0 none, less: worse.
+
+    Where cells are sparse nearly every box is empty of them, and a difference of two purities
+    cannot be large; this can.
+    """
+    if share is None or by_chance is None or by_chance == 1:
+        return None
+    return (share - by_chance) / (1 - by_chance)
 
 
 def deletion(

@@ -29,6 +29,14 @@ def test_boxes_of_prototypes_that_see_brightness_are_pure(measured):
     assert found["n_boxes_cell"] > 0
 
 
+def test_purity_above_chance(measured):
+    assert measured[3]["box_purity_background_above_chance"] == 1.0
+    assert quality.above_chance(0.9, 0.8) == pytest.approx(0.5)
+    assert quality.above_chance(0.7, 0.8) == pytest.approx(-0.5)
+    assert quality.above_chance(1.0, 1.0) is None
+    assert quality.above_chance(None, 0.5) is None
+
+
 def test_every_figure_is_finite_or_none(measured):
     for name, value in measured[3].items():
         assert value is None or math.isfinite(value), name
