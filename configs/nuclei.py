@@ -45,6 +45,7 @@ def get_config(preset: str = "") -> ConfigDict:
                 "copies": 2,
                 "window": 256,
                 "n_simulated": 60,
+                "n_noise": 40,
             }
         )
     plan = config.stages.density
@@ -60,7 +61,7 @@ def get_config(preset: str = "") -> ConfigDict:
 
 def _make_tiny(config: ConfigDict) -> None:
     config.model.channels = (2, 4)
-    config.data.same_size.update({"copies": 1, "n_simulated": 1})
+    config.data.same_size.update({"copies": 1, "n_simulated": 1, "n_noise": 1})
     plan = config.stages.density
     plan.batch_size.labelled = 2
     plan.steps, plan.eval_every = 2, 1

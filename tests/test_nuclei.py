@@ -113,6 +113,15 @@ def test_simulated_cells_join_the_training_part_some_of_them_empty():
     assert [s.count > 0 for s in simulated] == [False, True, True]
 
 
+def test_noise_joins_the_training_part_and_holds_no_cell():
+    parts = {"train": [sample_of("a", 14)]}
+    found = [s for s in same(parts, n_noise=4)["train"] if s.name.startswith("noise")]
+    assert len(found) == 4
+    assert all(s.count == 0 and s.image.std() > 0 for s in found)
+    again = [s for s in same(parts, n_noise=4)["train"] if s.name.startswith("noise")]
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(found, again, strict=True))
+
+
 def test_empty_training_pictures_are_resized_as_they_will_be_at_prediction():
     noise = np.random.default_rng(0).integers(0, 255, (90, 90, 1), np.uint8)
     empty = Sample("empty", noise, np.zeros((0, 2), np.float32), labels=np.zeros((90, 90), int))

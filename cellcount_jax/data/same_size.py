@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from scipy import ndimage
 
 from cellcount_jax.data import patches
 from cellcount_jax.data.cell_size import estimate_diameter, mean_diameter
@@ -22,6 +23,9 @@ SIMULATED_CELLS = (5, 150)
 EVERY_EMPTY = 5
 """One of so many simulated pictures is empty: ground stretched to full brightness is no cell."""
 
+NOISE_SIDE = 256
+"""Sides in pixels of a picture of noise alone: a camera on an empty field."""
+
 
 def same_size(
     source: Source,
@@ -31,6 +35,7 @@ def same_size(
     copies: int,
     window: int,
     n_simulated: int,
+    n_noise: int = 0,
     seed: int,
 ) -> Source:
     """Resizes every picture so that its cells have one diameter.
@@ -48,12 +53,13 @@ def same_size(
       copies: how often each training picture is taken, each time at another size.
       window: longest side of a training window in pixels.
       n_simulated: simulated pictures that are added to the training part.
-      seed: of sizes and simulated cells.
+      n_noise: pictures of noise alone that are added to the training part.
+      seed: of sizes, simulated cells and noise.
 
     Raises:
       ValueError: a training picture without cells' masks.
     """
-    train = [*source.splits["train"], *_simulated(n_simulated, seed)]
+    train = [*source.splits["train"], *_simulated(n_simulated, seed), *_noise(n_noise, seed)]
     rng = np.random.default_rng(seed)
     windows = []
     for sample in train:
@@ -70,7 +76,7 @@ def same_size(
     }
     described = (
         f"{source.description}; cells resized to {diameter:g} px, {len(windows)} training windows, "
-        f"{n_simulated} simulated pictures among them"
+        f"{n_simulated} simulated pictures and {n_noise} of noise among them"
     )
     return dataclasses.replace(source, splits={"train": windows, **others}, description=described)
 
@@ -126,4 +132,22 @@ def _simulated(n: int, seed: int) -> Sequence[Sample]:
         image, dots, labels = simulate_cells([seed, i], (256, 256), number, return_labels=True)
         grey = np.rint(image.mean(axis=-1, keepdims=True)).astype(np.uint8)
         samples.append(Sample(f"simulated_{i:04d}", grey, dots, "simulated", labels=labels))
+    return samples
+
+
+def _noise(n: int, seed: int) -> Sequence[Sample]:
+    """Pictures without a cell: noise of any strength and grain on an uneven ground."""
+    samples = []
+    side = np.linspace(-1.0, 1.0, NOISE_SIDE)
+    for i in range(n):
+        rng = np.random.default_rng([seed, i, 1])
+        grain = ndimage.gaussian_filter(
+            rng.standard_normal((NOISE_SIDE, NOISE_SIDE)), rng.choice([0.0, 0.5, 1.0, 1.5])
+        )
+        slope = rng.normal(size=2) * rng.choice([0.0, 1.0])  # of the light, in units of noise
+        uneven = slope[0] * side[:, None] + slope[1] * side
+        image = 30 + rng.uniform(1.5, 8.0) * (grain / grain.std() + uneven)
+        grey = np.clip(np.rint(image), 0, 255).astype(np.uint8)[..., None]
+        nothing = np.zeros((0, 2), np.float32), np.zeros(grey.shape[:2], np.uint16)
+        samples.append(Sample(f"noise_{i:04d}", grey, nothing[0], "noise", labels=nothing[1]))
     return samples
