@@ -143,7 +143,8 @@ class Places:
 
         Returns:
           `top_image`, `top_row`, `top_column`, `top_similarity` [K, n]: the most similar places,
-          one per picture, best first; `top_patch` [K, n, side, side, C] as the network saw them;
+          one per picture, best first; `top_patch` [K, n, side, side, C] as the network saw them,
+          `top_corner` [K, n, 2] the pixel of the patch at which the place begins;
           `sample` [m, d] processed features of random places and `sample_density` [m] of the
           target there.
         """
@@ -155,7 +156,7 @@ class Places:
         top = np.argsort(-similar, axis=0, kind="stable")[: min(TOP, n)].T
         at = np.take_along_axis(flat.T, top, axis=1)
         row, column = np.divmod(at, rows["image"].shape[2])
-        patches = [
+        cut = [
             [_patch(rows["picture"], *where) for where in zip(*triple, strict=True)]
             for triple in zip(top, row, column, strict=True)
         ]
@@ -164,7 +165,8 @@ class Places:
             "top_row": row.astype(np.int32),
             "top_column": column.astype(np.int32),
             "top_similarity": np.take_along_axis(similar.T, top, axis=1),
-            "top_patch": np.array(patches, np.float32),
+            "top_patch": np.array([[pixels for pixels, _ in one] for one in cut], np.float32),
+            "top_corner": np.array([[corner for _, corner in one] for one in cut], np.int32),
             **self._sample(trained, rows),
         }
 
@@ -216,13 +218,18 @@ def _chunks(n: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield np.minimum(rows, n - 1), (rows < n).astype(np.float32)
 
 
-def _patch(pictures: jax.Array, image: int, row: int, column: int) -> np.ndarray:
-    """Pixels about a position of the feature map, moved inside the picture at its rim."""
+def _patch(pictures: jax.Array, image: int, row: int, column: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels about a position of the feature map, moved inside the picture at its rim.
+
+    With them the corner of the position in the patch, [2].
+    """
     sides = np.array(pictures.shape[1:3])
     side = min(PATCH, *sides)
-    centre = (np.array([row, column]) * STRIDE) + STRIDE // 2
-    top, left = np.clip(centre - side // 2, 0, sides - side)
-    return np.asarray(pictures[int(image), top : top + side, left : left + side])
+    corner = np.array([row, column]) * STRIDE
+    start = np.clip(corner + STRIDE // 2 - side // 2, 0, sides - side)
+    top, left = start
+    pixels = np.asarray(pictures[int(image), top : top + side, left : left + side])
+    return pixels, corner - start
 
 
 def _placed_like(value: jax.Array, like: Any) -> jax.Array:

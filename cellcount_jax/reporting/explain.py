@@ -110,7 +110,9 @@ def write_explanations(
 
 def _draw_prototypes(counter: Counter, prototypes: Prototypes, out: Path) -> dict[str, Figure]:
     drawn = {
-        "gallery": prototype_figures.gallery(prototypes, counter.preprocessing),
+        "gallery": prototype_figures.gallery(
+            prototypes, counter.preprocessing, names=counter.facts.get("train_names")
+        ),
         "space": prototype_figures.space(prototypes),
     }
     for name, figure in drawn.items():
@@ -159,11 +161,14 @@ def _page(
         f"<p class=note>model {html.escape(model)}, {len(prototypes.vectors)} prototypes, the "
         f"first {prototypes.n_cell} stand for cells; one position of a map is "
         f"{counter.stage.stride} pixels of the network's picture</p>",
-        "<h2>Prototypes</h2><p class=note>The training patches most similar to each. Beside the "
-        "name: cells that one unit of similarity at one position adds.</p>",
+        "<h2>Prototypes</h2><p class=note>The training patches most similar to each; the frame is "
+        "the position that is meant, what lies around it is there for orientation. Beside the "
+        "name: cells that one unit of similarity (S, at most 9.21) at one position adds. Those "
+        "that are not counted have no weight: they show what the network takes for ground.</p>",
         report.image(drawn["gallery"]),
         _origins(prototypes, counter.facts.get("train_names")),
-        "<h2>Space of the features</h2>",
+        "<h2>Space of the features</h2><p class=note>Features of random training positions along "
+        "the three directions in which they vary most, and the prototypes among them.</p>",
         report.image(drawn["space"]),
         *sections,
     ]
@@ -190,8 +195,8 @@ def _section(subject: Subject, picture: Picture, found: Explanation, prototypes:
     rows = [
         [
             row["part"],
-            "" if row["weight"] is None else f"{row['weight']:+.4f}",
-            f"{row['cells']:+.2f}",
+            f"{row['weight']:+.4f}" if row["weight"] else "",
+            "not counted" if row["weight"] == 0 else f"{row['cells']:+.2f}",
             "" if row["boxes"] is None else str(row["boxes"]),
         ]
         for row in explanations.table(found, prototypes)
@@ -200,12 +205,16 @@ def _section(subject: Subject, picture: Picture, found: Explanation, prototypes:
         [
             f"<h2>{html.escape(subject.name)}</h2>",
             f"<p>{found.count:.1f} cells{truth}. Boxes: each prototype's strongest places "
-            "(green: cell prototypes, blue: background prototypes).</p><div class=row>",
+            "(green: cell prototypes, orange: background prototypes; rings, where known: annotated "
+            "cells).</p><div class=row>",
             report.image(
                 prototype_figures.boxes(picture.pixels, found, prototypes, dots=subject.dots)
             ),
+            "<div>",
             report.table(["", "weight", "cells", "boxes"], rows),
-            "</div>",
+            "<p class=note>Each position counts weight times similarity, summed, plus the bias. "
+            "Empty places resemble all of them a little;<br>a negative bias takes that back.</p>",
+            "</div></div>",
             report.image(prototype_figures.maps(picture.pixels, found, prototypes)),
         ]
     )

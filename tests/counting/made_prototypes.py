@@ -44,6 +44,7 @@ def counter(n_prototypes: int = 4) -> Counter:
         "top_image": np.tile([0, 2, 1], (4, 1)),
         "top_similarity": np.tile(np.float32([9.2, 5.0, 3.0]), (4, 1)),
         "top_patch": rng.random((4, 3, 8, 8, 3)).astype(np.float32),
+        "top_corner": np.zeros((4, 3, 2), np.int32),
         "sample": np.concatenate([brightness, 1 - brightness], axis=1),
         "sample_density": brightness[:, 0],
     }

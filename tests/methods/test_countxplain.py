@@ -206,6 +206,7 @@ def test_what_is_kept_to_show_prototypes(made, finished):
     left = int(np.clip(column * 8 + 4 - 16, 0, 8))
     expected = pictures()["image"][image, :, left : left + 32]
     np.testing.assert_array_equal(extras["top_patch"][0, 0], expected)
+    assert extras["top_corner"][0, 0].tolist() == [row * 8, column * 8 - left]
     assert extras["sample"].shape == (180, 4)
     assert extras["sample_density"].sum() == pytest.approx(9.0, rel=1e-5)
 
