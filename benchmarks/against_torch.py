@@ -39,7 +39,7 @@ from benchmarks import network_cases
 from benchmarks.jax_programs import PROGRAMS, matmul_rate, prediction, seconds_of, training_step
 from benchmarks.network_cases import Case, Settings
 from benchmarks.torch_reference.client import Worker
-from cellcount_jax.runtime import sharding
+from cellcount_jax.runtime import large_pages, sharding
 
 NETWORKS = ("dcl", "csrnet", "countxplain", "sau_net_2d", "sau_net_3d")
 VARIANTS = (
@@ -244,6 +244,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     # Two processes share a GPU.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    large_pages.use_large_pages()  # as the package's commands do
     with Worker(options.torch_python) as twin, tempfile.TemporaryDirectory() as folder:
         results: dict[str, Any] = describe(twin, options)
         results |= {"equality": {}, "unequal": [], "rows": []}

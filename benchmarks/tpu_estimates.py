@@ -17,9 +17,7 @@ import argparse
 import dataclasses
 import importlib.metadata
 import json
-import math
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,6 +29,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from benchmarks.compiler_figures import PEAK_BYTES, PEAK_FLOPS, estimate
 from cellcount_jax import defaults
 from cellcount_jax.data import batches
 from cellcount_jax.methods import build_stages, countxplain
@@ -42,12 +41,6 @@ from cellcount_jax.training.step import create_state, make_step
 from configs import countxplain_vgg, csrnet_vgg, dcl_vgg
 
 TOPOLOGIES = ("v5e:4x4", "v5e:16x16")
-
-PEAK_FLOPS = 197e12
-"""bf16 operations a second of a v5e chip."""
-
-PEAK_BYTES = 819e9
-"""Bytes a second of its memory."""
 
 MEMORY = 16 * 2**30
 """Bytes of its memory."""
@@ -175,52 +168,6 @@ def abstract_variables(case: Case, stages: Mapping[str, Stage]) -> Variables:
 
 def _with_sharding(tree: Tree, layout: Callable[[Any], Any]) -> Tree:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout(x)), tree)
-
-
-def estimate(compiled: jax.stages.Compiled) -> dict[str, float]:
-    """The compiler's figures for one chip.
-
-    Returns:
-      `flops`, `bytes`, `seconds` (the larger of the two over the peak rates), `memory` (bytes of
-      arguments, results and work space), `work_space`, `collective_bytes` sent and received in
-      all-reduces and the like, and the number of `loops`, `gathers` and `scatters`.
-    """
-    cost, memory, program = compiled.cost_analysis(), compiled.memory_analysis(), compiled.as_text()
-    flops, moved = float(cost["flops"]), float(cost["bytes accessed"])
-    held = memory.argument_size_in_bytes + memory.output_size_in_bytes
-    held += memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
-    return {
-        "flops": flops,
-        "bytes": moved,
-        "seconds": max(flops / PEAK_FLOPS, moved / PEAK_BYTES),
-        "memory": held - memory.alias_size_in_bytes,
-        "work_space": memory.temp_size_in_bytes,
-        "collective_bytes": collective_bytes(program),
-        "loops": count_of(program, "while"),
-        "gathers": count_of(program, "gather"),
-        "scatters": count_of(program, "scatter"),
-    }
-
-
-_COLLECTIVE = re.compile(
-    r"= (.*?) (?:all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
-)
-_SHAPE = re.compile(r"\b(pred|[suf]\d+|bf16)\[([\d,]*)\]")
-
-
-def collective_bytes(program: str) -> int:
-    """Bytes of the results of all collective operations in an HLO text."""
-    total = 0
-    for result in _COLLECTIVE.findall(program):
-        for kind, sides in _SHAPE.findall(result):
-            bits = 8 if kind == "pred" else int(re.sub(r"\D", "", kind))
-            total += math.prod(int(n) for n in sides.split(",") if n) * bits // 8
-    return total
-
-
-def count_of(program: str, operation: str) -> int:
-    """How often an operation stands in an HLO text."""
-    return len(re.findall(rf"= [^=]*? {operation}\(", program))
 
 
 def message_passing(formulation: str, mesh: Mesh, rows: int = 4) -> jax.stages.Compiled:

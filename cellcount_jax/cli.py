@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from cellcount_jax.commands import data, export, judge, predict, train
-from cellcount_jax.commands.parsing import Run
+from cellcount_jax.commands.shared import Run
 from cellcount_jax.runtime import logs
 
 GROUPS = (train, predict, judge, export, data)

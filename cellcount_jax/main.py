@@ -19,7 +19,7 @@ from cellcount_jax.counting.counter import Counter
 from cellcount_jax.counting.predict import predict_files
 from cellcount_jax.data.images import list_images
 from cellcount_jax.reporting import explain, overlays
-from cellcount_jax.runtime import compilation, distributed, logs
+from cellcount_jax.runtime import compilation, distributed, large_pages, logs
 from cellcount_jax.training import experiment
 from cellcount_jax.training.loop import TrainingError
 
@@ -55,6 +55,7 @@ def main(argv: list[str]) -> None:
     workdir = epath.Path(WORKDIR.value or default_workdir())
     try:
         _join_hosts()
+        large_pages.use_large_pages()
         modes = {"train": _train, "evaluate": _evaluate, "predict": _predict, "explain": _explain}
         modes[MODE.value](workdir)
     except (ValueError, OSError, TrainingError) as error:

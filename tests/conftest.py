@@ -13,6 +13,8 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "cellcount_jax_test_programs")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+# The tests' process gives back what it does not need.
+os.environ.setdefault("CELLCOUNT_LARGE_PAGES", "0")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import cellcount_jax
-from benchmarks import tpu_estimates
+from benchmarks import compiler_figures, tpu_estimates
 
 ROOT = Path(cellcount_jax.__file__).parent.parent
 
@@ -44,8 +44,8 @@ HLO = """
 
 
 def test_collectives_are_counted_once():
-    assert tpu_estimates.collective_bytes(HLO) == 3 * 4 + 8 * 2 + 8 * 4
-    assert [tpu_estimates.count_of(HLO, o) for o in ("while", "gather", "scatter")] == [1, 1, 0]
+    assert compiler_figures.collective_bytes(HLO) == 3 * 4 + 8 * 2 + 8 * 4
+    assert [compiler_figures.count_of(HLO, o) for o in ("while", "gather", "scatter")] == [1, 1, 0]
 
 
 @needs_libtpu

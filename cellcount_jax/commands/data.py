@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.commands.parsing import AddCommand
+from cellcount_jax.commands.shared import AddCommand
 
 
 def add(command: AddCommand) -> None:

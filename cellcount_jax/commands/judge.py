@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.commands.parsing import AddCommand, channels_of
+from cellcount_jax.commands.shared import AddCommand, channels_of, get_ready
 
 
 def add(command: AddCommand) -> None:
@@ -28,9 +28,8 @@ def add(command: AddCommand) -> None:
 def _evaluate(options: argparse.Namespace) -> int:
     from cellcount_jax.counting.counter import Counter
     from cellcount_jax.reporting import evaluation
-    from cellcount_jax.runtime import compilation
 
-    compilation.use_cache()
+    get_ready()
     found = evaluation.write_evaluation(
         Counter.load(options.model),
         options.folder,
@@ -50,9 +49,8 @@ def _explain(options: argparse.Namespace) -> int:
     from cellcount_jax.counting.counter import Counter
     from cellcount_jax.data.images import list_images
     from cellcount_jax.reporting import explain
-    from cellcount_jax.runtime import compilation
 
-    compilation.use_cache()
+    get_ready()
     counter = Counter.load(options.model)
     subjects = explain.subjects_of_files(list_images(options.paths))
     failed = explain.write_explanations(counter, subjects, options.out, model=str(options.model))

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.commands.parsing import AddCommand, channels_of
+from cellcount_jax.commands.shared import AddCommand, channels_of, get_ready
 
 POINTS_STYLES = ("plain", "napari", "fiji", "qupath", "cell_counter")
 
@@ -56,9 +56,8 @@ def _predict(options: argparse.Namespace) -> int:
     from cellcount_jax.counting.counter import Counter
     from cellcount_jax.counting.predict import find_pictures, predict_files
     from cellcount_jax.counting.table import table_name
-    from cellcount_jax.runtime import compilation
 
-    compilation.use_cache()
+    get_ready()
     counter = Counter.load(options.model)
     paths = find_pictures(options.paths, options.out, pattern=options.pattern)
     draw = rows_of = None

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.commands.parsing import AddCommand, channels_of
+from cellcount_jax.commands.shared import AddCommand, channels_of, get_ready
 
 
 def add(command: AddCommand) -> None:
@@ -19,10 +19,9 @@ def add(command: AddCommand) -> None:
 def _train(options: argparse.Namespace) -> int:
     from etils import epath
 
-    from cellcount_jax.runtime import compilation
     from cellcount_jax.training import lab
 
-    compilation.use_cache()
+    get_ready()
     out = epath.Path(options.out or options.folder / "cellcount")
     results = lab.train_folder(
         options.folder,

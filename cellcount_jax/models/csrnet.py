@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
+from cellcount_jax.models.conv2d import Conv2D
 from cellcount_jax.models.vgg import VGG
 
 STRIDE = 8
@@ -85,11 +86,9 @@ class CSRNet(nn.Module):
         features = cast(jax.Array, frontend(x, train=train, mask=mask))
         rows = None if mask is None else mask.astype(bool)[:, None, None, None]
         for i, channels in enumerate(BACK_CHANNELS, start=1):
-            features = nn.Conv(
+            features = Conv2D(
                 max(1, round(channels * self.width)),
-                (3, 3),
-                padding=2,
-                kernel_dilation=2,
+                dilation=2,
                 dtype=self.dtype,
                 kernel_init=kernel_init,
                 name=f"conv{i}",

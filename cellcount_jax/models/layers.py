@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jax.nn.initializers import Initializer
 
 from cellcount_jax.models import depth_taps
@@ -151,7 +152,8 @@ def conv3d(x: jax.Array, kernel: jax.Array, *, formulation: str = "auto") -> jax
     }
     if formulation not in functions:
         raise ValueError(f"conv3d formulation {formulation!r} is not one of {CONV3D_FORMULATIONS}")
-    return functions[formulation](x, kernel)
+    # Named, because rematerialisation cannot see a convolution in a choice of platforms.
+    return checkpoint_name(functions[formulation](x, kernel), "convolution")
 
 
 def _conv3d_native(x: jax.Array, kernel: jax.Array) -> jax.Array:

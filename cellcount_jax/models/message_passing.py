@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn.initializers import Initializer
 
+from cellcount_jax.models import bilinear_weights
+
 PADDINGS = ("border", "zeros")
 COMBINATIONS = ("add", "replace", "concat")
 FORMULATIONS = ("auto", "gather", "matmul")
@@ -42,7 +44,7 @@ def bilinear_sample(
       ValueError: features of a volume, shapes that do not fit, or an unknown padding.
     """
     _check(features, positions, padding)
-    index, weight = _corners(features.shape, positions, padding)
+    index, weight = bilinear_weights.corners(features.shape, positions, padding)
     flat = features.reshape(features.shape[0], -1, features.shape[-1])
     samples = jax.vmap(lambda rows, i: rows[i])(flat, index) * weight[..., None]
     return samples.reshape(*positions.shape[:4], 4, -1).sum(axis=-2).astype(features.dtype)
@@ -78,10 +80,10 @@ def bilinear_mean(
     small = flat.shape[1] <= MATMUL_POSITIONS
 
     def gather(flat: jax.Array, positions: jax.Array) -> jax.Array:
-        return _gather_sum(flat, *_corners(features.shape, positions, padding))
+        return _gather_sum(flat, *bilinear_weights.corners(features.shape, positions, padding))
 
     def matmul(flat: jax.Array, positions: jax.Array) -> jax.Array:
-        weights = _weight_matrix(features.shape, positions, padding)
+        weights = bilinear_weights.matrix(features.shape, positions, padding)
         return _product("bpq,bqc->bpc", weights.astype(flat.dtype), flat)
 
     if formulation == "matmul":
@@ -191,24 +193,6 @@ def spread(n_samples: int, shape: tuple[int, int], spacing: float | None = None)
     return np.stack([y - y.mean(), x], axis=-1).astype(np.float32)
 
 
-def _weight_matrix(shape: tuple[int, ...], positions: jax.Array, padding: str) -> jax.Array:
-    """Weight of each pixel in the sum of the M samples of each position, [B, H W, H W]."""
-    batch, height, width, _ = shape
-    positions = positions.reshape(batch, height * width, -1, 2)
-    y = _hats(positions[..., 0], height, padding)
-    x = _hats(positions[..., 1], width, padding)
-    weights = jnp.einsum("bpmy,bpmx->bpyx", y, x, precision=_HIGHEST)
-    return weights.reshape(batch, height * width, height * width)
-
-
-def _hats(coordinate: jax.Array, size: int, padding: str) -> jax.Array:
-    """Weight of each of `size` rows (or columns) for each coordinate, [..., size]."""
-    low, fraction = _split(coordinate, size, padding)
-    pixel = jnp.arange(size)
-    low, fraction = low[..., None], fraction[..., None]
-    return jnp.where(pixel == low, 1.0 - fraction, 0.0) + jnp.where(pixel == low + 1, fraction, 0.0)
-
-
 @jax.custom_vjp
 def _gather_sum(flat: jax.Array, index: jax.Array, weight: jax.Array) -> jax.Array:
     """Sum over K of weight times the features at an index: [B, N, C], [B, P, K] -> [B, P, C]."""
@@ -258,39 +242,6 @@ _gather_sum.defvjp(_gather_sum_forward, _gather_sum_backward)
 
 def _product(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.einsum(subscripts, a, b, precision=_HIGHEST, preferred_element_type=jnp.float32)
-
-
-def _corners(
-    shape: tuple[int, ...], positions: jax.Array, padding: str
-) -> tuple[jax.Array, jax.Array]:
-    """Flat index and weight of the four neighbours of each sample, both [B, H W, 4 M]."""
-    batch, height, width, _ = shape
-    positions = positions.reshape(batch, height * width, -1, 2)
-    y, y_fraction = _split(positions[..., 0], height, padding)
-    x, x_fraction = _split(positions[..., 1], width, padding)
-    index, weight = [], []
-    for row, row_weight in ((y, 1.0 - y_fraction), (y + 1, y_fraction)):
-        for column, column_weight in ((x, 1.0 - x_fraction), (x + 1, x_fraction)):
-            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            index.append(jnp.where(inside, row * width + column, 0))
-            weight.append(jnp.where(inside, row_weight * column_weight, 0.0))
-    flat = (batch, height * width, -1)
-    return jnp.stack(index, axis=-1).reshape(flat), jnp.stack(weight, axis=-1).reshape(flat)
-
-
-def _split(coordinate: jax.Array, size: int, padding: str) -> tuple[jax.Array, jax.Array]:
-    """Pixel at or before a coordinate, and the fraction of a pixel beyond it.
-
-    The pixel after it may be `size` and, with "zeros", the pixel itself -1 or `size`: such
-    neighbours do not exist and weigh nothing.
-    """
-    low, high = (0, size - 1) if padding == "border" else (-1, size)
-    coordinate = coordinate.astype(jnp.float32)
-    # Not jnp.clip: it would pass half of the gradient on where the coordinate lies on the limit.
-    limited = jax.lax.stop_gradient(jnp.clip(coordinate, low, high))
-    coordinate = jnp.where((coordinate > low) & (coordinate < high), coordinate, limited)
-    pixel = jax.lax.stop_gradient(jnp.floor(coordinate))
-    return pixel.astype(jnp.int32), coordinate - pixel
 
 
 def _check(features: jax.Array, positions: jax.Array, padding: str) -> None:

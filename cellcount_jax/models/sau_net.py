@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from cellcount_jax.models import layers
 from cellcount_jax.models.attention import SelfAttention
+from cellcount_jax.models.conv2d import Conv2D
 
 DROPOUT = {"instance": 0.3, "batch": 0.5}
 """Dropout of the attention weights that goes with each norm (MOVI 2022; BIBM 2019)."""
@@ -166,9 +167,7 @@ class Block(nn.Module):
         elif x.ndim == 5:
             conv = layers.Conv3D(self.features, dtype=self.dtype, name="conv")
         else:
-            conv = nn.Conv(
-                self.features, (3, 3), kernel_init=layers.glorot, dtype=self.dtype, name="conv"
-            )
+            conv = Conv2D(self.features, kernel_init=layers.glorot, dtype=self.dtype, name="conv")
         x = nn.relu(conv(x))
         return layers.norm(x, self.norm, train=train, mask=mask, dtype=self.dtype)
 

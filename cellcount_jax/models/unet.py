@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cellcount_jax.models import layers
+from cellcount_jax.models.conv2d import Conv2D
 
 
 class UNet(nn.Module):
@@ -77,7 +78,7 @@ class UNet(nn.Module):
     ) -> jax.Array:
         for i in range(2):
             # The bias would be cancelled by the batch norm that follows.
-            x = nn.Conv(width, (3, 3), use_bias=False, dtype=self.dtype, name=f"{name}_{i}")(x)
+            x = Conv2D(width, use_bias=False, dtype=self.dtype, name=f"{name}_{i}")(x)
             norm = nn.BatchNorm(
                 momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=f"{name}_norm{i}"
             )

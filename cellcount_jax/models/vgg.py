@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
+from cellcount_jax.models.conv2d import Conv2D
+
 CONVS_PER_STAGE: Mapping[int, tuple[int, ...]] = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 """Convolutions in each of the five stages, by depth."""
 
@@ -72,14 +74,7 @@ class VGG(nn.Module):
             if first and stage:
                 stages.append(x)
                 x = _pool(x)
-            x = nn.Conv(
-                channels,
-                (3, 3),
-                padding=1,
-                dtype=self.dtype,
-                kernel_init=self.kernel_init,
-                name=name,
-            )(x)
+            x = Conv2D(channels, kernel_init=self.kernel_init, dtype=self.dtype, name=name)(x)
             if self.batch_norm:
                 norm = nn.BatchNorm(
                     momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=norm_name(name)

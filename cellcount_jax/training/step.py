@@ -21,7 +21,10 @@ def _outputs_of(*names: str) -> Callable[..., bool]:
 
 REMAT: dict[str, Callable[..., bool] | None] = {
     "none": None,
-    "convolutions": jax.checkpoint_policies.dots_saveable,
+    "convolutions": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_saveable,
+        jax.checkpoint_policies.save_only_these_names("convolution"),
+    ),
     "pools": _outputs_of("reduce_window_max", "reduce_max"),
 }
 """What is kept of the forward pass, the rest being computed again: all that the backward pass asks

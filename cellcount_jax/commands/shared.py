@@ -1,4 +1,4 @@
-"""What the commands share in reading their options."""
+"""What the commands share."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -13,3 +13,11 @@ AddCommand = Callable[[str, Run, str], argparse.ArgumentParser]
 def channels_of(given: Sequence[str] | None) -> list[int | str] | None:
     """Channels by index or name."""
     return None if given is None else [int(c) if c.isdigit() else c for c in given]
+
+
+def get_ready() -> None:
+    """Before anything is computed: compiled programs are kept, memory comes in large pages."""
+    from cellcount_jax.runtime import compilation, large_pages
+
+    compilation.use_cache()
+    large_pages.use_large_pages()
