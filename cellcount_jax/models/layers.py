@@ -90,7 +90,7 @@ def max_pool(x: jax.Array) -> jax.Array:
         raise ValueError(f"max pool by 2 takes even sides, got {x.shape}")
     for axis in range(1, x.ndim - 1):
         x = _larger_of_pairs(x, axis)
-    return x
+    return checkpoint_name(x, "pool")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))

@@ -55,7 +55,7 @@ class UNet(nn.Module):
         skips = []
         for level, width in enumerate(self.channels):
             if level:
-                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+                x = layers.max_pool(x)
             x = self._block(x, width, f"down{level}", train, mask)
             skips.append(x)
         for level in reversed(range(len(self.channels) - 1)):

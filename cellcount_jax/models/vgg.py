@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
+from cellcount_jax.models import layers
 from cellcount_jax.models.conv2d import Conv2D
 
 CONVS_PER_STAGE: Mapping[int, tuple[int, ...]] = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -127,4 +128,5 @@ def _stage(name: str) -> int:
 
 
 def _pool(x: jax.Array) -> jax.Array:
-    return nn.max_pool(x, (2, 2), strides=(2, 2))
+    height, width = (side - side % 2 for side in x.shape[1:3])
+    return layers.max_pool(x[:, :height, :width])

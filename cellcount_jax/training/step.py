@@ -15,17 +15,13 @@ from cellcount_jax.runtime import sharding
 Metrics = dict[str, jax.Array]
 
 
-def _outputs_of(*names: str) -> Callable[..., bool]:
-    return lambda primitive, *_, **__: primitive.name in names
-
-
 REMAT: dict[str, Callable[..., bool] | None] = {
     "none": None,
     "convolutions": jax.checkpoint_policies.save_from_both_policies(
         jax.checkpoint_policies.dots_saveable,
         jax.checkpoint_policies.save_only_these_names("convolution"),
     ),
-    "pools": _outputs_of("reduce_window_max", "reduce_max"),
+    "pools": jax.checkpoint_policies.save_only_these_names("pool"),
 }
 """What is kept of the forward pass, the rest being computed again: all that the backward pass asks
 for; what convolutions and matrix products give (norms and activations again, hardly slower); what
