@@ -20,7 +20,7 @@ from cellcount_jax.methods import build_stages, csrnet
 from cellcount_jax.methods.stage import Stage, Tree, Variables
 from cellcount_jax.models.sau_net import DROPOUT, SAUNet
 from cellcount_jax.training import optimizer
-from configs import countxplain_vgg, csrnet_vgg, dcl_vgg
+from configs import countxplain_vgg, csrnet_vgg, dcl_vgg, nuclei
 
 Arrays = dict[str, np.ndarray]
 
@@ -145,6 +145,37 @@ def _csrnet(name: str, settings: Settings) -> Case:
     )
 
 
+def _unet(name: str, settings: Settings) -> Case:
+    config = nuclei.get_config("quick")
+    width = settings.width
+    config.model.channels = tuple(max(1, round(width * c)) for c in config.model.channels)
+    rows = _rows(settings, ndim=2, channels=1)
+    config.dtype = settings.dtype
+    (stage,) = build_stages(config)
+    variables = _perturbed(stage.init(jax.random.key(0), {"labelled": rows}, {}))
+    return Case(
+        name=name,
+        stage=stage,
+        variables=variables,
+        tx=_optimizer(config.stages.density),
+        images=rows["image"],
+        batch={"labelled": _kept(rows, "image", "target", "mask")},
+        options=unet_options(config),
+        params=_flat(variables.trained),
+        batch_stats=_statistics(variables),
+        twin_batch=_kept(rows, "image", "target"),
+    )
+
+
+def unet_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """How the twin of a default counter is built."""
+    return {
+        "channels": list(config.model.channels),
+        "image_channels": config.preprocessing.channels,
+        "scale": config.model.target_scale,
+    }
+
+
 def _countxplain(name: str, settings: Settings) -> Case:
     config = countxplain_vgg.on_top_of(_csrnet_config(name), "imagenet")
     rows = _rows(settings, ndim=2, channels=3)
@@ -200,6 +231,7 @@ CASES: dict[str, Callable[[str, Settings], Case]] = {
     "csrnet": _csrnet,
     "csrnet_batch_norm": _csrnet,
     "countxplain": _countxplain,
+    "unet": _unet,
     "sau_net_2d": _sau_net,
     "sau_net_3d": _sau_net,
 }
@@ -209,6 +241,7 @@ LOSSES = {
     "csrnet": "MSE of the map, Adam",
     "csrnet_batch_norm": "MSE of the map, Adam",
     "countxplain": "the prototypes' four losses on stored features, Adam",
+    "unet": "MSE of the map, Adam",
     "sau_net_2d": "MSE of the map, AdamW",
     "sau_net_3d": "MSE of the map, AdamW",
 }

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.torch_reference import countxplain, csrnet, dcl, sau_net
+from benchmarks.torch_reference import countxplain, csrnet, dcl, sau_net, unet
 from benchmarks.torch_reference.weights import Arrays, check_complete
 
 Batch = dict[str, torch.Tensor]
@@ -47,6 +47,7 @@ NETWORKS = {
         1e-2,
         trained=lambda module: module.head,
     ),
+    "unet": Network(unet.UNet, unet.load_flax, unet.loss, 2e-3),
     "sau_net_2d": Network(
         functools.partial(sau_net.SAUNet, ndim=2, channels=3),
         sau_net.load_flax,

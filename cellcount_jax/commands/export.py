@@ -9,7 +9,7 @@ from cellcount_jax.commands.shared import AddCommand
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
     sub = command("export", _export, "Write a trained counter as one file, or as StableHLO.")
-    sub.add_argument("model", type=Path, help="folder of a finished run, or a .cellcount file")
+    sub.add_argument("model", type=Path, help="finished run, .cellcount file, or nuclei")
     sub.add_argument("out", type=Path, help="NAME.cellcount; with --format stablehlo a folder")
     sub.add_argument("--format", choices=("cellcount", "stablehlo"), default="cellcount")
     sub.add_argument("--stage", help="of the run's method; default: the last one")

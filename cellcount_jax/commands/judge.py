@@ -10,7 +10,7 @@ def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
     sub = command("evaluate", _evaluate, "Compare counts with the dots in a folder: a report.")
     sub.add_argument("folder", type=Path, help="pictures with dots, as for train")
-    sub.add_argument("--model", type=Path, required=True, help="folder of a finished run")
+    sub.add_argument("--model", type=Path, required=True, help="finished run, .cellcount or nuclei")
     sub.add_argument("-o", "--out", type=Path, required=True)
     sub.add_argument("--radius", type=float, help="matching radius in pixels; default: as trained")
     sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")

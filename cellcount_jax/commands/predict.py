@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.commands.shared import AddCommand, channels_of, get_ready
+from cellcount_jax.commands.shared import MODEL_HELP, AddCommand, channels_of, get_ready
 
 POINTS_STYLES = ("plain", "napari", "fiji", "qupath", "cell_counter")
 
@@ -21,7 +21,7 @@ def _predict_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "paths", nargs="+", type=Path, help="files, folders, patterns such as 'a*.tif'"
     )
-    sub.add_argument("--model", type=Path, required=True, help="finished run, or .cellcount file")
+    sub.add_argument("--model", type=Path, help=MODEL_HELP)
     sub.add_argument("-o", "--out", type=Path, required=True, help="a second call goes on here")
     sub.add_argument("--pattern", help="only these of a folder's files, such as '*.tif'")
     sub.add_argument("--points-style", choices=POINTS_STYLES, default="plain")
@@ -53,12 +53,16 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _predict(options: argparse.Namespace) -> int:
+    from cellcount_jax.counting import box
     from cellcount_jax.counting.counter import Counter
     from cellcount_jax.counting.predict import find_pictures, predict_files
     from cellcount_jax.counting.table import table_name
 
     get_ready()
-    counter = Counter.load(options.model)
+    model = options.model or box.DEFAULT
+    counter = Counter.load(model)
+    if options.model is None:
+        print(f"model: {model}, which comes with the package; another one with --model")
     paths = find_pictures(options.paths, options.out, pattern=options.pattern)
     draw = rows_of = None
     if options.regions is not None:
@@ -73,7 +77,7 @@ def _predict(options: argparse.Namespace) -> int:
         counter,
         paths,
         options.out,
-        model=str(options.model),
+        model=str(model),
         points_style=options.points_style,
         density=options.density,
         axes=options.axes,

@@ -9,6 +9,10 @@ Run = Callable[[argparse.Namespace], int]
 AddCommand = Callable[[str, Run, str], argparse.ArgumentParser]
 """Takes name, what to run and a line of help; returns the parser of the command's options."""
 
+MODEL_HELP = (
+    "finished run, .cellcount file, or nuclei, which comes with the package; default: nuclei"
+)
+
 
 def channels_of(given: Sequence[str] | None) -> list[int | str] | None:
     """Channels by index or name."""

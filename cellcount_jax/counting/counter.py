@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cellcount_jax.counting import lazy
+from cellcount_jax.counting import box, lazy
 from cellcount_jax.counting.network import Network
 from cellcount_jax.counting.pictures import predict_all
 from cellcount_jax.counting.readout import Count, read_out
@@ -61,16 +61,17 @@ class Counter:
 
     @classmethod
     def load(cls, path: str | Path, *, stage: str | None = None) -> "Counter":
-        """The counter of a finished run, or of a model file.
+        """The counter of a finished run, of a model file, or one that comes with the package.
 
         Args:
-          path: folder of the run, or a `.cellcount` file.
+          path: folder of the run, a `.cellcount` file, or a name of `box.NAMES`: "nuclei".
           stage: of the run's method; the last one if not given.
 
         Raises:
           CheckpointError: the folder holds no finished run.
           ValueError: the model file is damaged or of a newer format.
         """
+        path = box.resolve(path)
         if str(path).endswith(MODEL_ENDING):
             return _beside("model_file").load(Path(path))
         return _load_run(path, stage)

@@ -143,6 +143,15 @@ def read_facts(path: Path) -> dict[str, Any]:
     return _open(path, tensors=False)[0]["facts"]
 
 
+def checksum(path: Path) -> str:
+    """SHA-256 that a model file claims for its content; `read` checks it.
+
+    Raises:
+      ModelFileError: see `load`.
+    """
+    return _open(path, tensors=False)[0]["sha256"]
+
+
 def digest(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> str:
     """SHA-256 over the header and every tensor with its name, dtype and shape."""
     found = hashlib.sha256(json.dumps(header, sort_keys=True).encode())

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cellcount_jax.counting import box
 from cellcount_jax.counting.counter import MODEL_ENDING, Counter
 
 PACKAGES = ("jax", "flax", "numpy")
@@ -29,6 +30,7 @@ def load_with_training(path: str | Path, *, stage: str | None = None) -> Counter
     Raises:
       ValueError: see `Counter.load`.
     """
+    path = box.resolve(path)
     counter = Counter.load(path, stage=stage)
     if str(path).endswith(MODEL_ENDING):
         return counter

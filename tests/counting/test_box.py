@@ -1,0 +1,126 @@
+"""The model in the box: what is in its file, that it counts, and that it comes with the package."""
+
+import csv
+import json
+import re
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cellcount_jax import cli
+from cellcount_jax.counting import box, model_file, origin
+from cellcount_jax.counting.counter import Counter
+from cellcount_jax.counting.points import match_points
+from cellcount_jax.data.simulate import simulate_cells
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def counter():
+    return Counter.load("nuclei")
+
+
+@pytest.mark.parametrize("name", box.NAMES)
+def test_a_model_in_the_box_is_small_and_says_how_it_came_about(name):
+    path = Path(box.resolve(name))
+    assert path.stat().st_size < 5e6
+    facts = model_file.read_facts(path)
+    assert facts == origin.without_paths(facts)
+    training = facts["training"]
+    assert training["dataset_is_fallback"] is False
+    for key in ("dataset", "protocol", "split_hash", "seed", "mae", "f1", "versions"):
+        assert training[key] is not None
+    card = (ROOT / "docs" / f"{name}.md").read_text()
+    assert model_file.checksum(path) in card
+    config = facts["config"]
+    assert f"configs/{name}.py:quick" in card
+    assert ", ".join(map(str, config["model"]["channels"])) in card
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_counts_simulated_cells(counter, seed):
+    image, dots = simulate_cells(seed, (256, 256), 60)
+    found = counter.count(image)
+    assert found.count == pytest.approx(60, rel=0.2)
+    tp, fp, fn = match_points(found.points, dots, radius=6.0)
+    assert 2 * tp / (2 * tp + fp + fn) > 0.85
+
+
+@pytest.mark.parametrize("strength", [2, 20])
+def test_noise_is_no_cell(counter, strength):
+    noise = np.random.default_rng(0).normal(100, strength, (256, 256))
+    assert counter.count(noise.astype(np.uint8)).count <= 3
+    assert counter.count(np.full((64, 64), 7, np.uint8)).count == 0
+
+
+def test_a_run_in_a_folder_of_that_name_comes_before_the_box(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nuclei").mkdir()
+    assert Path(box.resolve("nuclei")).suffix == ".cellcount"
+    (tmp_path / "nuclei" / "checkpoints").mkdir()
+    assert box.resolve("nuclei") == "nuclei"
+    assert box.resolve(tmp_path / "x") == tmp_path / "x"
+
+
+def test_pictures_are_counted_without_a_model_being_named(tmp_path, capsys):
+    image, _ = simulate_cells(0, (128, 128), 20)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    assert cli.main(["predict", str(tmp_path / "a.png"), "-o", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert "model: nuclei, which comes with the package" in told
+    with (out / "counts.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["model"] == "nuclei"
+    assert float(row["count"]) == pytest.approx(20, abs=4)
+    named = [*("predict", str(tmp_path / "a.png"), "--model", "nuclei", "-o", str(out))]
+    assert cli.main(named) == 0  # goes on where the first ended
+    assert "comes with the package" not in capsys.readouterr().out
+
+
+def test_it_can_be_exported_like_any_other(tmp_path):
+    target = tmp_path / "mine.cellcount"
+    facts = model_file.export("nuclei", target)
+    assert facts["training"] == model_file.read_facts(Path(box.resolve("nuclei")))["training"]
+    assert Counter.load(target).cell_diameter == Counter.load("nuclei").cell_diameter
+
+
+def test_wheel_and_source_archive_hold_it(tmp_path):
+    wheel = pytest.importorskip("hatchling.builders.wheel")
+    sdist = pytest.importorskip("hatchling.builders.sdist")
+    (made,) = wheel.WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    with zipfile.ZipFile(made) as archive:
+        inside = archive.read("cellcount_jax/counting/box/nuclei.cellcount")
+    assert inside == Path(box.resolve("nuclei")).read_bytes()
+    (made,) = sdist.SdistBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    with tarfile.open(made) as archive:
+        names = archive.getnames()
+    assert sum(n.endswith("/cellcount_jax/counting/box/nuclei.cellcount") for n in names) == 1
+
+
+def readme_example() -> str:
+    """The README's example from Python that uses the model in the box."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (example,) = (b for b in blocks if 'Counter.load("nuclei")' in b)
+    return example
+
+
+def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_pictures").mkdir()
+    for i in range(2):
+        image, _ = simulate_cells(i, (128, 128), 20)
+        Image.fromarray(image).save(tmp_path / "my_pictures" / f"{'ab'[i]}.png")
+    names: dict = {}
+    exec(readme_example(), names)
+    rows = names["rows"]
+    assert [r["status"] for r in rows] == ["ok", "ok"]
+    assert float(rows[0]["count"]) == names["found"].count == len(names["found"].points) > 0
+    assert (tmp_path / "counts" / "counts.csv").exists()
+    assert json.dumps(rows)
+    assert capsys.readouterr().out
