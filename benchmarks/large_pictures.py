@@ -1,16 +1,17 @@
 """Peak memory and rate on pictures larger than memory should hold.
 
     python -m benchmarks.large_pictures --side 2000                       # a minute or two
-    python -m benchmarks.large_pictures --model MODEL.cellcount           # 20,000 x 20,000 TIFF
-    python -m benchmarks.large_pictures --kind zarr
-    python -m benchmarks.large_pictures --kind volume --part 0.02         # 512 x 4096 x 4096 Zarr
+    python -m benchmarks.large_pictures --model RUN                       # 20,000 x 20,000 TIFF
+    python -m benchmarks.large_pictures --model RUN --kind zarr
+    python -m benchmarks.large_pictures --model RUN --kind volume --part 0.02    # 512 x 4096 x 4096
 
 Simulated cells, one block repeated at changing brightness: no tile is empty. The picture is
-written to a temporary folder and counted by `Counter.count_lazily` in a process of its own, whose
-peak resident memory is that of the whole process, from import to table. With `--part` the counting
-stops after that share of the windows; seconds of the whole are then an extrapolation, and the
-output says so. Without `--model` the default counter (a small SAU-Net for volumes) has random
-weights: as fast as a trained one, and its counts mean nothing.
+written to a temporary folder (or kept in `--folder`, where a second call finds it) and counted by
+`Counter.count_lazily` in a process of its own, whose peak resident memory is that of the whole
+process, from import to table. With `--part` the counting stops after that share of the windows;
+seconds of the whole are then an extrapolation, and the output says so; with `--part 0` the
+picture is only made. Without `--model` the default counter (a small SAU-Net for volumes) has
+random weights: as fast as a trained one, and its counts mean nothing.
 
 Prints one JSON object; `--out` also writes it to a file.
 """
@@ -51,6 +52,15 @@ def make(kind: str, shape: tuple[int, ...], path: Path) -> None:
         _write_tiff(path, shape, block)
     else:
         _write_zarr(path, shape, block)
+
+
+def true_cells(kind: str, shape: tuple[int, ...]) -> int:
+    """Cells in whole blocks, about as many as in the picture, whose last blocks are cut."""
+    from cellcount_jax.data.simulate import simulate_cells
+
+    preset = "light_sheet" if kind == "volume" else "vgg"
+    n = len(simulate_cells(0, BLOCK[kind], preset=preset)[1])
+    return round(n * math.prod(shape) / math.prod(BLOCK[kind]))
 
 
 def _brightness(number: int) -> float:
@@ -142,11 +152,13 @@ def count(path: Path, kind: str, model: str | None, part: float) -> dict[str, An
     begin = time.monotonic()
     counter = Counter.load(model) if model else untrained(kind)
     marks: list[float] = []
+    memory: list[int] = []
     found, total = None, 0
 
     def on_part(done: int, of: int) -> None:
         nonlocal total
         marks.append(time.monotonic())
+        memory.append(_peak_mib())
         total = of
         if done >= math.ceil(part * of) and done < of:
             raise _EnoughError
@@ -175,8 +187,16 @@ def count(path: Path, kind: str, model: str | None, part: float) -> dict[str, An
         "megapixels_per_second": round(pixels / 1e6 / whole, 3),
         "count": None if found is None else round(found.count, 1),
         "n_points": None if found is None or found.points is None else len(found.points),
-        "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "true_cells": true_cells(kind, picture.space_shape),
+        # Where memory does not grow, the peak is reached early on.
+        "peak_rss_mib_after_a_tenth": memory[len(memory) // 10],
+        "peak_rss_mib": _peak_mib(),
     }
+
+
+def _peak_mib() -> int:
+    """Greatest resident memory of this process so far."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def main() -> None:
@@ -186,6 +206,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, help="of a smaller picture; volumes get a quarter deep")
     parser.add_argument("--model", help="a finished run or a model file")
     parser.add_argument("--part", type=float, default=1.0, help="share of the windows to count")
+    parser.add_argument("--folder", type=Path, help="keeps the picture; default: a temporary one")
     parser.add_argument("--out", type=Path, help="JSON file")
     parser.add_argument("--picture", type=Path, help="count this one, in this process")
     options = parser.parse_args()
@@ -195,9 +216,14 @@ def main() -> None:
     shape = SHAPE[options.kind]
     if options.side:
         shape = (options.side // 4,) * (len(shape) - 2) + (options.side,) * 2
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / ("picture.tif" if options.kind == "tiff" else "picture.zarr")
-        make(options.kind, shape, path)
+    with contextlib.ExitStack() as stack:
+        folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        sides = "x".join(map(str, shape))
+        path = folder / f"{sides}.{'tif' if options.kind == 'tiff' else 'zarr'}"
+        if not path.exists():
+            make(options.kind, shape, path)
+        if not options.part:
+            return
         command = [sys.executable, "-m", "benchmarks.large_pictures", "--picture", str(path)]
         command += ["--kind", options.kind, "--part", str(options.part)]
         command += ["--model", options.model] if options.model else []

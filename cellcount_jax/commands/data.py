@@ -62,9 +62,10 @@ def _propose(options: argparse.Namespace) -> int:
 
 
 def _data(options: argparse.Namespace) -> int:
-    from cellcount_jax.data import sources
+    from cellcount_jax.data import sources_check
 
-    lines = sources.describe_all() if options.action == "list" else sources.check(options.name)
+    listed = options.action == "list"
+    lines = sources_check.describe_all() if listed else sources_check.check(options.name)
     print("\n".join(lines))
     return 0
 

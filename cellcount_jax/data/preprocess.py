@@ -11,6 +11,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from cellcount_jax.data.channels import adapt_channels
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -222,28 +224,6 @@ def sample_grid(shape: tuple[int, ...]) -> tuple[slice, ...]:
     while channels * math.prod(-(-n // step) for n in space) > SAMPLE_LIMIT:
         step += 1
     return (*(slice(0, n, step) for n in space), slice(0, channels, 1))
-
-
-def adapt_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
-    """Brings [*space, C] to a network's number of channels.
-
-    Raises:
-      ValueError: there is no plain way from one number to the other.
-    """
-    given = pixels.shape[-1]
-    if given == channels:
-        return pixels
-    if given == 1:
-        return np.repeat(pixels, channels, axis=-1)
-    if (given, channels) == (2, 3):
-        return np.concatenate([pixels, np.zeros_like(pixels[..., :1])], axis=-1)
-    if (given, channels) == (3, 1):
-        # In this order for any memory layout, so that a part equals the part of the whole.
-        return (pixels[..., :1] + pixels[..., 1:2] + pixels[..., 2:]) / np.float32(3)
-    raise ValueError(
-        f"the picture has {given} channels and the network takes {channels}; choose which with "
-        "the option channels"
-    )
 
 
 def check_finite(pixels: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellcount_jax.data import sources
+from cellcount_jax.data import sources, sources_check
 from cellcount_jax.data.benchmarks import BENCHMARKS, builder, records
 from cellcount_jax.data.sample import Sample
 from tests.data import made_sets
@@ -258,7 +258,7 @@ def test_one_group_and_few_pictures(tmp_path):
 
 
 def test_check_of_a_real_set(raw_dir):
-    lines = sources.check("mbm", raw_dir=raw_dir)
+    lines = sources_check.check("mbm", raw_dir=raw_dir)
     text = "\n".join(lines)
     assert "44 pictures, 600x600x3 uint8" in text
     assert "126.2 +- 33.1 (published 126 +- 33)" in text
@@ -268,27 +268,29 @@ def test_check_of_a_real_set(raw_dir):
 
 def test_check_warns(tmp_path):
     made_sets.make("idcia", tmp_path)
-    warnings = [s for s in sources.check("idcia", raw_dir=tmp_path) if s.startswith("warning")]
+    warnings = [
+        s for s in sources_check.check("idcia", raw_dir=tmp_path) if s.startswith("warning")
+    ]
     assert warnings == [
         "warning: idcia: 4 labelled pictures of DAPI, published 119",
         "warning: idcia: 1.5 cells per picture of DAPI, published 141 (-98.9 %)",
     ]
     (tmp_path / "idcia/images/DAPI/DAPI_1.tiff").write_bytes(b"")
-    assert "DAPI_1.tiff: cannot be read" in sources.check("idcia", raw_dir=tmp_path)[1]
+    assert "DAPI_1.tiff: cannot be read" in sources_check.check("idcia", raw_dir=tmp_path)[1]
 
 
 def test_check_of_what_is_absent(tmp_path):
-    (line,) = sources.check("dcc", raw_dir=tmp_path)
+    (line,) = sources_check.check("dcc", raw_dir=tmp_path)
     assert line.startswith("dcc: absent; get it from https://")
     assert line.endswith(f"{tmp_path}/dcc")
-    lines = sources.describe_all(raw_dir=tmp_path)
+    lines = sources_check.describe_all(raw_dir=tmp_path)
     assert [line.split(":")[0] for line in lines] == list(BENCHMARKS)
-    (line,) = sources.check("dcc")
+    (line,) = sources_check.check("dcc")
     assert line.endswith("$CELLCOUNT_RAW_DIR/dcc")
-    one_line(lambda: sources.check("dc"), "no data set 'dc'")
+    one_line(lambda: sources_check.check("dc"), "no data set 'dc'")
 
 
 def test_check_of_prepared_data(tmp_path):
     made_sets.make("bbbc050", tmp_path)
     sources.load("bbbc050", raw_dir=tmp_path)
-    assert "  4 pictures, 8x18x18x1 uint16" in sources.check("bbbc050")
+    assert "  4 pictures, 8x18x18x1 uint16" in sources_check.check("bbbc050")
