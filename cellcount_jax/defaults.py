@@ -133,6 +133,12 @@ DECODER_THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7
 """Levels of both decoders, as a share of the height at a dot, among which labelled training
 pictures choose. In true inverse-distance maps close neighbours part at 0.5 and above only."""
 
+SHARPENED_THRESHOLDS = (
+    *(0.003, 0.004, 0.005, 0.0065, 0.008, 0.01, 0.013, 0.016, 0.02, 0.026, 0.033, 0.04),
+    *(0.055, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5),
+)
+"""The same of sharpened maps, whose predicted peaks are far lower than a true map's."""
+
 
 def consistency(*, ndim: int = 2) -> ConfigDict:
     """Focal consistency as published (MOVI 2022) and released.
@@ -157,6 +163,9 @@ def consistency(*, ndim: int = 2) -> ConfigDict:
                 "cutoff": 0.0,
                 "decoders": ("components", "peaks"),
                 "thresholds": DECODER_THRESHOLDS,
+                "views": False,  # average the maps of all mirror images and quarter turns
+                "sharpen": config_dict.placeholder(float),  # blur in pixels, see methods.peak_maps
+                "tolerance": 0.0,  # of F1, within which the number of points decides
             }
         ),
         consistency=ConfigDict(
@@ -193,6 +202,16 @@ def consistency(*, ndim: int = 2) -> ConfigDict:
     plan = config.stages.consistency
     plan.batch_size = ConfigDict({"labelled": labelled, "unlabelled": unlabelled})
     return config
+
+
+def sharper_peaks(sigma: float) -> dict[str, Any]:
+    """Fields of the model that tell close cells apart in the maps of a short training."""
+    return {
+        "views": True,
+        "sharpen": sigma,
+        "thresholds": SHARPENED_THRESHOLDS,
+        "tolerance": 0.003,
+    }
 
 
 def consistency_preset(

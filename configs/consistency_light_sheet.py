@@ -39,7 +39,7 @@ def quick(config: ConfigDict) -> None:
     config.model.window = (32, 112, 112)
     plan = config.stages.consistency
     plan.batch_size.update({"labelled": 1, "unlabelled": 1})
-    plan.steps = 300
+    plan.steps = 600
     plan.eval_every = 50
     plan.crop = (32, 48, 48)
     plan.average = 0.98

@@ -134,11 +134,13 @@ def fit_readout(
 ) -> Readout:
     """The readout with the decoder and threshold of the highest F1 among its candidates.
 
-    Of a decoder's best thresholds the middle one is taken; of equally good decoders the first.
+    Of a decoder's best thresholds the middle one is taken, or by `readout.tolerance` the one with
+    the least error of the number of points; of equally good decoders the first.
     """
     if not readout.candidates or readout.points_map is None:
         return readout
-    dots, spacing, scores = _dots(samples), spacing_of(samples), []
+    dots, spacing = _dots(samples), spacing_of(samples)
+    scores, errors = [], []
     for decoder, threshold in readout.candidates:
         found = [
             decode.find_points(
@@ -151,11 +153,15 @@ def fit_readout(
         ]
         matched = metrics.localisation(found, dots, radius=radius, spacing=spacing)
         scores.append(matched["f1"] or 0.0)
+        errors.append(sum(abs(len(p) - len(d)) for p, d in zip(found, dots, strict=True)))
     best: dict[Decoder, tuple[float, float]] = {}
     for name in dict.fromkeys(decoder for decoder, _ in readout.candidates):
         own = [i for i, (decoder, _) in enumerate(readout.candidates) if decoder == name]
         top = max(scores[i] for i in own)
-        level = [i for i in own if np.isclose(scores[i], top, atol=1e-12)]
+        level = [i for i in own if scores[i] >= top - readout.tolerance - 1e-12]
+        if readout.tolerance:
+            least = min(errors[i] for i in level)
+            level = [i for i in level if errors[i] == least]
         best[name] = (top, readout.candidates[level[len(level) // 2]][1])
     chosen = max(best, key=lambda name: best[name][0])
     return dataclasses.replace(

@@ -12,16 +12,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from cellcount_jax.data import targets
 from cellcount_jax.losses import consistency_ramp, focal_consistency
+from cellcount_jax.methods import peak_maps
 from cellcount_jax.methods.stage import Batch, Readout, Stage, Tree, Variables, masked_mean
 from cellcount_jax.models.batch_norm import recalibrate_batch_norm
 from cellcount_jax.models.sau_net import SAUNet, inject_noise
 
 MAP = {"inverse_distance": "inverse_distance", "gaussian": "density"}
 """Name of the map that a network with each kind of target predicts."""
+
+SHARPENED = "sharpened"
+"""Name of the map that peaks are read from where it is asked for."""
 
 HALO = 8
 """Windows overlap by one part in so many of their shortest side: the network sees a window whole,
@@ -55,6 +60,7 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
         dtype=jnp.dtype(config.dtype),
     )
     scale = float(model.target_scale)
+    blur = _blur(model)
 
     def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
         del previous
@@ -64,8 +70,14 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
     def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
         if model.standardise:
             images = standardised(images, least=variables.extras.get("least_spread", 0.0))
-        output: Any = network.apply({"params": variables.trained, **variables.model_state}, images)
-        return {MAP[model.target]: output / scale}
+
+        def apply(images: jax.Array) -> jax.Array:
+            given = {"params": variables.trained, **variables.model_state}
+            return jnp.asarray(network.apply(given, images)) / scale
+
+        found = peak_maps.mean_over_views(apply, images) if model.views else apply(images)
+        maps = {MAP[model.target]: found}
+        return maps | {SHARPENED: peak_maps.sharpened(found, sigma=blur)} if blur else maps
 
     return (
         Stage(
@@ -100,25 +112,48 @@ def _target(model: ConfigDict) -> Callable:
     return functools.partial(targets.inverse_distance_map, spacing=spacing, cutoff=model.cutoff)
 
 
+def _blur(model: ConfigDict) -> tuple[float, ...] | None:
+    """Blur that a map is sharpened by, in voxels of each axis; None: it is not."""
+    if not model.sharpen:
+        return None
+    ndim = len(model.window)
+    spacing = (1.0,) * ndim if model.spacing is None else tuple(model.spacing)
+    return tuple(model.sharpen * spacing[-1] / size for size in spacing)
+
+
 def _readout(model: ConfigDict) -> Readout:
     """Inverse distances count by their points; a density by its integral, and it has points."""
-    candidates = tuple((decoder, t) for decoder in model.decoders for t in model.thresholds)
-    reference = 1.0  # height of an inverse-distance map at a dot
-    if model.target == "gaussian":
-        shape = tuple(2 * round(4 * s) + 1 for s in model.sigma)
-        centre = [[side // 2 for side in shape]]
-        reference = float(targets.gaussian_density(centre, shape, sigma=tuple(model.sigma)).max())
-        # Components of a density are cut at the same shares of a lone cell's peak.
-        candidates = tuple((d, t * reference if d == "components" else t) for d, t in candidates)
+    points_map = SHARPENED if model.sharpen else MAP[model.target]
+    reference = _height_at_a_dot(model)
+    # Components are cut at the same shares of a lone cell's peak as peaks are.
+    candidates = tuple(
+        (decoder, t * reference if decoder == "components" else t)
+        for decoder in model.decoders
+        for t in model.thresholds
+    )
     return Readout(
         count_map=MAP[model.target],
         count="integral" if model.target == "gaussian" else "peaks",
-        points_map=MAP[model.target],
+        points_map=points_map,
         decoder="peaks",
         threshold=0.5,
         reference=reference,
         candidates=candidates,
+        tolerance=model.tolerance,
     )
+
+
+def _height_at_a_dot(model: ConfigDict) -> float:
+    """Of the map that points are read from, if it were the true one of a lone cell."""
+    shape = tuple(2 * round(4 * s) + 1 for s in model.sigma)
+    if model.sharpen:
+        shape = (41,) * len(shape)
+    centre = tuple(side // 2 for side in shape)
+    true = jnp.asarray(_target(model)(np.array([centre], np.float32), shape))
+    blur = _blur(model)
+    if blur:
+        true = peak_maps.sharpened(true[None], sigma=blur)[0]
+    return float(true[centre])
 
 
 def standardised(images: jax.Array, *, least: jax.Array | float = 0.0) -> jax.Array:

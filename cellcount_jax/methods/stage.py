@@ -54,6 +54,8 @@ class Readout:
       reference: height of a lone cell's peak in the points map; None takes the map's maximum.
       candidates: pairs of decoder and threshold among which the best on labelled validation (or,
         without them, training) pictures is taken after training; empty keeps what is set.
+      tolerance: of one decoder's thresholds whose F1 is within this of its best, the one that
+        finds most nearly the true number of points is taken; 0: the middle one of the best.
       fitted: the best threshold of every decoder among the candidates, once they are fitted.
       calibrate: `count_scale` is multiplied, after training, by what makes the sum of all counts
         of the training pictures right.
@@ -67,6 +69,7 @@ class Readout:
     threshold: float = 0.5
     reference: float | None = None
     candidates: tuple[tuple[Decoder, float], ...] = ()
+    tolerance: float = 0.0
     fitted: tuple[tuple[Decoder, float], ...] = ()
     calibrate: bool = False
 
