@@ -18,7 +18,13 @@ from configs import countxplain_vgg
 def tiny_config(**prototypes) -> ConfigDict:
     config = countxplain_vgg.get_config("tiny")
     config.model.width = 1 / 16
-    config.prototypes.update(prototypes)
+    released = {
+        "channels": None,
+        "density_inputs": "cell_half",
+        "feature_weight": 1.0,
+        "project_unique": False,
+    }
+    config.prototypes.update({**released, **prototypes})
     return config
 
 

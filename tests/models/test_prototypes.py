@@ -190,6 +190,25 @@ def test_head_says_what_is_wrong_in_one_line(options, shape, message):
     assert "\n" not in str(error.value)
 
 
+def test_the_gradient_of_distances_is_exact_also_of_a_prototype_on_a_feature():
+    features = jax.random.uniform(jax.random.key(0), (2, 3, 4, 8))
+    prototypes = jnp.concatenate([features[0, 0, :2], jnp.ones((1, 8))])
+    pull = jax.random.normal(jax.random.key(1), (2, 3, 4, 3))
+
+    def plain(x, p):
+        return jnp.square(x[..., None, :] - p).sum(-1)
+
+    def slope(distances):
+        return jax.grad(lambda x, p: (similarity(distances(x, p)) * pull).sum(), (0, 1))
+
+    found, expected = (
+        slope(squared_distances)(features, prototypes),
+        slope(plain)(features, prototypes),
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
 # --- projection ---
 
 

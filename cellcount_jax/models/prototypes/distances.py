@@ -30,9 +30,39 @@ def squared_distances(features: jax.Array, prototypes: jax.Array) -> jax.Array:
             f"features {features.shape} and prototypes {prototypes.shape} do not fit; "
             "expected [B, h, w, d] and [K, d]"
         )
-    features = features.astype(jnp.float32)[..., None, :]
-    prototypes = prototypes.astype(jnp.float32)[None, None, None]
-    return jnp.square(features - prototypes).sum(axis=-1)
+    return _by_difference(features.astype(jnp.float32), prototypes.astype(jnp.float32))
+
+
+def _direct(features: jax.Array, prototypes: jax.Array) -> jax.Array:
+    return jnp.square(features[..., None, :] - prototypes).sum(axis=-1)
+
+
+_by_difference = jax.custom_vjp(_direct)
+
+
+def _forward(features: jax.Array, prototypes: jax.Array) -> tuple[jax.Array, tuple]:
+    distances = _direct(features, prototypes)
+    return distances, (features, prototypes, distances)
+
+
+def _backward(saved: tuple[jax.Array, ...], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """2 sum_k g_k (x - p_k) for features, the same over positions for prototypes, as products.
+
+    XLA's own gradient took two thirds of a training step on a CPU (48 ms against 7). Of a prototype
+    that lies on a feature the gradient is 0, which rounding would miss; elsewhere what cancels is
+    far below what a gradient needs.
+    """
+    features, prototypes, distances = saved
+    g = jnp.where(distances > 0, g, 0.0)
+    exact = jax.lax.Precision.HIGHEST
+    to_features = features * g.sum(axis=-1, keepdims=True)
+    to_features -= jnp.matmul(g, prototypes, precision=exact)
+    to_prototypes = prototypes * g.sum(axis=(0, 1, 2))[:, None]
+    to_prototypes -= jnp.einsum("bhwk,bhwd->kd", g, features, precision=exact)
+    return 2.0 * to_features, 2.0 * to_prototypes
+
+
+_by_difference.defvjp(_forward, _backward)
 
 
 def similarity(distances: jax.Array, *, epsilon: float = 1e-4) -> jax.Array:
