@@ -216,6 +216,20 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def joined(earlier: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
+    """Results with the rows, and what goes with them, that an earlier run left.
+
+    Raises:
+      ValueError: it was taken elsewhere or otherwise.
+    """
+    for key in ("device", "torch_device", "versions", "threads", "pairs", "batch_of_pictures"):
+        if earlier[key] != results[key]:
+            raise ValueError(f"cannot append: {key} was {earlier[key]} and is {results[key]}")
+    loads = (earlier["load_average_before"], results["load_average_before"])
+    rates = earlier["matmul_flops_per_second"] | results["matmul_flops_per_second"]
+    return {**earlier, "load_average_before": max(loads), "matmul_flops_per_second": rates}
+
+
 def write(results: dict[str, Any], folder: Path) -> None:
     """Both files; after every row, so that a long run leaves what it has."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -235,6 +249,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=4, help="pictures in a batch")
     parser.add_argument("--seconds", type=float, default=0.5, help="least of one repetition")
     parser.add_argument("--torch-python", default=sys.executable, help="has PyTorch")
+    parser.add_argument("--append", action="store_true", help="to the table that lies in --out")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder")
     return parser.parse_args(arguments)
 
@@ -248,6 +263,9 @@ def main(arguments: list[str] | None = None) -> None:
     with Worker(options.torch_python) as twin, tempfile.TemporaryDirectory() as folder:
         results: dict[str, Any] = describe(twin, options)
         results |= {"equality": {}, "unequal": [], "rows": []}
+        if options.append:
+            earlier = json.loads((options.out / "against_torch.json").read_text())
+            results = joined(earlier, results)
         for name in options.networks:
             settings = Settings(batch=options.batch)
             try:

@@ -186,6 +186,20 @@ def test_table_and_json_of_a_run(tmp_path):
     assert "Not measured: csrnet: density differs" in text
 
 
+def test_rows_of_an_earlier_run_elsewhere_are_not_joined():
+    same = {"device": "cpu", "torch_device": "cpu", "versions": {}, "threads": {}, "pairs": 9}
+    same |= {"batch_of_pictures": 4}
+    earlier = {**same, "load_average_before": 0.5, "matmul_flops_per_second": {"float32": 1}}
+    earlier |= {"rows": ["a row"]}
+    now = {**same, "load_average_before": 0.1, "matmul_flops_per_second": {"bfloat16": 2}}
+    joined = against_torch.joined(earlier, {**now, "rows": []})
+    assert joined["rows"] == ["a row"]
+    assert joined["load_average_before"] == 0.5
+    assert joined["matmul_flops_per_second"] == {"float32": 1, "bfloat16": 2}
+    with pytest.raises(ValueError, match="cannot append: pairs was 9 and is 3"):
+        against_torch.joined(earlier, {**now, "pairs": 3})
+
+
 def test_the_twin_is_given_plain_numbers():
     half = {"kernel": jnp.ones((2, 3), jnp.bfloat16)}
     case = Case(

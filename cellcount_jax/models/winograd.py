@@ -29,13 +29,31 @@ rounding errors."""
 
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """The convolution, [B, H, W, F] in the dtype of x."""
-    B, H, W, _ = x.shape
-    weights = jnp.einsum("kl,lcf->kcf", _KERNEL, _flat(kernel))
-    products = jnp.einsum("kbhwc,kcf->kbhwf", _transformed(x), weights)
-    tiles = jnp.einsum("lk,kbhwf->lbhwf", _OUTPUT, products)
-    _, _, h, w, F = tiles.shape
-    rows = tiles.reshape(TILE, TILE, B, h, w, F).transpose(2, 3, 0, 4, 1, 5)
-    return rows.reshape(B, TILE * h, TILE * w, F)[:, :H, :W].astype(x.dtype)
+    return result(transformed(x), weights(kernel), x.shape[1:3]).astype(x.dtype)
+
+
+def weights(kernel: jax.Array) -> jax.Array:
+    """The transformed kernel, [36, C, F] float32."""
+    flat = kernel.reshape(9, *kernel.shape[2:]).astype(jnp.float32)
+    return jnp.einsum("kl,lcf->kcf", _KERNEL, flat)
+
+
+def transformed(x: jax.Array) -> jax.Array:
+    """The transformed 6x6 tiles of a picture, [36, B, h, w, C] float32."""
+    _, H, W, _ = x.shape
+    # One pixel before, as the convolution pads; behind, as far as the last tile reaches.
+    rows, columns = (TILE - 1 + -side % TILE for side in (H, W))
+    padded = jnp.pad(x, ((0, 0), (1, rows), (1, columns), (0, 0)))
+    return jnp.einsum("kl,lbhwc->kbhwc", _INPUT, _tiles(padded, SPAN))
+
+
+def result(tiles: jax.Array, weights: jax.Array, sides: tuple[int, ...]) -> jax.Array:
+    """The convolution, [B, *sides, F] float32, from transformed tiles and kernel."""
+    products = jnp.einsum("kbhwc,kcf->kbhwf", tiles, weights)
+    places = jnp.einsum("lk,kbhwf->lbhwf", _OUTPUT, products)
+    _, B, h, w, F = places.shape
+    rows = places.reshape(TILE, TILE, B, h, w, F).transpose(2, 3, 0, 4, 1, 5)
+    return rows.reshape(B, TILE * h, TILE * w, F)[:, : sides[0], : sides[1]]
 
 
 def gradient_of_input(kernel: jax.Array, cotangent: jax.Array) -> jax.Array:
@@ -45,27 +63,26 @@ def gradient_of_input(kernel: jax.Array, cotangent: jax.Array) -> jax.Array:
 
 def gradient_of_kernel(x: jax.Array, cotangent: jax.Array) -> jax.Array:
     """Gradient of `sum(convolve(x, kernel) * cotangent)` for the kernel, in the dtype of x."""
-    _, H, W, F = cotangent.shape
+    return kernel_from(products(x, cotangent)).astype(x.dtype)
+
+
+def products(x: jax.Array, cotangent: jax.Array) -> jax.Array:
+    """Gradient for the transformed kernel, [36, C, F] float32."""
+    _, H, W, _ = cotangent.shape
     whole = jnp.pad(cotangent, ((0, 0), (0, -H % TILE), (0, -W % TILE), (0, 0)))
     slopes = jnp.einsum("lk,lbhwf->kbhwf", _OUTPUT, _tiles(whole, TILE))
-    products = jnp.einsum("kbhwc,kbhwf->kcf", _transformed(x), slopes)
-    kernel = jnp.einsum("kl,kcf->lcf", _KERNEL, products)
-    return kernel.reshape(3, 3, x.shape[-1], F).astype(x.dtype)
+    return jnp.einsum("kbhwc,kbhwf->kcf", transformed(x), slopes)
+
+
+def kernel_from(products: jax.Array) -> jax.Array:
+    """Gradient for the kernel [3, 3, C, F] from that for the transformed one."""
+    return jnp.einsum("kl,kcf->lcf", _KERNEL, products).reshape(3, 3, *products.shape[1:])
 
 
 def elements(x: jax.Array) -> int:
     """Numbers in the transformed picture, which are kept at once."""
     B, H, W, C = x.shape
     return SPAN**2 * B * -(-H // TILE) * -(-W // TILE) * C
-
-
-def _transformed(x: jax.Array) -> jax.Array:
-    """The transformed 6x6 tiles of a picture, [36, B, h, w, C]."""
-    _, H, W, _ = x.shape
-    # One pixel before, as the convolution pads; behind, as far as the last tile reaches.
-    rows, columns = (TILE - 1 + side + -side % TILE - side for side in (H, W))
-    padded = jnp.pad(x, ((0, 0), (1, rows), (1, columns), (0, 0)))
-    return jnp.einsum("kl,lbhwc->kbhwc", _INPUT, _tiles(padded, SPAN))
 
 
 def _tiles(x: jax.Array, span: int) -> jax.Array:
@@ -77,10 +94,6 @@ def _tiles(x: jax.Array, span: int) -> jax.Array:
         for column in range(span)
     ]
     return jnp.stack(places).astype(jnp.float32)
-
-
-def _flat(kernel: jax.Array) -> jax.Array:
-    return kernel.reshape(9, *kernel.shape[2:]).astype(jnp.float32)
 
 
 def _matrices(points: Sequence[float]) -> list[np.ndarray]:

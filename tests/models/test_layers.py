@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cellcount_jax.models import layers
+from cellcount_jax.models import depth_taps, layers
 
 
 @pytest.mark.parametrize("case", ["even", "odd", "single_row", "single_pixel", "factor8"])
@@ -103,13 +103,16 @@ def test_max_pool_refuses_odd_sides():
         ((1, 2, 5, 1, 1), (5, 3, 1)),
         ((1, 4, 5, 6, 2), (2, 4, 3)),
         ((1, 3, 4, 5, 2), (1, 1, 1)),
+        ((2, 3, 6, 9, 16), (3, 3, 3)),  # Winograd's form
+        ((1, 1, 4, 5, 18), (3, 3, 3)),
     ],
 )
 def test_formulations_of_conv3d_agree(formulation, shape, taps):
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=shape), jnp.float32)
-    kernel = jnp.asarray(rng.normal(size=(*taps, shape[-1], 4)), jnp.float32)
-    cotangent = jnp.asarray(rng.normal(size=(*shape[:-1], 4)), jnp.float32)
+    features = shape[-1] + 1 if shape[-1] >= depth_taps.WINOGRAD_CHANNELS else 4
+    kernel = jnp.asarray(rng.normal(size=(*taps, shape[-1], features)), jnp.float32)
+    cotangent = jnp.asarray(rng.normal(size=(*shape[:-1], features)), jnp.float32)
 
     def run(formulation):
         @jax.jit
