@@ -60,8 +60,9 @@ class UNet(nn.Module):
             skips.append(x)
         for level in reversed(range(len(self.channels) - 1)):
             width = self.channels[level]
-            up = layers.upsample_bilinear(x, 2)
-            up = nn.Conv(width, (1, 1), use_bias=False, dtype=self.dtype, name=f"up{level}")(up)
+            # Before the upsampling, which it commutes with: a quarter of the pixels.
+            up = nn.Conv(width, (1, 1), use_bias=False, dtype=self.dtype, name=f"up{level}")(x)
+            up = layers.upsample_bilinear(up, 2)
             x = jnp.concatenate([skips[level], up], axis=-1)
             x = self._block(x, width, f"merge{level}", train, mask)
         head = nn.Conv(

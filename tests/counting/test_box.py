@@ -16,6 +16,9 @@ from cellcount_jax.counting import box, model_file, origin
 from cellcount_jax.counting.counter import Counter
 from cellcount_jax.counting.points import match_points
 from cellcount_jax.data.simulate import simulate_cells
+from tests.counting.made_counters import cells
+from tests.counting.test_predict import hostile, odd, write_hostile
+from tests.data.image_writers import write_ome_zarr
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,6 +104,36 @@ def test_wheel_and_source_archive_hold_it(tmp_path):
     with tarfile.open(made) as archive:
         names = archive.getnames()
     assert sum(n.endswith("/cellcount_jax/counting/box/nuclei.cellcount") for n in names) == 1
+
+
+@pytest.mark.slow
+def test_three_hundred_hostile_files_do_not_keep_it_from_twenty_good_ones(tmp_path, capsys):
+    (folder := tmp_path / "in").mkdir()
+    write_hostile(folder, damaged=300 - len(hostile()) - len(odd()) - 2)
+    for name, data in odd().items():
+        (folder / name).write_bytes(data)
+    zarr = write_ome_zarr(folder / "holes.zarr", cells((64, 64))[..., 0], "yx")
+    next(p for p in sorted((zarr / "s0").rglob("*")) if p.is_file() and p.name == "0").unlink()
+    true = {}
+    for i in range(20):
+        true[f"good{i}.png"] = 3 + i
+        image, _ = simulate_cells(i, (128, 128), 3 + i)
+        Image.fromarray(image).save(folder / f"good{i}.png")
+    out = tmp_path / "out"
+    assert cli.main(["predict", str(folder), "-o", str(out)]) == 1
+    with (out / "counts.csv").open(newline="") as file:
+        rows = {Path(row["image"]).name: row for row in csv.DictReader(file)}
+    assert len(rows) == 320
+    for row in rows.values():
+        assert row["status"] == "ok" or row["status"].startswith("error: ")
+        assert "\n" not in row["status"]
+    found = {name: float(rows[name]["count"]) for name in true}
+    assert all(rows[name]["status"] == "ok" for name in true)
+    errors = [abs(found[name] - true[name]) / true[name] for name in true]
+    assert np.mean(errors) < 0.2
+    assert all(rows[name]["status"].startswith("error: ") for name in hostile())
+    failed = sum(row["status"] != "ok" for row in rows.values())
+    assert f"{320 - failed} of 320 pictures counted" in capsys.readouterr().out
 
 
 def readme_example() -> str:
