@@ -1,6 +1,6 @@
 """Does it show where a picture is cut? Trained counters on pictures larger than their windows.
 
-    python -m benchmarks.seams RUN_OR_FILE ... [--side 600] [--pictures 3]
+    python -m benchmarks.seams RUN_OR_FILE ... [--side 500] [--pictures 2]
 
 For networks with a finite receptive field: the map by windows of several sizes on several grids
 against the map of the whole picture, as the greatest difference in any position over the greatest
@@ -29,8 +29,8 @@ from cellcount_jax.data.patches import resize_image
 from cellcount_jax.data.preprocess import preprocess
 from cellcount_jax.data.simulate import simulate_cells
 
-SHARES = (0.3, 0.45, 0.6)
-"""Longest sides of windows, as shares of the picture's; never less than two halos take."""
+SHARES = (0.5, 0.75)
+"""Longest sides of windows, as shares of the picture's; more where two halos leave no room."""
 
 VOXELS_PER_CELL = 1200
 PIXELS_PER_CELL = 256 * 256 / 174
@@ -51,10 +51,11 @@ def exactness(counter: Counter, image: np.ndarray) -> dict[str, Any]:
     side, stride = max(prepared.shape[:-1]), stage.stride
     whole = next(predict_all(_network(counter, side + stride), [prepared]))
     one = read_out(whole, stage.readout, scale)
-    worst, counts, same = 0.0, [one.count], True
+    worst, counts, same, windows = 0.0, [one.count], True, set()
     for share in SHARES:
         network = _network(counter, int(share * side))
         for offset in (None, (stride, 0), (5 * stride, 3 * stride)):
+            windows.add(len(network.cut(prepared.shape[:-1], offset=offset)[1]))
             maps = next(predict_all(network, [prepared], offset=offset))
             other = read_out(maps, stage.readout, scale)
             differences = [
@@ -66,12 +67,13 @@ def exactness(counter: Counter, image: np.ndarray) -> dict[str, Any]:
             same &= one.points is None or np.array_equal(one.points, other.points)
     change = 100 * (max(counts) - min(counts)) / abs(one.count)
     points = None if one.points is None else len(one.points)
-    return {"count": one.count, "n_points": points, "map": worst, "change": change, "same": same}
+    found = {"count": one.count, "n_points": points, "map": worst, "change": change}
+    return {**found, "same": same, "windows": sorted(windows)}
 
 
 def _network(counter: Counter, largest: int) -> Network:
     """The counter's network, with windows up to that side, or as small as its halo allows."""
-    room = 2 * (counter.stage.halo or 0) + 4 * counter.stage.stride
+    room = 2 * (counter.stage.halo or 0) + 16 * counter.stage.stride
     return Network(counter.stage, counter.variables, largest=max(largest, room))
 
 
@@ -101,7 +103,11 @@ def _is_volume(counter: Counter) -> bool:
 def line(found: dict[str, Any]) -> str:
     """A line of the table."""
     rows, window = found["rows"], found["window"]
-    cut = "halo" if window is None else " x ".join(map(str, window))
+    if window is None:
+        numbers = sorted({n for row in rows for n in row["windows"]})
+        cut = f"halo, {numbers[0]} to {numbers[-1]} windows"
+    else:
+        cut = f"windows of {' x '.join(map(str, window))}"
     worst = max((row["change"] for row in rows if row["change"] is not None), default=None)
     counts = ", ".join(f"{row['count']:.1f} of {row['true']}" for row in rows)
     parts = [found["stage"], cut, " x ".join(map(str, found["shape"])), counts]
@@ -117,8 +123,8 @@ def main() -> None:
     """Measures each run and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", nargs="+", help="finished runs or model files")
-    parser.add_argument("--side", type=int, default=600, help="of a picture; volumes are smaller")
-    parser.add_argument("--pictures", type=int, default=3)
+    parser.add_argument("--side", type=int, default=500, help="of a picture; volumes are smaller")
+    parser.add_argument("--pictures", type=int, default=2)
     parser.add_argument("--places", type=int, default=3, help="grids per axis, fixed windows")
     parser.add_argument("--out", type=Path, help="JSON file")
     options = parser.parse_args()
