@@ -27,6 +27,14 @@ RUN_AS_BEFORE = {
 }
 """The same of a run."""
 
+PEAKS_AS_BEFORE = {
+    "views": False,  # average the maps of all mirror images and quarter turns
+    "tolerance": 0.0,  # of F1, within which the number of points chooses a threshold
+}
+"""The same of a model's fields."""
+
+ALL_AS_BEFORE = AS_BEFORE | RUN_AS_BEFORE | PEAKS_AS_BEFORE
+
 
 def run(method: str, **fields: Any) -> ConfigDict:
     """What every run has; `fields` are added or replaced."""
@@ -163,9 +171,8 @@ def consistency(*, ndim: int = 2) -> ConfigDict:
                 "cutoff": 0.0,
                 "decoders": ("components", "peaks"),
                 "thresholds": DECODER_THRESHOLDS,
-                "views": False,  # average the maps of all mirror images and quarter turns
                 "sharpen": config_dict.placeholder(float),  # blur in pixels, see methods.peak_maps
-                "tolerance": 0.0,  # of F1, within which the number of points decides
+                **PEAKS_AS_BEFORE,
             }
         ),
         consistency=ConfigDict(

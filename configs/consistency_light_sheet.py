@@ -36,7 +36,8 @@ def quick(config: ConfigDict) -> None:
     """
     config.preprocessing.normalise = "dtype"
     config.model.update({"base_channels": 8, "norm": "batch", "target_scale": 10.0})
-    config.model.window = (32, 112, 112)
+    config.model.update({"window": (32, 112, 112), "views": True, "tolerance": 0.003})
+    config.model.thresholds = (0.1, 0.15, *config.model.thresholds)
     plan = config.stages.consistency
     plan.batch_size.update({"labelled": 1, "unlabelled": 1})
     plan.steps = 600

@@ -45,7 +45,7 @@ def quick(config: ConfigDict) -> None:
     config.model.update({"base_channels": 8, "target_scale": 10.0, **defaults.sharper_peaks(0.6)})
     plan = config.stages.consistency
     plan.batch_size.update({"labelled": 4, "unlabelled": 4})
-    plan.steps = 1000
+    plan.steps = 800
     plan.eval_every = 100
     plan.crop = (112, 112)
     plan.average = 0.98

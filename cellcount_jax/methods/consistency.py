@@ -75,7 +75,7 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
             given = {"params": variables.trained, **variables.model_state}
             return jnp.asarray(network.apply(given, images)) / scale
 
-        found = peak_maps.mean_over_views(apply, images) if model.views else apply(images)
+        found = peak_maps.mean_over_views(apply, images) if model.get("views") else apply(images)
         maps = {MAP[model.target]: found}
         return maps | {SHARPENED: peak_maps.sharpened(found, sigma=blur)} if blur else maps
 
@@ -114,7 +114,7 @@ def _target(model: ConfigDict) -> Callable:
 
 def _blur(model: ConfigDict) -> tuple[float, ...] | None:
     """Blur that a map is sharpened by, in voxels of each axis; None: it is not."""
-    if not model.sharpen:
+    if not model.get("sharpen"):
         return None
     ndim = len(model.window)
     spacing = (1.0,) * ndim if model.spacing is None else tuple(model.spacing)
@@ -123,7 +123,7 @@ def _blur(model: ConfigDict) -> tuple[float, ...] | None:
 
 def _readout(model: ConfigDict) -> Readout:
     """Inverse distances count by their points; a density by its integral, and it has points."""
-    points_map = SHARPENED if model.sharpen else MAP[model.target]
+    points_map = SHARPENED if _blur(model) else MAP[model.target]
     reference = _height_at_a_dot(model)
     # Components are cut at the same shares of a lone cell's peak as peaks are.
     candidates = tuple(
@@ -139,18 +139,18 @@ def _readout(model: ConfigDict) -> Readout:
         threshold=0.5,
         reference=reference,
         candidates=candidates,
-        tolerance=model.tolerance,
+        tolerance=model.get("tolerance", 0.0),
     )
 
 
 def _height_at_a_dot(model: ConfigDict) -> float:
     """Of the map that points are read from, if it were the true one of a lone cell."""
+    blur = _blur(model)
     shape = tuple(2 * round(4 * s) + 1 for s in model.sigma)
-    if model.sharpen:
+    if blur:
         shape = (41,) * len(shape)
     centre = tuple(side // 2 for side in shape)
     true = jnp.asarray(_target(model)(np.array([centre], np.float32), shape))
-    blur = _blur(model)
     if blur:
         true = peak_maps.sharpened(true[None], sigma=blur)[0]
     return float(true[centre])

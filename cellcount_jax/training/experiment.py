@@ -121,7 +121,7 @@ def _differences(mine: Any, theirs: Any, name: str = "") -> list[str]:
     if isinstance(mine, dict) and isinstance(theirs, dict):
         lines = []
         for key in mine.keys() | theirs.keys():
-            before = defaults.AS_BEFORE.get(key, defaults.RUN_AS_BEFORE.get(key))
+            before = defaults.ALL_AS_BEFORE.get(key)
             values = [side.get(key, before) for side in (mine, theirs)]
             lines += _differences(values[0], values[1], f"{name}.{key}".lstrip("."))
         return lines
@@ -147,7 +147,7 @@ def load_source(config: ConfigDict, *, download: bool = False) -> sources.Source
         patches=patch_rule(config),
         n_train=data.n_train or None,
     )
-    if data.voxel_size:
+    if data.get("voxel_size"):
         return with_voxel_size(source, data.voxel_size)
     if "same_size" in data:
         return same_size(source, seed=config.seed, **data.same_size.to_dict())
