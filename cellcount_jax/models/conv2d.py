@@ -19,8 +19,11 @@ FORMULATIONS = ("auto", "native", "winograd")
 LEAST_CHANNELS = 64
 """Of input and output; with fewer the transforms take longer than the multiplications they save."""
 
+LEAST_INPUT_CHANNELS = 32
+"""The same where there are no fewer output channels: the transform of the input costs the most."""
+
 LEAST_CHANNELS_OF_GRADIENT = 16
-"""The same for the gradient of the kernel, in which XLA's own is slow."""
+"""Of input and output for the gradient of the kernel, in which XLA's own is slow."""
 
 MOST_ELEMENTS = 2**26
 """Of the transformed picture, 256 MiB; larger pictures are left to XLA, which needs less memory."""
@@ -101,7 +104,7 @@ _winograd.defvjp(
 
 
 def _on_cpu(x: jax.Array, kernel: jax.Array, *, dilation: int) -> jax.Array:
-    quicker = _quicker(x, kernel, least=LEAST_CHANNELS)
+    quicker = _fits(x, kernel) and _quicker(*kernel.shape[2:])
     return (_winograd if quicker else _native)(x, kernel, dilation)
 
 
@@ -111,18 +114,21 @@ def _gradients_on_cpu(
     # The compiler leaves out what is not taken of each.
     native = _native_gradients(x, kernel, cotangent, dilation=dilation)
     other = _winograd_gradients(x, kernel, cotangent, dilation=dilation)
-    of_input, of_kernel = (
-        other[i] if _quicker(x, kernel, least=least) else native[i]
-        for i, least in enumerate((LEAST_CHANNELS, LEAST_CHANNELS_OF_GRADIENT))
-    )
-    return of_input, of_kernel
+    channels, features = kernel.shape[2:]
+    fits = _fits(x, kernel)
+    of_input = fits and _quicker(features, channels)
+    of_kernel = fits and min(channels, features) >= LEAST_CHANNELS_OF_GRADIENT
+    return (other if of_input else native)[0], (other if of_kernel else native)[1]
 
 
-def _quicker(x: jax.Array, kernel: jax.Array, *, least: int) -> bool:
-    """Whether Winograd's form is the quicker one on a CPU, with at least so many channels."""
-    channels = kernel.shape[2:]
-    largest = winograd.elements(x) // channels[0] * max(channels)
-    return min(channels) >= least and largest <= MOST_ELEMENTS
+def _quicker(given: int, made: int) -> bool:
+    """Whether Winograd's form is the quicker one on a CPU from so many channels to so many."""
+    return min(given, made) >= LEAST_CHANNELS or LEAST_INPUT_CHANNELS <= given <= made
+
+
+def _fits(x: jax.Array, kernel: jax.Array) -> bool:
+    channels, features = kernel.shape[2:]
+    return winograd.elements(x) // channels * max(channels, features) <= MOST_ELEMENTS
 
 
 # The choice is left to the lowering, so that a program compiled here for another platform is right
