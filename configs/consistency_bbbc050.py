@@ -42,4 +42,4 @@ def quick(config: ConfigDict) -> None:
     config.radius = 4.0
     config.model.sigma = (1.37, 1.5, 1.5)
     config.model.window = (56, 72, 72)
-    config.stages.consistency.crop = (40, 48, 48)
+    config.stages.consistency.update({"crop": (40, 48, 48), "steps": 300})

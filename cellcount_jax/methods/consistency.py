@@ -60,7 +60,7 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
         dtype=jnp.dtype(config.dtype),
     )
     scale = float(model.target_scale)
-    blur = _blur(model)
+    blur = blur_of(model)
 
     def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
         del previous
@@ -112,7 +112,7 @@ def _target(model: ConfigDict) -> Callable:
     return functools.partial(targets.inverse_distance_map, spacing=spacing, cutoff=model.cutoff)
 
 
-def _blur(model: ConfigDict) -> tuple[float, ...] | None:
+def blur_of(model: ConfigDict) -> tuple[float, ...] | None:
     """Blur that a map is sharpened by, in voxels of each axis; None: it is not."""
     if not model.get("sharpen"):
         return None
@@ -123,7 +123,7 @@ def _blur(model: ConfigDict) -> tuple[float, ...] | None:
 
 def _readout(model: ConfigDict) -> Readout:
     """Inverse distances count by their points; a density by its integral, and it has points."""
-    points_map = SHARPENED if _blur(model) else MAP[model.target]
+    points_map = SHARPENED if blur_of(model) else MAP[model.target]
     reference = _height_at_a_dot(model)
     # Components are cut at the same shares of a lone cell's peak as peaks are.
     candidates = tuple(
@@ -145,7 +145,7 @@ def _readout(model: ConfigDict) -> Readout:
 
 def _height_at_a_dot(model: ConfigDict) -> float:
     """Of the map that points are read from, if it were the true one of a lone cell."""
-    blur = _blur(model)
+    blur = blur_of(model)
     shape = tuple(2 * round(4 * s) + 1 for s in model.sigma)
     if blur:
         shape = (41,) * len(shape)
