@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from cellcount_jax.counting import box, lazy
 from cellcount_jax.counting.network import Network
 from cellcount_jax.counting.pictures import predict_all
-from cellcount_jax.counting.readout import Count, read_out
+from cellcount_jax.counting.readout import Count, nothing, read_out
 from cellcount_jax.data.cell_size import estimate_diameter
 from cellcount_jax.data.images import LazyPicture
 from cellcount_jax.data.patches import network_scale, resize_image
@@ -106,18 +106,22 @@ class Counter:
     def count_all(
         self, images: Iterable[np.ndarray], *, spacing: Sequence[float] | None = None
     ) -> Iterator[Count]:
-        """Counts pictures [*space, C] one after the other; windows of several share a batch."""
-        scales: deque[Scale] = deque()
+        """Counts pictures [*space, C] one after the other; windows of several share a batch.
+
+        A picture of one value throughout holds no cell, whatever a network makes of it.
+        """
+        waiting: deque[tuple[Scale, bool]] = deque()
 
         def prepare(image: np.ndarray) -> np.ndarray:
             _check(image.shape)
             scale = self.scale_for(image, spacing)
             prepared = preprocess(resize_image(image, scale), self.preprocessing)
-            scales.append(scale)
+            waiting.append((scale, bool(image.min() == image.max())))
             return prepared
 
         for maps in predict_all(self.network, map(prepare, images)):
-            yield read_out(maps, self.stage.readout, scales.popleft())
+            scale, blank = waiting.popleft()
+            yield read_out(nothing(maps) if blank else maps, self.stage.readout, scale)
 
     def count_lazily(
         self,

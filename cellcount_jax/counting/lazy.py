@@ -5,13 +5,19 @@ what the whole picture in memory would give.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from cellcount_jax.counting import points_by_parts, tiling
 from cellcount_jax.counting.network import Network, OutOfDeviceMemoryError
-from cellcount_jax.counting.readout import Count, counts_points, density_of, to_picture
+from cellcount_jax.counting.readout import (
+    Count,
+    counts_points,
+    density_of,
+    nothing,
+    to_picture,
+)
 from cellcount_jax.data.images import LazyPicture
 from cellcount_jax.data.patches import resize_part, resized_shape
 from cellcount_jax.data.preprocess import IntensityRange, Preprocessing, apply, intensity_range
@@ -90,6 +96,20 @@ class _Resized:
         box = tuple(slice(int(a.min()), int(a.max()) + 1) for a in at)
         return unfold(apply(self._pixels(box), self._preprocessing, self._range), at)
 
+    def is_blank(self, windows: Sequence[tiling.Window]) -> bool:
+        """Whether all pixels have one value; known from the first window of most pictures."""
+        value = None
+        for window in windows:
+            # What a window shows beyond the picture is its mirror image: nothing new.
+            inside = (
+                slice(b.start, min(b.stop, n)) for b, n in zip(window.read, self.space, strict=True)
+            )
+            part = self._pixels(tuple(inside))
+            value = part.flat[0] if value is None else value
+            if part.min() != value or part.max() != value:
+                return False
+        return True
+
     def _pixels(self, box: tuple[slice, ...]) -> np.ndarray:
         return resize_part(self._picture.read, self._picture.space_shape, self.space, box)
 
@@ -116,9 +136,11 @@ def _count(
     readout = network.stage.readout
     by_points = counts_points(readout)
     windows = network.cut(resized.space)[1]
+    blank = resized.is_blank(windows)
     points_of, take_density, total = None, None, 0.0
     maps_of_windows = network.maps(resized.read(window.read) for window in windows)
     for done, (window, maps) in enumerate(zip(windows, maps_of_windows, strict=True), 1):
+        maps = nothing(maps) if blank else maps
         if readout.points_map is not None:
             box, values, shape = _owned(maps[readout.points_map], window, resized.space)
             points_of = points_of or points_by_parts.start(readout, shape)

@@ -54,6 +54,11 @@ def density_of(values: np.ndarray, readout: Readout) -> np.ndarray:
     return np.abs(density) if readout.count == "l1" else density
 
 
+def nothing(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same maps of a picture in which there is nothing."""
+    return {name: np.zeros_like(values) for name, values in maps.items()}
+
+
 def to_picture(points: np.ndarray, scale: Scale) -> np.ndarray:
     """Points of a picture that was resized by `scale`, in pixels before that."""
     if scale == 1.0:

@@ -121,6 +121,36 @@ def test_read_by_parts_it_is_the_picture_in_memory(method, small, tmp_path, monk
         assert found.density_sum == pytest.approx(expected.density_sum, rel=1e-6)
 
 
+@pytest.mark.parametrize("method", ["density", "countxplain", *GLOBAL])
+@pytest.mark.parametrize("value", [0, 700])
+def test_a_picture_of_one_value_holds_no_cell(method, value, tmp_path):
+    counter = made(method)
+    shape = (19, 40, 33) if method.endswith("3d") else (70, 53)
+    image = np.full((*shape, counter.preprocessing.channels), value, np.uint16)
+    np.save(tmp_path / "blank.npy", image)
+    parts = []
+    with open_lazy(tmp_path / "blank.npy", axes="ZYXC"[4 - image.ndim :]) as picture:
+        start = lambda *_: lambda box, values: parts.append(values)  # noqa: E731
+        found = counter.count_lazily(picture, start_density=start)
+    for one in (counter.count(image), found):
+        assert one.count == 0
+        assert one.points is None or one.points.shape == (0, len(shape))
+        assert one.density_sum in (None, 0.0)
+    assert not any(values.any() for values in parts)
+
+
+@pytest.mark.parametrize("shape", [(1, 20, 20), (2, 33, 17), (3, 5, 70), (40, 3, 50), (1, 1, 1)])
+def test_a_volume_thinner_than_the_pooling_needs_is_counted(shape):
+    counter = made("consistency_3d")
+    image = cells((40, 80, 80))[tuple(slice(0, n) for n in shape)]
+    found = counter.count(image)
+    assert found.maps["inverse_distance"].shape == shape
+    assert np.isfinite(found.count)
+    if len(found.points):
+        assert (found.points >= 0).all()
+        assert (found.points <= np.array(shape) - 1).all()
+
+
 def test_by_parts_a_picture_is_resized_as_in_memory(tmp_path, monkeypatch):
     counter = dataclasses.replace(bright_counter(), scale=0.7)
     monkeypatch.setattr(lazy, "LOOKED_AT", 10_000)
