@@ -33,7 +33,12 @@ PEAKS_AS_BEFORE = {
 }
 """The same of a model's fields."""
 
-ALL_AS_BEFORE = AS_BEFORE | RUN_AS_BEFORE | PEAKS_AS_BEFORE
+PROTOTYPES_AS_BEFORE = {
+    "background_weight": 1.0,  # of the pull on background prototypes beside that on cell ones
+}
+"""The same of prototypes."""
+
+ALL_AS_BEFORE = AS_BEFORE | RUN_AS_BEFORE | PEAKS_AS_BEFORE | PROTOTYPES_AS_BEFORE
 
 
 def run(method: str, **fields: Any) -> ConfigDict:

@@ -50,6 +50,7 @@ def on_top_of(
             "project_restrict": "none",
             "project_unique": False,
             "refit_density": False,
+            **defaults.PROTOTYPES_AS_BEFORE,
         }
     )
     config.stages.prototypes = defaults.stage(

@@ -129,7 +129,7 @@ def _prototype_stage(config: ConfigDict) -> Stage:
             trained["prototypes"], n_cell=n_cell, tau=options.tau
         )
         value = options.density_weight * density
-        value += options.feature_weight * (cell + background)
+        value += options.feature_weight * (cell + options.background_weight * background)
         value += options.diversity_weight * diversity
         parts = {"density_loss": density, "diversity_loss": diversity}
         parts |= {"cell_loss": cell, "background_loss": background}
