@@ -16,4 +16,9 @@ from configs import countxplain_vgg, csrnet_mbm
 
 def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset: "" (from scratch), imagenet, quick or tiny."""
-    return countxplain_vgg.on_top_of(csrnet_mbm.get_config(preset), preset)
+    config = countxplain_vgg.on_top_of(csrnet_mbm.get_config(preset), preset)
+    if preset == "quick":
+        # Few training pictures: cell prototypes need the whole pull, or the projection moves them
+        # far. Background prototypes are kept apart by the lesser pull on them alone.
+        config.prototypes.feature_weight, config.prototypes.background_weight = 1.0, 0.2
+    return config
