@@ -212,8 +212,8 @@ def _section(subject: Subject, picture: Picture, found: Explanation, prototypes:
             ),
             "<div>",
             report.table(["", "weight", "cells", "boxes"], rows),
-            "<p class=note>Each position counts weight times similarity, summed, plus the bias. "
-            "Empty places resemble all of them a little;<br>a negative bias takes that back.</p>",
+            "<p class=note>Each position counts weight times similarity,<br>summed, plus the bias. "
+            "Empty places resemble<br>all of them a little; a negative bias takes that back.</p>",
             "</div></div>",
             report.image(prototype_figures.maps(picture.pixels, found, prototypes)),
         ]

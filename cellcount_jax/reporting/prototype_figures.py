@@ -17,7 +17,7 @@ CELL_COLOUR, BACKGROUND_COLOUR = "#08b37f", "#f08c00"
 
 MARKERS = "^sDovP*X"
 
-NAME_LENGTH = 18
+NAME_LENGTH = 12
 """Letters of a training picture's name, its last, that fit above a patch."""
 
 
@@ -76,7 +76,7 @@ def space(prototypes: Prototypes) -> Figure:
     )
     density = prototypes.places["sample_density"]
     figure = Figure(figsize=(7.2, 4.4))
-    axes: Any = figure.add_axes((0.0, 0.04, 0.62, 0.94), projection="3d")
+    axes: Any = figure.add_axes((0.0, 0.05, 0.54, 0.92), projection="3d")
     dots = axes.scatter(*sample.T, c=density, s=7, cmap="viridis", alpha=0.5, linewidth=0)
     for k, name in enumerate(prototypes.names):
         group = k if k < prototypes.n_cell else k - prototypes.n_cell
@@ -89,8 +89,8 @@ def space(prototypes: Prototypes) -> Figure:
             depthshade=False,
             label=name,
         )
-    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, frameon=False)
-    bar = figure.colorbar(dots, cax=figure.add_axes((0.88, 0.2, 0.02, 0.6)))
+    axes.legend(loc="center left", bbox_to_anchor=(1.14, 0.5), fontsize=8, frameon=False)
+    bar = figure.colorbar(dots, cax=figure.add_axes((0.87, 0.2, 0.02, 0.6)))
     bar.set_label("cells at the feature's position")
     axes.set(xlabel="component 1", ylabel="component 2", zlabel="component 3")
     axes.tick_params(labelsize=6)
