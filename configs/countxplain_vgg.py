@@ -14,6 +14,9 @@ Ablations, each a flag: `--config.prototypes.diversity_weight=0`, `.feature_weig
 `.reduction=mean`, `.density_scale=1`. `.refit_density=True` fits the density layer's weights to the
 prototypes that the last projection has moved, by least squares, as `quick` does; neither paper
 nor code does, and without it the projection of prototypes far from all features ruins the count.
+`quick` also takes weights that cannot be negative (`.density_inputs=positive`), 64 dimensions for
+prototypes (`.channels`), distinct features for them (`.project_unique`) and a weaker pull.
+`--config.evaluate_on=validation` leaves the test part closed.
 Measured figures: docs/results.md.
 """
 
