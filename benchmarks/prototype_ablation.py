@@ -57,6 +57,10 @@ COLUMNS = {
 }
 
 
+LEAST_SHOWN = 1e-3
+"""Of the distances in the plot, whose scale is logarithmic."""
+
+
 def main() -> None:
     """Trains what is missing, prints the table and writes the files."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -136,21 +140,25 @@ def plot(results: Mapping[str, Sequence[dict]]) -> Figure:
     """Three panels, a bar per variant with each seed as a dot; distances on a log scale."""
     panels = {
         "projected_mae": "MAE per sample",
-        "unprojected_squared_distance_background_min": "least squared distance, background",
+        "unprojected_squared_distance_background_min": "background, least d² (at least 0.001)",
         "box_purity_cell": "purity of cell boxes",
     }
     figure = Figure(figsize=(4.2 * len(panels), 0.32 * len(results) + 1.6), layout="constrained")
-    for axes, (key, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+    grid = figure.subplots(1, len(panels), sharey=True)
+    for axes, (key, title) in zip(grid, panels.items(), strict=True):
         for i, rows in enumerate(results.values()):
             values = [r[key] for r in rows if r.get(key) is not None]
+            if "distance" in key:
+                values = [max(value, LEAST_SHOWN) for value in values]
             if values:
                 axes.barh(i, np.mean(values), color="#8ecae6")
                 axes.plot(values, [i] * len(values), "o", color="#023047", markersize=3)
-        axes.set_yticks(range(len(results)), results)
-        axes.invert_yaxis()
         axes.set_title(title, fontsize=9)
         if "distance" in key:
             axes.set_xscale("log")
+            axes.set_xlim(left=LEAST_SHOWN / 2)
+    grid[0].set_yticks(range(len(results)), results)
+    grid[0].invert_yaxis()
     return figure
 
 
