@@ -36,12 +36,6 @@ PARTS = ("test", "validation", "train")
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-    **defaults.AS_BEFORE,
-    **defaults.RUN_AS_BEFORE,
-    **defaults.PROTOTYPES_AS_BEFORE,
-}
-
-
 class WorkdirError(ValueError):
     """A workdir does not belong to this run; one line says how it differs."""
 
