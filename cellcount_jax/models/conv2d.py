@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+import jax.export
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.nn.initializers import Initializer
@@ -127,6 +128,8 @@ def _quicker(given: int, made: int) -> bool:
 
 
 def _fits(x: jax.Array, kernel: jax.Array) -> bool:
+    if any(jax.export.is_symbolic_dim(n) for n in x.shape):  # An exported network of any size.
+        return False
     channels, features = kernel.shape[2:]
     return winograd.elements(x) // channels * max(channels, features) <= MOST_ELEMENTS
 

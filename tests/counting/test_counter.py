@@ -75,7 +75,10 @@ def test_the_tiled_map_is_the_whole_map(method, shape, largest, offset):
     assert other.count == pytest.approx(one.count, rel=1e-4)
     if one.points is not None:
         assert len(one.points) > 10
-        np.testing.assert_array_equal(other.points, one.points)
+        # Untrained maps have plateaus whose tops tie but for rounding, which depends on the place
+        # in a window; trained ones have none, and their points must be equal: test_seams.py.
+        apart = {*map(tuple, one.points.tolist())} ^ {*map(tuple, other.points.tolist())}
+        assert len(apart) <= 0.01 * len(one.points)
 
 
 def test_a_tile_without_its_halo_shows_at_the_seams():
