@@ -49,11 +49,25 @@ def transformed(x: jax.Array) -> jax.Array:
 
 def result(tiles: jax.Array, weights: jax.Array, sides: tuple[int, ...]) -> jax.Array:
     """The convolution, [B, *sides, F] float32, from transformed tiles and kernel."""
-    products = jnp.einsum("kbhwc,kcf->kbhwf", tiles, weights)
+    return interpolated(multiplied(tiles, weights))[:, : sides[0], : sides[1]]
+
+
+def multiplied(tiles: jax.Array, weights: jax.Array) -> jax.Array:
+    """The products at the 36 places, [36, B, h, w, F] float32."""
+    return jnp.einsum("kbhwc,kcf->kbhwf", tiles, weights)
+
+
+def interpolated(products: jax.Array) -> jax.Array:
+    """The convolution from them, [B, 4 h, 4 w, F] float32, beyond the picture's sides too."""
     places = jnp.einsum("lk,kbhwf->lbhwf", _OUTPUT, products)
     _, B, h, w, F = places.shape
     rows = places.reshape(TILE, TILE, B, h, w, F).transpose(2, 3, 0, 4, 1, 5)
-    return rows.reshape(B, TILE * h, TILE * w, F)[:, : sides[0], : sides[1]]
+    return rows.reshape(B, TILE * h, TILE * w, F)
+
+
+def grid(*sides: int) -> tuple[int, ...]:
+    """Tiles along each side."""
+    return tuple(-(-side // TILE) for side in sides)
 
 
 def gradient_of_input(kernel: jax.Array, cotangent: jax.Array) -> jax.Array:
@@ -63,15 +77,19 @@ def gradient_of_input(kernel: jax.Array, cotangent: jax.Array) -> jax.Array:
 
 def gradient_of_kernel(x: jax.Array, cotangent: jax.Array) -> jax.Array:
     """Gradient of `sum(convolve(x, kernel) * cotangent)` for the kernel, in the dtype of x."""
-    return kernel_from(products(x, cotangent)).astype(x.dtype)
+    return kernel_from(products(transformed(x), slopes(cotangent))).astype(x.dtype)
 
 
-def products(x: jax.Array, cotangent: jax.Array) -> jax.Array:
-    """Gradient for the transformed kernel, [36, C, F] float32."""
+def slopes(cotangent: jax.Array) -> jax.Array:
+    """Gradient for the products at the 36 places, [36, B, h, w, F] float32."""
     _, H, W, _ = cotangent.shape
     whole = jnp.pad(cotangent, ((0, 0), (0, -H % TILE), (0, -W % TILE), (0, 0)))
-    slopes = jnp.einsum("lk,lbhwf->kbhwf", _OUTPUT, _one_axis(_tiles(whole)))
-    return jnp.einsum("kbhwc,kbhwf->kcf", transformed(x), slopes)
+    return jnp.einsum("lk,lbhwf->kbhwf", _OUTPUT, _one_axis(_tiles(whole)))
+
+
+def products(tiles: jax.Array, slopes: jax.Array) -> jax.Array:
+    """Gradient for the transformed kernel, [36, C, F] float32, from both transforms."""
+    return jnp.einsum("kbhwc,kbhwf->kcf", tiles, slopes)
 
 
 def kernel_from(products: jax.Array) -> jax.Array:

@@ -40,15 +40,18 @@ def use_large_pages() -> bool:
         os.environ.get(VARIABLE) == "0"
         or platform.system() != "Linux"
         or platform.libc_ver()[0] != "glibc"
-        or jax.default_backend() != "cpu"
     ):
         return False
     libc = ctypes.CDLL(None)
+    # All threads share one heap: before JAX makes its threads, each of which would get its own.
+    libc.mallopt(_M_ARENA_MAX, 1)
+    if jax.default_backend() != "cpu":
+        return False
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    # All threads share one heap, whatever the size; nothing of it goes back.
-    for option, value in ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1)):
+    # What is large comes from the heap too, and nothing of it goes back.
+    for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1)):
         libc.mallopt(option, value)
     size = int(SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     # The heap grows by this, its new part is marked, and is there for whoever asks next.

@@ -130,6 +130,17 @@ def test_formulations_of_conv3d_agree(formulation, shape, taps):
         assert float(jnp.abs(got - expected).max()) <= 1e-5 * scale
 
 
+@pytest.mark.parametrize("least", [1, 12, 10_000])  # one plane, two planes, all planes at a time
+def test_slabs_of_planes_join_without_a_seam(least, monkeypatch):
+    monkeypatch.setattr(depth_taps, "LEAST_TILES", least)
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 6, 8, 5, 17)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 17, 16)), jnp.float32)
+    expected = layers.conv3d(x, kernel, formulation="native")
+    got = depth_taps.convolve(x, kernel)
+    assert float(jnp.abs(got - expected).max()) <= 1e-5 * float(jnp.abs(expected).max())
+
+
 def test_conv3d_follows_the_platform_it_is_compiled_for():
     convolve = jax.jit(layers.conv3d).trace(jnp.zeros((1, 4, 4, 4, 2)), jnp.zeros((3, 3, 3, 2, 1)))
     native, loop = "tensor<3x3x3x2x1xf32>) -> tensor<1x4x4x4x1xf32>", "stablehlo.while"
