@@ -32,7 +32,7 @@ from cellcount_jax.counting import box
 from cellcount_jax.counting.cell_scale import with_diameter
 from cellcount_jax.counting.counter import Counter
 from cellcount_jax.data.preprocess import preprocess
-from cellcount_jax.runtime import sharding
+from cellcount_jax.runtime import large_pages, sharding
 
 
 def picture(side: int, diameter: float, *, seed: int = 0) -> np.ndarray:
@@ -106,7 +106,7 @@ def measure(model: str, side: int, pairs: int, torch_python: str) -> dict[str, A
     return {
         "device": sharding.describe_device(),
         "jax": jax.__version__,
-        "torch": about["torch"],
+        "torch_version": about["torch"],
         "side": side,
         "cells": cells,
         "estimated_scale": scale,
@@ -125,8 +125,9 @@ def table(found: dict[str, Any]) -> str:
     side, pairs = found["side"], len(found["pairs"])
     lines = [
         f"One {side}x{side} picture, {found['cells']:.0f} nuclei found; {found['device']}; jax "
-        f"{found['jax']}, torch {found['torch']} ({found['torch_variant']}). Medians of {pairs} "
-        f"alternating pairs (least to greatest); maps differ by {found['largest_difference']:.0e}.",
+        f"{found['jax']}, torch {found['torch_version']} ({found['torch_variant']}). Medians of "
+        f"{pairs} alternating pairs (least to greatest); maps differ by "
+        f"{found['largest_difference']:.0e}.",
         "",
         "| | seconds | PyTorch's seconds / these |",
         "|---|---|---|",
@@ -157,6 +158,7 @@ def main() -> None:
     parser.add_argument("--torch-python", default=sys.executable, help="has PyTorch")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder")
     options = parser.parse_args()
+    large_pages.use_large_pages()  # as the package's commands do
     found = measure(options.model, options.side, options.pairs, options.torch_python)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "box_against_torch.json").write_text(json.dumps(found, indent=2) + "\n")

@@ -52,8 +52,8 @@ class Network:
         stay where they are.
       predict: jitted `stage.predict`, so that one compilation serves many networks.
       batch_size: most windows on a device that are computed together.
-      largest: longest side of a window, where the network can be cut anywhere; by default
-        `tiling.LARGEST`.
+      largest: longest side of a window, where the network can be cut anywhere; by default the
+        stage's, else `tiling.LARGEST`.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Network:
             self._variables = jax.device_put(variables, sharding.replicated(self._mesh))
         self._batch_size = batch_size
         self._fitting: dict[tuple[int, ...], int] = {}
-        self._largest = largest
+        self._largest = largest or stage.largest
 
     def cut(
         self, shape: Sequence[int], *, offset: Sequence[int] | None = None

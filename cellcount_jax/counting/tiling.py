@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 LARGEST = {2: 1024, 3: 128}
-"""Longest side of a window, by number of space axes: a compromise of memory and overlap."""
+"""Longest side of a window, by number of space axes: a compromise of memory and overlap. Up to it a
+picture is padded to a side of few; a stage may name a longer one for its windows."""
 
 SMALLEST = 32
 """Shortest side that a picture is padded to, so that tiny ones share a shape."""
@@ -79,18 +80,21 @@ def choose_window(
     Returns:
       A side per axis, of `sides`, or the padded picture's own.
     """
-    top = largest or LARGEST[len(padded)]
+    common = LARGEST[len(padded)]
+    top = largest or common
     least = -(-(2 * halo + stride) // stride) * stride
     wide = [side for side in sides(top, stride, steps=8) if side >= least] or [least]
-    return tuple(_cheapest(n, wide, halo, stride) for n in padded)
+    return tuple(
+        n if n <= min(common, wide[-1]) else _cheapest(n, wide, halo, stride) for n in padded
+    )
 
 
 def _cheapest(size: int, wide: Sequence[int], halo: int, stride: int) -> int:
-    if size <= wide[-1]:
-        return size
     if size >= 8 * wide[-1]:  # one shape for all large pictures
         return wide[-1]
-    return min(wide, key=lambda w: (w * len(spans(size, w, halo=halo, stride=stride)), -w))
+    fitting = [w for w in wide if w <= size]
+    cost = {w: w * len(spans(size, w, halo=halo, stride=stride)) for w in fitting}
+    return min(fitting, key=lambda w: (cost[w], -w), default=size)
 
 
 def spans(size: int, window: int, *, halo: int, stride: int, offset: int = 0) -> list[Span]:

@@ -24,6 +24,10 @@ from cellcount_jax.methods.stage import (
 )
 from cellcount_jax.models import unet
 
+NARROW, WIDE_WINDOW = 8, 2048
+"""Up to so many channels at the finest level windows are that long: less is computed twice, and the
+intermediate results still take no more than about a gigabyte."""
+
 
 def stages(config: ConfigDict) -> tuple[Stage, ...]:
     """One stage, `density`."""
@@ -81,6 +85,7 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
             ),
             stride=2 ** (len(model.channels) - 1),
             halo=unet.halo(len(model.channels)),
+            largest=WIDE_WINDOW if model.channels[0] <= NARROW else None,
             target=functools.partial(targets.gaussian_density, sigma=sigma),
         ),
     )

@@ -112,6 +112,8 @@ class Stage:
         image at once and counts in a fixed `window`.
       window: sides of the fixed window of a network with global operations (one number: the same
         along every axis), else None.
+      largest: longest side of a window where the network can be cut anywhere; None: see
+        `counting.tiling.LARGEST`. For networks so small that longer windows fit into memory.
       target: dots and space shape -> the map that the loss compares with, on the host, once per
         picture; None: the loss needs counts alone.
       prepare: data streams -> data streams, once before the first step (cached features).
@@ -128,6 +130,7 @@ class Stage:
     select: Literal["mae", "f1"] = "mae"
     halo: int | None = None
     window: int | tuple[int, ...] | None = None
+    largest: int | None = None
     target: Callable[[np.ndarray, Sequence[int]], np.ndarray] | None = None
     prepare: Callable[[Tree, Tree], Tree] | None = None
     between_epochs: Callable[[Variables, Tree, int], Variables] | None = None

@@ -63,7 +63,7 @@ def test_impossible_windows_are_refused():
     ),
     st.sampled_from([1, 8, 16]),
     st.integers(0, 9),
-    st.sampled_from([None, 64, 100]),
+    st.sampled_from([None, 64, 100, 2048]),
 )
 @settings(max_examples=100, deadline=None)
 def test_windows_fit_any_picture_and_their_shapes_are_few(shape, stride, halos, largest):
@@ -90,3 +90,6 @@ def test_few_shapes_serve_all_pictures_and_little_is_computed_twice():
         window = tiling.choose_window(padded, halo=56, stride=8)
         n = len(tiling.windows(padded, window, halo=56, stride=8))
         assert n * np.prod(window) < 1.36 * side**2
+        window = tiling.choose_window(padded, halo=56, stride=8, largest=2048)
+        n = len(tiling.windows(padded, window, halo=56, stride=8))
+        assert n * np.prod(window) < 1.28 * side**2
