@@ -148,8 +148,10 @@ def count(path: Path, kind: str, model: str | None, part: float) -> dict[str, An
     """Counts a picture, or a part of its windows, in this process."""
     from cellcount_jax.counting.counter import Counter
     from cellcount_jax.data.images import open_lazy
+    from cellcount_jax.runtime import large_pages
 
     begin = time.monotonic()
+    large_pages.use_large_pages()  # as the package's commands do
     counter = Counter.load(model) if model else untrained(kind)
     marks: list[float] = []
     memory: list[int] = []

@@ -19,9 +19,6 @@ from cellcount_jax.reporting import figures, report
 LISTED = 200
 """Pictures in the page's last table; the CSV file holds all."""
 
-NAME_LENGTH = 32
-"""Letters of a picture's name, its last, that fit above it."""
-
 CURVES = {
     "f1": ("F1", "#073b4c"),
     "precision": ("precision", "#118ab2"),
@@ -75,7 +72,7 @@ def write_evaluation(
     drawn = []
     for word, row in examples(rows).items():
         pixels = read_image(folder / row.image, channels=channels).pixels
-        name = Path(row.image).name[-NAME_LENGTH:]
+        name = figures.shortened(Path(row.image).name)
         title = f"{word}: {name}\ntrue {row.true}, predicted {row.predicted:.1f}"
         drawn.append(figures.overlay(pixels, row.points, dots=row.dots, title=title, width=3.0))
     page = evaluation_page(rows, summary, drawn)

@@ -116,6 +116,11 @@ def overlay(
     return figure
 
 
+def shortened(name: str, most: int = 36) -> str:
+    """A name that fits above a picture: what is too much in its middle becomes dots."""
+    return name if len(name) <= most else f"{name[: most // 2 - 1]}...{name[-(most // 2 - 2) :]}"
+
+
 def displayable(image: np.ndarray) -> np.ndarray:
     """[H, W, 3] in 0..1 of any picture: bytes as they are, everything else by its percentiles."""
     image = image[..., :3] if image.shape[-1] >= 3 else image[..., :1]

@@ -13,7 +13,8 @@ def writer(folder: Path) -> Callable[[str, Picture, Count], None]:
 
     def write(name: str, picture: Picture, found: Count) -> None:
         number = "" if found.points is None else f", {len(found.points)} points"
-        title = f"{name}: {found.count:.1f} cells{number}"
+        cells = f"{found.count:.0f}" if float(found.count).is_integer() else f"{found.count:.1f}"
+        title = f"{figures.shortened(name)}\n{cells} cells{number}"
         figure = figures.overlay(picture.pixels, found.points, title=title)
         path = folder / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -152,7 +152,8 @@ def _examples(evaluation: Evaluation, predicted: np.ndarray, true: np.ndarray) -
     images = []
     for word, i in chosen.items():
         sample = evaluation.samples[i]
-        title = f"{word}: {sample.name}, true {true[i]:.0f}, predicted {predicted[i]:.1f}"
+        title = f"{word}: {figures.shortened(sample.name)}\n"
+        title += f"true {true[i]:.0f}, predicted {predicted[i]:.1f}"
         points = evaluation.counts[i].points
         images.append(
             image(figures.overlay(sample.image, points, dots=sample.dots, title=title, width=3.0))
