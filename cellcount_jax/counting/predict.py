@@ -94,12 +94,26 @@ def find_pictures(
 ) -> list[Path]:
     """Pictures in files, folders and patterns, but for those that counting wrote into `out`.
 
+    Of a lab's folder with `images/` and `dots/` the annotations, which may be pictures, are no
+    pictures to count, unless they are asked for by name.
+
     Raises:
       ImageError: a path that does not exist, or no picture in it.
     """
+    given = [Path(p) for p in ([paths] if isinstance(paths, str | Path) else paths)]
     made = [(out / folder).resolve() for folder in ("overlays", "density")]
     found = list_images(paths, pattern=pattern)
-    return [p for p in found if not any(m in p.resolve().parents for m in made)]
+    return [
+        p
+        for p in found
+        if not any(m in p.resolve().parents for m in made) and not _is_annotation(p, given)
+    ]
+
+
+def _is_annotation(path: Path, given: Sequence[Path]) -> bool:
+    """Whether it lies in a lab's `dots/` and neither file nor folder was named there."""
+    dots = [d for d in path.parents if d.name == "dots" and (d.parent / "images").is_dir()]
+    return bool(dots) and not any(d == g or d in g.parents for d in dots for g in given)
 
 
 def count_files(

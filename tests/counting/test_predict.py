@@ -378,6 +378,17 @@ def test_hostile_files_leave_a_row_each_and_the_good_ones_are_counted(counter, t
     check_hostile(counter, folder, damaged=6, good=3)
 
 
+def test_annotations_of_a_labs_folder_are_not_counted_unless_named(tmp_path):
+    for folder in ("images", "dots"):
+        (tmp_path / "lab" / folder).mkdir(parents=True)
+        Image.fromarray(cells((24, 24))).save(tmp_path / "lab" / folder / "a.png")
+    image, dots = (tmp_path / "lab" / folder / "a.png" for folder in ("images", "dots"))
+    out = tmp_path / "out"
+    assert predict.find_pictures(tmp_path, out) == [image]
+    assert predict.find_pictures(tmp_path / "lab", out) == [image]
+    assert predict.find_pictures(tmp_path / "lab" / "dots", out) == [dots]
+
+
 @pytest.mark.slow
 def test_three_hundred_hostile_files_and_twenty_good_ones(counter, tmp_path):
     (folder := tmp_path / "in").mkdir()
