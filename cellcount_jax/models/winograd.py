@@ -100,7 +100,7 @@ def kernel_from(products: jax.Array) -> jax.Array:
 def elements(x: jax.Array) -> int:
     """Numbers in the transformed picture, which are kept at once."""
     B, H, W, C = x.shape
-    return SPAN**2 * B * -(-H // TILE) * -(-W // TILE) * C
+    return SPAN**2 * B * int(np.prod(grid(H, W))) * C
 
 
 def _tiles(x: jax.Array) -> jax.Array:

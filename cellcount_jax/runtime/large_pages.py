@@ -33,8 +33,8 @@ def use_large_pages() -> bool:
     nothing.
 
     Returns:
-      Whether it did; not on other systems and C libraries, with other devices, or where the
-      environment variable `CELLCOUNT_LARGE_PAGES` is 0.
+      Whether it did; not on other systems and C libraries, with other devices (whose threads
+      share one heap all the same), or where the environment variable `CELLCOUNT_LARGE_PAGES` is 0.
     """
     if (
         os.environ.get(VARIABLE) == "0"
