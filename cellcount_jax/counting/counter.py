@@ -17,7 +17,7 @@ from cellcount_jax.counting import box, lazy
 from cellcount_jax.counting.network import Network
 from cellcount_jax.counting.pictures import predict_all
 from cellcount_jax.counting.readout import Count, nothing, read_out
-from cellcount_jax.data.cell_size import estimate_diameter
+from cellcount_jax.data.cell_size import scale_to
 from cellcount_jax.data.images import LazyPicture
 from cellcount_jax.data.patches import network_scale, resize_image
 from cellcount_jax.data.preprocess import Preprocessing, preprocess
@@ -42,8 +42,8 @@ class Counter:
       patches: rule of `data.patches.cut` by which the network's pictures were made; others are
         resized by it first.
       scale: pictures are resized by this factor, too.
-      cell_diameter: pictures are resized so that their cells, by an estimate, are so many pixels
-        wide; None: they are not.
+      cell_diameter: pictures are resized so that their cells, by an estimate, are about so many
+        pixels wide (`cell_size.scale_to`); None: they are not.
       predict: jitted `stage.predict`; given so that one compilation serves many counters.
       batch_size: windows that are computed together.
       facts: what the checkpoint says of itself.
@@ -164,8 +164,7 @@ class Counter:
         """By which a picture is resized before the network sees it."""
         known = spacing and self.preprocessing.pixel_size
         if self.cell_diameter and not known:
-            found = estimate_diameter(picture)
-            return self.cell_diameter / found if found else 1.0
+            return scale_to(self.cell_diameter, picture)
         return self.scale_of(picture.shape[:-1], spacing)
 
     def scale_of(self, shape: Sequence[int], spacing: Sequence[float] | None = None) -> Scale:

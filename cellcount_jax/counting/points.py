@@ -1,5 +1,7 @@
 """From a map to points, and points against the truth. NumPy on the host, 2-D and 3-D."""
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -76,22 +78,22 @@ def _components(values: np.ndarray, threshold: float) -> tuple[np.ndarray, np.nd
 
 
 def _peaks(values: np.ndarray, level: float, subpixel: bool) -> tuple[np.ndarray, np.ndarray]:
-    is_peak = (values == _neighbourhood_maximum(values)) & (values > 0) & (values >= level)
-    where = np.stack(np.nonzero(is_peak), axis=-1)
-    scores = values[is_peak].astype(np.float32)
+    beyond = np.pad(values, 1, constant_values=-np.inf)
+    flat = beyond.ravel()
+    at = np.flatnonzero((flat > 0) & (flat >= level))
+    # Few elements are left after the first neighbours: far less work than a moving maximum.
+    for step in _neighbour_steps(beyond.shape):
+        at = at[flat[at] >= flat[at + step]]
+    where = np.stack(np.unravel_index(at, beyond.shape), axis=-1) - 1
     offsets = _parabola_tops(values, where) if subpixel else 0.0
-    return (where + offsets).astype(np.float32), scores
+    return (where + offsets).astype(np.float32), flat[at].astype(np.float32)
 
 
-def _neighbourhood_maximum(values: np.ndarray) -> np.ndarray:
-    """Maximum over 3 elements per axis; beyond the border there is nothing."""
-    for axis in range(values.ndim):
-        lines = np.moveaxis(values, axis, 0)
-        maximum = lines.copy()
-        np.maximum(maximum[1:], lines[:-1], out=maximum[1:])
-        np.maximum(maximum[:-1], lines[1:], out=maximum[:-1])
-        values = np.moveaxis(maximum, 0, axis)
-    return values
+def _neighbour_steps(shape: tuple[int, ...]) -> np.ndarray:
+    """From an element to its 8 or 26 neighbours in the flattened array."""
+    strides = np.array([math.prod(shape[axis + 1 :]) for axis in range(len(shape))])
+    moves = np.array(list(itertools.product((-1, 0, 1), repeat=len(shape))))
+    return moves[moves.any(axis=1)] @ strides
 
 
 def _parabola_tops(values: np.ndarray, where: np.ndarray) -> np.ndarray:

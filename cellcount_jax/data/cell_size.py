@@ -4,6 +4,8 @@ A network that was trained on cells of one size sees every picture resized to th
 need only be right within a factor of about one and a half, so plain image processing will do.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from scipy import ndimage
 from skimage import filters
@@ -22,6 +24,12 @@ KEEP = 0.75
 PART = 512
 """Side in pixels of the parts that are looked at where a picture is larger than two of them."""
 
+PARTS = 4
+"""So many of them, those with the most contrast, have a say."""
+
+CLOSE = 1.1
+"""Pictures within this factor of the wanted size stay as they are: the estimate is no nearer."""
+
 
 def mean_diameter(labels: np.ndarray) -> float | None:
     """Mean over the cells of the diameter in pixels of the disc of the same area.
@@ -35,6 +43,19 @@ def mean_diameter(labels: np.ndarray) -> float | None:
     areas = np.bincount(labels.ravel())[1:]
     areas = areas[areas > 0]
     return float(np.mean(2 * np.sqrt(areas / np.pi))) if len(areas) else None
+
+
+def scale_to(diameter: float, picture: np.ndarray | Readable) -> float:
+    """By which a picture is resized so that its cells are `diameter` pixels wide, as estimated.
+
+    1 where the picture is constant, and where the cells have that size within a factor of `CLOSE`.
+
+    Raises:
+      ValueError: of `estimate_diameter`.
+    """
+    found = estimate_diameter(picture)
+    scale = diameter / found if found else 1.0
+    return scale if max(scale, 1 / scale) > CLOSE else 1.0
 
 
 def estimate_diameter(picture: np.ndarray | Readable) -> float | None:
@@ -66,7 +87,8 @@ def estimate_diameter(picture: np.ndarray | Readable) -> float | None:
         part = picture[window] if isinstance(picture, np.ndarray) else picture.read(window)
         parts.append(apply(part, brightness, range_).mean(axis=-1))
     parts.sort(key=lambda part: -float(part.std()))
-    found = [d for part in parts[:4] if (d := _in_part(part)) is not None]
+    with ThreadPoolExecutor(PARTS) as threads:  # SciPy's filters let other threads run
+        found = [d for d in threads.map(_in_part, parts[:PARTS]) if d is not None]
     return float(np.clip(np.median(found), SMALLEST, LARGEST)) if found else None
 
 
@@ -100,6 +122,9 @@ def _in_part(grey: np.ndarray) -> float | None:
 def _disc_diameter(above: np.ndarray) -> float:
     cells = ndimage.binary_fill_holes(above > filters.threshold_otsu(above))
     # Cells that leave the picture go on beyond its edge.
-    depth = ndimage.distance_transform_edt(np.pad(cells, 1, mode="edge"))[1:-1, 1:-1]
+    inside = np.pad(cells, 1, mode="edge")
+    nearest = ndimage.distance_transform_edt(inside, return_distances=False, return_indices=True)
+    at = np.stack(np.nonzero(cells)) + 1
+    depth = np.linalg.norm(nearest[:, *at] - at, axis=0)
     # A sixth in the plane; counted in pixels, with cells that touch, real ones give 1.22 of it.
-    return 6 / 1.22 * float(depth[cells].mean()) if cells.any() else 0.0
+    return 6 / 1.22 * float(depth.mean()) if depth.size else 0.0
