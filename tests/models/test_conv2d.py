@@ -11,7 +11,7 @@ from cellcount_jax.models import conv2d as module
 from cellcount_jax.models import winograd
 from cellcount_jax.models.conv2d import Conv2D, conv2d
 
-SHAPES = [(2, 8, 12, 3, 5), (1, 7, 5, 4, 2), (1, 1, 2, 3, 3), (2, 16, 16, 70, 64)]
+SHAPES = [(2, 8, 12, 3, 5), (1, 7, 5, 4, 2), (1, 1, 2, 3, 3), (1, 5, 9, 1, 16), (2, 16, 16, 70, 64)]
 
 
 def made(*shape, dtype=jnp.float32):
@@ -44,7 +44,7 @@ def results(x, kernel, formulation, dilation):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dilation", [1, 2, 3])
-@pytest.mark.parametrize("formulation", ["winograd", "auto"])
+@pytest.mark.parametrize("formulation", ["winograd", "joined", "auto"])
 def test_forms_agree_with_gradients(shape, dilation, formulation):
     x, kernel = made(*shape)
     got = results(x, kernel, formulation, dilation)
@@ -83,6 +83,14 @@ def test_the_choice_falls_on_the_platform_that_is_compiled_for():
     for platform, native in (("cpu", False), ("cuda", True), ("tpu", True)):
         text = step.trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
         assert ("stablehlo.convolution" in text) == native
+
+
+def test_from_few_channels_to_few_several_pixels_are_one_on_a_cpu():
+    x, kernel = made(1, 16, 16, 3, 8)
+    lowered = jax.jit(lambda x, k: conv2d(x, k)).trace(x, kernel)
+    for platform, joined in (("cpu", True), ("cuda", False)):
+        text = lowered.lower(lowering_platforms=(platform,)).as_text()
+        assert ("tensor<3x1x18x32xf32>" in text) == joined  # 6 pixels of 3 to 4 of 8
 
 
 def test_large_pictures_and_few_channels_are_left_to_xla(monkeypatch):
