@@ -201,6 +201,35 @@ def test_doubling_conv_is_the_transposed_convolution(shape):
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(2, 6, 8, 5), (2, 3, 4, 5, 3)])
+def test_instance_norm_is_that_of_flax_with_its_gradients(shape):
+    rng = np.random.default_rng(0)
+    x, weights = (jnp.asarray(rng.normal(3, 1, shape), jnp.float32) for _ in range(2))
+    params = {"scale": jnp.asarray(rng.normal(size=shape[-1])), "bias": jnp.ones(shape[-1])}
+
+    def weighted(module, params, x):
+        return (module.apply({"params": params}, x) * weights).sum()
+
+    theirs = nn.InstanceNorm(epsilon=1e-6, use_fast_variance=False)
+    found, expected = (
+        jax.jit(jax.value_and_grad(lambda p, x, m=m: weighted(m, p, x), argnums=(0, 1)))(params, x)
+        for m in (layers.InstanceNorm(), theirs)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), found, expected)
+    shapes = jax.tree.map(jnp.shape, layers.InstanceNorm().init(jax.random.key(0), x))
+    assert shapes == jax.tree.map(jnp.shape, theirs.init(jax.random.key(0), x))
+
+
+def test_instance_norm_keeps_the_digits_of_a_small_variance():
+    x = 1000 + jnp.asarray(np.random.default_rng(0).normal(size=(1, 32, 32, 2)), jnp.float32)
+    exact = np.asarray(x, np.float64)
+    exact = (exact - exact.mean((1, 2))) / exact.std((1, 2))
+    found = layers.InstanceNorm()
+    np.testing.assert_allclose(found.apply(found.init(jax.random.key(0), x), x), exact, atol=1e-3)
+    half = layers.InstanceNorm(dtype=jnp.bfloat16)
+    assert half.apply(half.init(jax.random.key(0), x), x).dtype == jnp.bfloat16
+
+
 def test_an_unknown_norm_is_an_error():
     with pytest.raises(ValueError, match="'layer' is not one of"):
         layers.norm(jnp.zeros((1, 2, 2, 1)), "layer", train=False)
