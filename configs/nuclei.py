@@ -46,6 +46,7 @@ def get_config(preset: str = "") -> ConfigDict:
                 "window": 256,
                 "n_simulated": 60,
                 "n_noise": 40,
+                "glow": 0.5,
             }
         )
     plan = config.stages.density

@@ -67,6 +67,16 @@ def test_estimate_of_a_large_picture_takes_the_parts_with_cells_and_keeps_its_li
     assert cell_size.SMALLEST <= cell_size.estimate_diameter(noise) <= cell_size.LARGEST
 
 
+def test_pictures_stay_as_they_are_where_their_cells_have_about_the_wanted_size():
+    image, _, _ = discs((256, 320), 14, n=10)
+    found = cell_size.estimate_diameter(image)
+    for share in (1.0, 1.09, 1 / 1.09):
+        assert cell_size.scale_to(share * found, image) == 1.0
+    assert cell_size.scale_to(1.11 * found, image) == pytest.approx(1.11)
+    assert cell_size.scale_to(found / 1.11, image) == pytest.approx(1 / 1.11)
+    assert cell_size.scale_to(14.0, np.full((40, 40, 2), 7, np.uint16)) == 1.0
+
+
 @pytest.mark.parametrize("longest", [16, 37, 400])
 def test_windows_cover_the_picture_and_share_out_its_dots(longest):
     sample = sample_of("a", 9)
@@ -120,6 +130,32 @@ def test_noise_joins_the_training_part_and_holds_no_cell():
     assert all(s.count == 0 and s.image.std() > 0 for s in found)
     again = [s for s in same(parts, n_noise=4)["train"] if s.name.startswith("noise")]
     assert all(np.array_equal(a.image, b.image) for a, b in zip(found, again, strict=True))
+
+
+def test_glow_adds_light_to_its_share_of_the_training_copies_and_moves_no_dot():
+    parts = {"train": [sample_of("a", 14), sample_of("b", 14)], "test": [sample_of("c", 14)]}
+    bare, lit = (same(parts, copies=10, glow=glow) for glow in (0.0, 0.5))
+    assert np.array_equal(bare["test"][0].image, lit["test"][0].image)
+    assert all(np.array_equal(s.dots, bare["train"][0].dots) for s in lit["train"][:10])
+    changed = [not any(np.array_equal(s.image, b.image) for b in bare["train"]) for s in lit["train"]]
+    assert 4 <= sum(changed) <= 16
+    all_lit = same(parts, copies=10, glow=1.0)["train"]
+    assert all(s.image.dtype == np.uint8 for s in all_lit)
+    assert np.mean([s.image.mean() for s in all_lit]) > bare["train"][0].image.mean()
+
+
+def test_glow_is_never_brighter_than_cells_and_leaves_a_full_picture_within_its_type():
+    image, _, _ = discs((90, 120), 14)
+    added = [
+        same_size.add_glow(image, np.random.default_rng(i)).astype(int) - image for i in range(20)
+    ]
+    low, high = np.percentile(image, (1.0, 99.8))
+    assert all(a.min() >= 0 for a in added)
+    assert max(a.max() for a in added) < 2 * (high - low)
+    assert np.median([a.max() for a in added]) > 0.1 * (high - low)
+    full = np.full((30, 30, 1), 255, np.uint8)
+    full[:10] = 0
+    assert same_size.add_glow(full, np.random.default_rng(0)).max() == 255
 
 
 def test_empty_training_pictures_are_resized_as_they_will_be_at_prediction():

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from cellcount_jax.data import patches
-from cellcount_jax.data.cell_size import estimate_diameter, mean_diameter
+from cellcount_jax.data.cell_size import estimate_diameter, mean_diameter, scale_to
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.data.simulate import simulate_cells
 from cellcount_jax.data.sources import Source
@@ -26,6 +26,9 @@ EVERY_EMPTY = 5
 NOISE_SIDE = 256
 """Sides in pixels of a picture of noise alone: a camera on an empty field."""
 
+GLOW_GRAIN = 3.0
+"""Typical sigma of the grain of light that comes from no cell, in pixels: finer than a nucleus."""
+
 
 def same_size(
     source: Source,
@@ -36,6 +39,7 @@ def same_size(
     window: int,
     n_simulated: int,
     n_noise: int = 0,
+    glow: float = 0.0,
     seed: int,
 ) -> Source:
     """Resizes every picture so that its cells have one diameter.
@@ -54,7 +58,8 @@ def same_size(
       window: longest side of a training window in pixels.
       n_simulated: simulated pictures that are added to the training part.
       n_noise: pictures of noise alone that are added to the training part.
-      seed: of sizes, simulated cells and noise.
+      glow: share of the training copies to which light is added that comes from no cell.
+      seed: of sizes, simulated cells, noise and glow.
 
     Raises:
       ValueError: a training picture without cells' masks.
@@ -66,11 +71,12 @@ def same_size(
         for copy in range(copies):
             factor = jitter ** rng.uniform(-1, 1)
             resized = _resize(sample, factor * diameter / _training_diameter(sample, diameter))
-            named = dataclasses.replace(resized, name=f"{sample.name}~{copy}")
+            lit = add_glow(resized.image, rng) if rng.random() < glow else resized.image
+            named = dataclasses.replace(resized, name=f"{sample.name}~{copy}", image=lit)
             # A window's brightness is normalised by its own range: without cells that is noise.
             windows += [w for w in cut_windows(named, window) if w.count or not sample.count]
     others = {
-        part: [_resize(s, diameter / (estimate_diameter(s.image) or diameter)) for s in rows]
+        part: [_resize(s, scale_to(diameter, s.image)) for s in rows]
         for part, rows in source.splits.items()
         if part != "train"
     }
@@ -79,6 +85,33 @@ def same_size(
         f"{n_simulated} simulated pictures and {n_noise} of noise among them"
     )
     return dataclasses.replace(source, splits={"train": windows, **others}, description=described)
+
+
+def add_glow(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Adds what shines and is no cell: yolk, tissue out of focus, a medium that fluoresces.
+
+    An ellipse with a soft rim, grainy inside, at most as bright as the cells.
+
+    Args:
+      image: [H, W, C] integers.
+      rng: draws place, size, strength and grain.
+
+    Returns:
+      The same shape and dtype.
+    """
+    shape = image.shape[:2]
+    low, high = np.percentile(image, (1.0, 99.8))
+    grid = np.indices(shape, np.float32)
+    away = [
+        (axis - rng.uniform(0, n)) / (rng.uniform(0.15, 0.6) * n)
+        for axis, n in zip(grid, shape, strict=True)
+    ]
+    within = 1 / (1 + np.exp(np.clip(rng.uniform(3, 12) * (np.hypot(*away) - 1), -30, 30)))
+    grain = ndimage.gaussian_filter(rng.standard_normal(shape), GLOW_GRAIN * rng.uniform(0.5, 2))
+    grain *= rng.uniform(0.05, 0.3) / max(grain.std(), 1e-9)
+    light = rng.uniform(0.1, 0.8) * (high - low) * within * (1 + grain)
+    most = np.iinfo(image.dtype).max
+    return np.clip(np.rint(image + light[..., None]), 0, most).astype(image.dtype)
 
 
 def cut_windows(sample: Sample, longest: int) -> Iterator[Sample]:
