@@ -18,11 +18,11 @@ from cellcount_jax.models import joined_pixels, winograd
 
 FORMULATIONS = ("auto", "native", "winograd", "joined")
 
-LEAST_CHANNELS = 64
+LEAST_CHANNELS = 32
 """Of input and output; with fewer the transforms take longer than the multiplications they save."""
 
-LEAST_INPUT_CHANNELS = 32
-"""The same where there are no fewer output channels: the transform of the input costs the most."""
+LEAST_TO_FEWER = 64
+"""Of the input where there are fewer output channels: the transform of the input costs the most."""
 
 FEW_CHANNELS, FEW_FEATURES = 7, 31
 """With so many input and output channels at most XLA's own convolution is slow."""
@@ -141,7 +141,7 @@ def _gradients_on_cpu(
 
 def _quicker(given: int, made: int) -> bool:
     """Whether Winograd's form is the quicker one on a CPU from so many channels to so many."""
-    return min(given, made) >= LEAST_CHANNELS or LEAST_INPUT_CHANNELS <= given <= made
+    return min(given, made) >= LEAST_CHANNELS and (given <= made or given >= LEAST_TO_FEWER)
 
 
 def _fits(x: jax.Array, kernel: jax.Array) -> bool:
