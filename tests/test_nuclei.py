@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from benchmarks import nuclei as benchmark
 from cellcount_jax.counting.cell_scale import with_diameter
@@ -50,6 +51,13 @@ def test_mean_diameter_is_that_of_the_disc_of_equal_area():
 def test_estimate_is_near_the_truth_at_tenfold_magnification(diameter):
     image, _, _ = discs((256, 320), diameter, n=10)
     assert cell_size.estimate_diameter(image) == pytest.approx(diameter, rel=0.3)
+
+
+def test_holes_are_filled_as_scipy_does():
+    rng = np.random.default_rng(0)
+    for share in (0.3, 0.5, 0.7):
+        cells = rng.random((40, 55)) < share
+        assert np.array_equal(cell_size._without_holes(cells), ndimage.binary_fill_holes(cells))
 
 
 def test_estimate_sees_cells_in_a_tissue_that_glows_and_not_the_tissue():
@@ -137,7 +145,9 @@ def test_glow_adds_light_to_its_share_of_the_training_copies_and_moves_no_dot():
     bare, lit = (same(parts, copies=10, glow=glow) for glow in (0.0, 0.5))
     assert np.array_equal(bare["test"][0].image, lit["test"][0].image)
     assert all(np.array_equal(s.dots, bare["train"][0].dots) for s in lit["train"][:10])
-    changed = [not any(np.array_equal(s.image, b.image) for b in bare["train"]) for s in lit["train"]]
+    changed = [
+        not any(np.array_equal(s.image, b.image) for b in bare["train"]) for s in lit["train"]
+    ]
     assert 4 <= sum(changed) <= 16
     all_lit = same(parts, copies=10, glow=1.0)["train"]
     assert all(s.image.dtype == np.uint8 for s in all_lit)

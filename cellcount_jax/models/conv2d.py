@@ -118,12 +118,11 @@ def _joined_pixels(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
 
 
 def _on_cpu(x: jax.Array, kernel: jax.Array, *, dilation: int) -> jax.Array:
-    if not _fits(x, kernel):
-        return _native(x, kernel, dilation)
     channels, features = kernel.shape[2:]
-    if channels <= FEW_CHANNELS and features <= FEW_FEATURES:
+    if _has_sides(x) and channels <= FEW_CHANNELS and features <= FEW_FEATURES:
         return _joined_pixels(x, kernel, dilation)
-    return (_winograd if _quicker(channels, features) else _native)(x, kernel, dilation)
+    quicker = _fits(x, kernel) and _quicker(channels, features)
+    return (_winograd if quicker else _native)(x, kernel, dilation)
 
 
 def _gradients_on_cpu(
@@ -144,8 +143,13 @@ def _quicker(given: int, made: int) -> bool:
     return min(given, made) >= LEAST_CHANNELS and (given <= made or given >= LEAST_TO_FEWER)
 
 
+def _has_sides(x: jax.Array) -> bool:
+    """Whether its sides are numbers: those of an exported network of any size are not."""
+    return not any(jax.export.is_symbolic_dim(n) for n in x.shape)
+
+
 def _fits(x: jax.Array, kernel: jax.Array) -> bool:
-    if any(jax.export.is_symbolic_dim(n) for n in x.shape):  # An exported network of any size.
+    if not _has_sides(x):
         return False
     channels, features = kernel.shape[2:]
     return winograd.elements(x) // channels * max(channels, features) <= MOST_ELEMENTS

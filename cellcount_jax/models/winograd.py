@@ -2,11 +2,11 @@
 
 Winograd's F(4x4, 3x3): a 4x4 tile of the output comes from a 6x6 tile of the input; both are
 transformed, so that the convolution becomes a product at each of 36 places, summed over channels:
-one matrix product per place over all tiles. The input's transform is sums along one axis, then along
-the other, since it takes every pixel for more than one tile; the others are matrix products, which
-compile in a moment and are as fast. Gradients are sums of the same form. The
-result is off by about 1e-6 of its largest value in float32, five times as much as the plain sum;
-shorter formats are computed in float32.
+one matrix product per place over all tiles. The input's transform is sums along one axis, then
+along the other, since it takes every pixel for more than one tile; the others are matrix products,
+which compile in a moment and are as fast. Gradients are sums of the same form. The result is off by
+about 1e-6 of its largest value in float32, five times as much as the plain sum; shorter formats are
+computed in float32.
 
 Pictures are [B, H, W, C], kernels [3, 3, C, F], stride 1, zero padding 1.
 """

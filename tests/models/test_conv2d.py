@@ -85,7 +85,8 @@ def test_the_choice_falls_on_the_platform_that_is_compiled_for():
         assert ("stablehlo.convolution" in text) == native
 
 
-def test_from_few_channels_to_few_several_pixels_are_one_on_a_cpu():
+def test_from_few_channels_to_few_several_pixels_are_one_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(module, "MOST_ELEMENTS", 0)  # which is Winograd's limit alone
     x, kernel = made(1, 16, 16, 3, 8)
     lowered = jax.jit(lambda x, k: conv2d(x, k)).trace(x, kernel)
     for platform, joined in (("cpu", True), ("cuda", False)):

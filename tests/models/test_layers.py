@@ -215,7 +215,9 @@ def test_instance_norm_is_that_of_flax_with_its_gradients(shape):
         jax.jit(jax.value_and_grad(lambda p, x, m=m: weighted(m, p, x), argnums=(0, 1)))(params, x)
         for m in (layers.InstanceNorm(), theirs)
     )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), found, expected)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), found, expected
+    )
     shapes = jax.tree.map(jnp.shape, layers.InstanceNorm().init(jax.random.key(0), x))
     assert shapes == jax.tree.map(jnp.shape, theirs.init(jax.random.key(0), x))
 
