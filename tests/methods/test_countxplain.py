@@ -123,7 +123,9 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(made):
     cell, background = losses.prototype_to_feature(maps["distances"], target, n_cell=2)
     vectors = made.variables.trained["prototypes"]
     diversity = losses.prototype_diversity(vectors, n_cell=2, tau=0.8)
-    np.testing.assert_allclose(value, density + cell + background + 100 * diversity, rtol=1e-5)
+    pull = cell + options.background_weight * background
+    assert (options.feature_weight, options.diversity_weight) == (1.0, 100.0)
+    np.testing.assert_allclose(value, density + pull + 100 * diversity, rtol=1e-5)
     np.testing.assert_allclose(parts["density_loss"], density, rtol=1e-5)
 
 

@@ -14,7 +14,7 @@ from cellcount_jax.methods import dcl
 from cellcount_jax.models.attention import SelfAttention
 from cellcount_jax.models.conv2d import Conv2D
 from cellcount_jax.models.csrnet import CSRNet
-from cellcount_jax.models.layers import Conv3D, DoublingConv
+from cellcount_jax.models.layers import Conv3D, DoublingConv, InstanceNorm
 from cellcount_jax.models.message_passing import GlobalMessagePassing
 from cellcount_jax.models.prototypes import PrototypeHead
 from cellcount_jax.models.prototypes.head import DensityLayer
@@ -35,7 +35,7 @@ ROWS = [
     (UNet(), (1, 64, 64, 4), None, (1, 64, 64, 1)),
     (UNet(channels=(8, 16, 32, 64)), (1, 64, 64, 3), None, (1, 64, 64, 1)),
 ]
-PARTS = {SelfAttention, Block, Conv2D, Conv3D, DensityLayer, DoublingConv}
+PARTS = {SelfAttention, Block, Conv2D, Conv3D, DensityLayer, DoublingConv, InstanceNorm}
 """Modules that stand in a network of the table and have tests of their own."""
 
 
