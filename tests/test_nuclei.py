@@ -154,7 +154,7 @@ def test_glow_adds_light_to_its_share_of_the_training_copies_and_moves_no_dot():
     assert np.mean([s.image.mean() for s in all_lit]) > bare["train"][0].image.mean()
 
 
-def test_glow_is_never_brighter_than_cells_and_leaves_a_full_picture_within_its_type():
+def test_glow_is_of_the_brightness_of_cells_and_leaves_a_full_picture_within_its_type():
     image, _, _ = discs((90, 120), 14)
     added = [
         same_size.add_glow(image, np.random.default_rng(i)).astype(int) - image for i in range(20)

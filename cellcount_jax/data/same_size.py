@@ -90,7 +90,8 @@ def same_size(
 def add_glow(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Adds what shines and is no cell: yolk, tissue out of focus, a medium that fluoresces.
 
-    An ellipse with a soft rim, grainy inside, at most as bright as the cells.
+    An ellipse with a soft rim, grainy inside: on average 0.1 to 0.8 as bright as the brightest
+    cells, its grains up to twice that.
 
     Args:
       image: [H, W, C] integers.
