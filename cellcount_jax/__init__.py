@@ -1,3 +1,3 @@
-"""Counts cells in microscopy pictures and volumes from dot annotations."""
+"""Counts cells in microscopy images and volumes from dot annotations."""
 
 __version__ = "0.1.0"

@@ -71,7 +71,7 @@ def stage(*, epochs: int | None = None, steps: int | None = None, **fields: Any)
     """How a stage is trained: batch 8, Adam 1e-4, cosine with doubling warm restarts.
 
     Args:
-      epochs: of the labelled pictures; give these or `steps`.
+      epochs: of the labelled images; give these or `steps`.
       steps: takes precedence over epochs.
       **fields: added or replaced; those of `optimizer` one by one.
     """
@@ -144,7 +144,7 @@ def density() -> ConfigDict:
 
 DECODER_THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75)
 """Levels of both decoders, as a share of the height at a dot, among which labelled training
-pictures choose. In true inverse-distance maps close neighbours part at 0.5 and above only."""
+images choose. In true inverse-distance maps close neighbours part at 0.5 and above only."""
 
 SHARPENED_THRESHOLDS = (
     *(0.003, 0.004, 0.005, 0.0065, 0.008, 0.01, 0.013, 0.016, 0.02, 0.026, 0.033, 0.04),
@@ -157,7 +157,7 @@ def consistency(*, ndim: int = 2) -> ConfigDict:
     """Focal consistency as published (MOVI 2022) and released.
 
     Args:
-      ndim: 2 for pictures, 3 for volumes.
+      ndim: 2 for images, 3 for volumes.
     """
     config = run(
         "consistency",

@@ -15,13 +15,13 @@ from absl import app, flags
 from etils import epath
 from ml_collections import config_flags
 
-from cellcount_jax.counting.counter import Counter
-from cellcount_jax.counting.predict import predict_files
-from cellcount_jax.data.images import list_images
-from cellcount_jax.reporting import explain, overlays
-from cellcount_jax.runtime import compilation, distributed, large_pages, logs
-from cellcount_jax.training import experiment
-from cellcount_jax.training.loop import TrainingError
+from cellcount_jax.inference.counter import Counter
+from cellcount_jax.io.images.image import list_images
+from cellcount_jax.prediction.predict_files import predict_files
+from cellcount_jax.reporting import explanation_report, overlays
+from cellcount_jax.runtime import compilation, distributed, malloc, setup
+from cellcount_jax.training import run as experiment
+from cellcount_jax.training.trainer import TrainingError
 
 log = logging.getLogger(__name__)
 
@@ -43,19 +43,19 @@ NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Hosts, with --coord
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Of this host from 0, with --coordinator.")
 
 EXPLAINED = 3
-"""Test pictures that are explained where none are named."""
+"""Test images that are explained where none are named."""
 
 
 def main(argv: list[str]) -> None:
     """Runs one mode; what a person can mend ends in one line and exit code 1."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}; options begin with --")
-    logs.setup()
+    setup.setup()
     compilation.use_cache()
     workdir = epath.Path(WORKDIR.value or default_workdir())
     try:
         _join_hosts()
-        large_pages.use_large_pages()
+        malloc.use_large_pages()
         modes = {"train": _train, "evaluate": _evaluate, "predict": _predict, "explain": _explain}
         modes[MODE.value](workdir)
     except (ValueError, OSError, TrainingError) as error:
@@ -105,7 +105,7 @@ def _predict(workdir: epath.Path) -> None:
     paths = list_images([Path(p) for p in IMAGES.value])
     drawn = overlays.writer(out / "overlays")
     failed = predict_files(counter, paths, out, model=str(workdir), on_counted=drawn)
-    print(f"{len(paths) - failed} pictures counted: {out / 'counts.csv'}")
+    print(f"{len(paths) - failed} images counted: {out / 'counts.csv'}")
     if failed:
         raise ValueError(f"{failed} of {len(paths)} files could not be counted; see the table")
 
@@ -114,17 +114,17 @@ def _explain(workdir: epath.Path) -> None:
     counter = Counter.load(workdir)
     out = _out_folder(workdir / "explanations")
     if IMAGES.value:
-        subjects = explain.subjects_of_files(list_images([Path(p) for p in IMAGES.value]))
+        subjects = explanation_report.subjects_of_files(
+            list_images([Path(p) for p in IMAGES.value])
+        )
     else:
         source = experiment.load_source(CONFIG.value, download=DOWNLOAD.value)
-        subjects = explain.subjects_of_samples(source.splits["test"][:EXPLAINED])
+        subjects = explanation_report.subjects_of_samples(source.splits["test"][:EXPLAINED])
         counter = counter.at_own_scale()
-    failed = explain.write_explanations(counter, subjects, out, model=str(workdir))
-    print(f"{len(subjects) - failed} pictures explained: {out / 'explanation.html'}")
+    failed = explanation_report.write_explanations(counter, subjects, out, model=str(workdir))
+    print(f"{len(subjects) - failed} images explained: {out / 'explanation.html'}")
     if failed:
-        raise ValueError(
-            f"{failed} of {len(subjects)} pictures could not be explained; see the page"
-        )
+        raise ValueError(f"{failed} of {len(subjects)} images could not be explained; see the page")
 
 
 def _out_folder(default: epath.Path) -> Path:

@@ -1,11 +1,11 @@
-"""Focal consistency on a lab's own folder: few pictures with dots, many without.
+"""Focal consistency on a lab's own folder: few images with dots, many without.
 
     python -m cellcount_jax.main --config=configs/consistency_folder.py:quick \
-        --config.data.folder=MY_PICTURES
+        --config.data.folder=MY_IMAGES
 
-Protocol: the pictures with dots (see docs/files.md for the layout and `split.csv`) are divided by
-seed, those without are the unlabelled ones. Count pictures, MAE and F1 of the test part are
-written, or those of the training pictures, with a warning, where there are too few for a test.
+Protocol: the images with dots (see docs/files.md for the layout and `split.csv`) are divided by
+seed, those without are the unlabelled ones. Count images, MAE and F1 of the test part are
+written, or those of the training images, with a warning, where there are too few for a test.
 Give `--config.radius` in pixels, about half a cell's diameter; the preset `quick_volumes` (or
 `volumes`) is for 3-D data.
 Presets and switches as in consistency_vgg.py.
@@ -33,7 +33,7 @@ def get_config(preset: str = "") -> ConfigDict:
 
 
 def quick(config: ConfigDict) -> None:
-    """That of the published sets, with instance norm: however many pictures there are, it need not
+    """That of the published sets, with instance norm: however many images there are, it need not
     see all of them at once when training ends."""
     ndim = len(config.model.window)
     (consistency_vgg.quick if ndim == 2 else consistency_light_sheet.quick)(config)

@@ -1,5 +1,5 @@
 """Focal consistency on the VGG synthetic cells (Guo et al., MOVI 2022: F1 96.78 %, MAE 5.6 with 8
-labelled and 92 unlabelled pictures; by points, not by an integral).
+labelled and 92 unlabelled images; by points, not by an integral).
 
     python -m cellcount_jax.main --config=configs/consistency_vgg.py          # a GPU
     python -m cellcount_jax.main --config=configs/consistency_vgg.py:quick    # 2 CPU cores, minutes
@@ -7,10 +7,10 @@ labelled and 92 unlabelled pictures; by points, not by an integral).
     python -m cellcount_jax.main --config=configs/consistency_vgg.py:quick_gaussian
 
 Protocol `consistency`: the published division by a fixed permutation; 8 labelled and 92 unlabelled
-pictures to train on, 100 to test, none for validation. The last checkpoint counts; decoder and
-threshold are chosen on the 8 labelled pictures. `supervised` drops the unlabelled pictures,
+images to train on, 100 to test, none for validation. The last checkpoint counts; decoder and
+threshold are chosen on the 8 labelled images. `supervised` drops the unlabelled images,
 `gaussian` also takes Gaussian targets: the rows of the paper's ablation, which
-`benchmarks/consistency_ablation.py` runs over seeds.
+`benchmarks/accuracy/consistency_ablation.py` runs over seeds.
 Where paper and released code differ, the code is followed; the paper's form is a flag:
 `--config.consistency.noise_levels=last`, `.normalise=pixels`, `.ramp_shape=squared`.
 Measured figures: docs/results.md.
@@ -22,7 +22,7 @@ from cellcount_jax import defaults
 
 VGG_MEAN = (0.0018, 0.0020, 0.3541)
 VGG_STD = (0.0031, 0.0031, 0.2066)
-"""Of the 100 training pictures, in [0, 1]. Red and green hold next to nothing."""
+"""Of the 100 training images, in [0, 1]. Red and green hold next to nothing."""
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -40,7 +40,7 @@ def quick(config: ConfigDict) -> None:
     """A quarter of the width, batch norm, smaller crops and batches: minutes on 2 cores.
 
     Targets are scaled by 10, not 100, which a short training would spend its steps to reach. Peaks
-    are read from a sharpened mean over mirror images, see `methods.peak_maps`.
+    are read from a sharpened mean over mirror images, see `methods.postprocess`.
     """
     config.model.update({"base_channels": 8, "norm": "batch", "target_scale": 10.0})
     config.model.update(defaults.sharper_peaks(0.6))

@@ -4,7 +4,7 @@ others CountXplain and the CSRNet that it stands on differ by 0.02 and 0.07).
     python -m cellcount_jax.main --config=configs/countxplain_mbm.py          # for a GPU
     python -m cellcount_jax.main --config=configs/countxplain_mbm.py:quick    # 2 CPU cores, minutes
 
-Protocol `dcl`: 22 train, 2 validation, 20 test pictures of 600x600 by seed, each cut in four
+Protocol `dcl`: 22 train, 2 validation, 20 test images of 600x600 by seed, each cut in four
 patches of 300x300 that are resized to 256x256. The density network is that of csrnet_mbm.py, preset
 for preset. Presets and ablations as in countxplain_vgg.py. Measured figures: docs/results.md.
 """
@@ -18,7 +18,7 @@ def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset: "" (from scratch), imagenet, quick or tiny."""
     config = countxplain_vgg.on_top_of(csrnet_mbm.get_config(preset), preset)
     if preset == "quick":
-        # Few training pictures: cell prototypes need the whole pull, or the projection moves them
+        # Few training images: cell prototypes need the whole pull, or the projection moves them
         # far. Background prototypes are kept apart by the lesser pull on them alone.
         config.prototypes.feature_weight, config.prototypes.background_weight = 1.0, 0.2
     return config

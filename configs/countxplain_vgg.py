@@ -6,7 +6,7 @@ others CountXplain and the CSRNet that it stands on differ by 0.02 and 0.07).
     python -m cellcount_jax.main --config=configs/countxplain_vgg.py:quick \
         --config.init_from=runs/csrnet_vgg_quick:csrnet                       # density net shared
 
-Protocol `dcl`: 100 train, 10 validation, 90 test pictures by seed. The density network is that of
+Protocol `dcl`: 100 train, 10 validation, 90 test images by seed. The density network is that of
 csrnet_vgg.py, preset for preset. Prototypes: 6 of the released code's kind, Adam at 1e-2, batch 32,
 500 epochs on features computed once, a projection every 100 epochs and a last one.
 Ablations, each a flag: `--config.prototypes.diversity_weight=0`, `.feature_weight=0`,

@@ -5,7 +5,7 @@ five splits, with ImageNet weights.
     python -m cellcount_jax.main --config=configs/csrnet_dcc.py:imagenet   # as published
     python -m cellcount_jax.main --config=configs/csrnet_dcc.py:quick      # 2 CPU cores, minutes
 
-Protocol `countxplain`: 100 train (a tenth of them for validation), 76 test pictures by seed,
+Protocol `countxplain`: 100 train (a tenth of them for validation), 76 test images by seed,
 resized to 256x256. Published recipe: Adam at 1e-6, batch 1, 200 epochs.
 Presets as in csrnet_vgg.py. Measured figures: docs/results.md.
 """

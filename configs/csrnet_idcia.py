@@ -5,7 +5,7 @@ MAE 3.49 +- 0.68 over five splits, with ImageNet weights.
     python -m cellcount_jax.main --config=configs/csrnet_idcia.py:imagenet   # as published
     python -m cellcount_jax.main --config=configs/csrnet_idcia.py:quick      # 2 CPU cores, minutes
 
-Protocol `countxplain`: 100 train (a tenth of them for validation), 19 test pictures by seed,
+Protocol `countxplain`: 100 train (a tenth of them for validation), 19 test images by seed,
 resized to 256x256. Published recipe: Adam at 7e-5, batch 1, 200 epochs.
 Presets as in csrnet_vgg.py. Measured figures: docs/results.md.
 """

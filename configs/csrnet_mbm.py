@@ -4,8 +4,8 @@ RMSE 2.9, most likely per patch), the network that CountXplain explains.
     python -m cellcount_jax.main --config=configs/csrnet_mbm.py            # from scratch, for a GPU
     python -m cellcount_jax.main --config=configs/csrnet_mbm.py:quick      # 2 CPU cores, minutes
 
-Protocol `dcl`: 22 train, 2 validation, 20 test pictures of 600x600 by seed. Each picture is cut in
-four patches of 300x300 that are resized to 256x256; errors are given per patch and per picture.
+Protocol `dcl`: 22 train, 2 validation, 20 test images of 600x600 by seed. Each image is cut in
+four patches of 300x300 that are resized to 256x256; errors are given per patch and per image.
 Presets as in csrnet_vgg.py. Measured figures: docs/results.md.
 """
 

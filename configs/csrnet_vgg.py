@@ -6,7 +6,7 @@ RMSE 10.2), the network that CountXplain explains.
     python -m cellcount_jax.main --config=configs/csrnet_vgg.py:quick      # 2 CPU cores, minutes
     python -m cellcount_jax.main --config=configs/csrnet_vgg.py:tiny       # seconds; learns nothing
 
-Protocol `dcl`: 100 train, 10 validation, 90 test pictures by seed; the checkpoint is chosen on
+Protocol `dcl`: 100 train, 10 validation, 90 test images by seed; the checkpoint is chosen on
 validation, the test part is opened once. From scratch the network gets He initialisation, batch
 norm, flips and a cosine; `imagenet` is the recipe of CountXplain (MIDL 2025): batch 1, constant
 Adam, no augmentation, 200 epochs. The Gaussians' sigma is not published: 4 pixels at a side of 256;

@@ -4,7 +4,7 @@ passing 8.9 / 12.1; both with ImageNet weights).
     python -m cellcount_jax.main --config=configs/dcl_adi.py            # from scratch, for a GPU
     python -m cellcount_jax.main --config=configs/dcl_adi.py:quick      # 2 CPU cores, minutes
 
-Protocol `dcl`: 100 train, 10 validation, 90 test pictures by seed, resized from 150 to 256.
+Protocol `dcl`: 100 train, 10 validation, 90 test images by seed, resized from 150 to 256.
 Presets as in dcl_vgg.py. Measured figures: docs/results.md.
 """
 

@@ -4,9 +4,9 @@ patch; without message passing 1.2 / 1.8; both with ImageNet weights).
     python -m cellcount_jax.main --config=configs/dcl_dcc.py            # from scratch, for a GPU
     python -m cellcount_jax.main --config=configs/dcl_dcc.py:quick      # 2 CPU cores, minutes
 
-Protocol `dcl`: 88 train, 9 validation, 79 test pictures by seed. The shorter side is padded with
+Protocol `dcl`: 88 train, 9 validation, 79 test images by seed. The shorter side is padded with
 zeros to a square, the square resized to the nearest multiple of 256 and cut in patches of 256x256;
-errors are given per patch, to compare with the paper, and per picture.
+errors are given per patch, to compare with the paper, and per image.
 Presets as in dcl_vgg.py.
 """
 

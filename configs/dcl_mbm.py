@@ -4,9 +4,9 @@ patch; without message passing 1.9 / 2.6; both with ImageNet weights).
     python -m cellcount_jax.main --config=configs/dcl_mbm.py            # from scratch, for a GPU
     python -m cellcount_jax.main --config=configs/dcl_mbm.py:quick      # 2 CPU cores, minutes
 
-Protocol `dcl`: 22 train, 2 validation, 20 test pictures of 600x600 by seed. Each picture is cut in
+Protocol `dcl`: 22 train, 2 validation, 20 test images of 600x600 by seed. Each image is cut in
 four patches of 300x300 that are resized to 256x256; errors are given per patch, to compare with
-the paper, and per picture (the sum of its patches).
+the paper, and per image (the sum of its patches).
 Presets as in dcl_vgg.py. Measured figures: docs/results.md.
 """
 

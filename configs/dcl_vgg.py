@@ -6,7 +6,7 @@ passing 5.0 / 6.8; both with ImageNet weights).
     python -m cellcount_jax.main --config=configs/dcl_vgg.py:quick      # 2 CPU cores, minutes
     python -m cellcount_jax.main --config=configs/dcl_vgg.py:tiny       # seconds; learns nothing
 
-Protocol `dcl`: 100 train, 10 validation, 90 test pictures by seed; the checkpoint and the
+Protocol `dcl`: 100 train, 10 validation, 90 test images by seed; the checkpoint and the
 localizer's threshold are chosen on validation, the test part is opened once. The paper gives
 neither restarts nor epochs: 10 epochs, doubling, 310 in all, down to 1e-6.
 Without message passing: `--config.model.message_passing=False`.

@@ -1,11 +1,11 @@
-"""The default counter on the VGG synthetic cells, 100 train and 100 test pictures.
+"""The default counter on the VGG synthetic cells, 100 train and 100 test images.
 
     python -m cellcount_jax.main --config=configs/density_vgg.py          # a GPU, or an hour on CPU
     python -m cellcount_jax.main --config=configs/density_vgg.py:quick    # 2 CPU cores, 3 minutes
     python -m cellcount_jax.main --config=configs/density_vgg.py:quick --config.data.n_train=10
 
 Protocol `half`: the halves by seed, a tenth of the training half for validation. Best published
-MAE on this set: 2.3 (50 training pictures).
+MAE on this set: 2.3 (50 training images).
 Measured figures: docs/results.md.
 """
 

@@ -1,14 +1,14 @@
-"""Nuclei in fluorescence pictures of any magnification: the model in the box.
+"""Nuclei in fluorescence images of any magnification: the model in the box.
 
     python -m cellcount_jax.main --config=configs/nuclei.py:quick          # 2 CPU cores, 15 minutes
     python -m cellcount_jax.main --config=configs/nuclei.py:quick_unseen   # whole groups held out
     python -m cellcount_jax.main --config=configs/nuclei.py                # a wider network, a GPU
-    python -m benchmarks.nuclei runs/nuclei_quick                          # errors by group
+    python -m benchmarks.accuracy.nuclei runs/nuclei_quick  # errors by group
 
-The default counter on dsb2018 (CC0) and simulated cells. Every picture is resized so that its
+The default counter on dsb2018 (CC0) and simulated cells. Every image is resized so that its
 nuclei are 14 px across: in training by their masks, with a random factor, at prediction by an
-estimate from the picture. Protocol `by_size`: 350 train, 50 validation, 98 test, every group of
-pictures of one size divided alike; `unseen`: protocol `unseen_size`, whole groups held out.
+estimate from the image. Protocol `by_size`: 350 train, 50 validation, 98 test, every group of
+images of one size divided alike; `unseen`: protocol `unseen_size`, whole groups held out.
 MAE and MAPE by group: docs/nuclei.md.
 """
 

@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: where the reference pairs and the real pictures are."""
+"""Fixtures shared by all tests: where the reference pairs and the real images are."""
 
 import os
 import tempfile

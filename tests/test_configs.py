@@ -13,8 +13,8 @@ from PIL import Image
 import cellcount_jax
 from cellcount_jax.methods import METHODS, build_stages
 from cellcount_jax.runtime import checkpoint
-from cellcount_jax.training import experiment
-from tests.data import made_sets
+from cellcount_jax.training import run
+from tests.datasets import made_sets
 
 FOLDER = Path(cellcount_jax.__file__).parent.parent / "configs"
 NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if not p.stem.startswith("_"))
@@ -50,11 +50,11 @@ SMALL_PATCHES = {
     "idcia": {"resize": 32},
     "dcc": {"pad_square": True, "resize_to_multiple": 32, "tile": 32},
 }
-"""The rules of the configs for the small pictures that `made_sets` writes."""
+"""The rules of the configs for the small images that `made_sets` writes."""
 
 
 def lab_folder(folder: Path) -> Path:
-    """Four small pictures, three of them with dots."""
+    """Four small images, three of them with dots."""
     for part in ("images", "dots"):
         (folder / part).mkdir(parents=True)
     for i in range(4):
@@ -84,7 +84,7 @@ def test_two_steps_of_every_config_and_its_resumption(name, tmp_path, monkeypatc
         plan.batch_size.labelled = 32  # An epoch is one step, so that each step is saved.
         assert plan.steps == 2
     whole = epath.Path(tmp_path / "whole")
-    results = experiment.train(config, whole)
+    results = run.train(config, whole)
     assert results["n_images"] > 0
 
     broken = epath.Path(tmp_path / "broken")
@@ -99,8 +99,8 @@ def test_two_steps_of_every_config_and_its_resumption(name, tmp_path, monkeypatc
     monkeypatch.setattr(checkpoint, "save", dies_after_saving)
     for _ in config.stages:
         with pytest.raises(KeyboardInterrupt):
-            experiment.train(config, broken)
-    again = experiment.train(config, broken)
+            run.train(config, broken)
+    again = run.train(config, broken)
     assert again["mae"] == results["mae"]
     for stage in config.stages:
         a, b = (checkpoint.load_final(w / "checkpoints" / stage)[0] for w in (whole, broken))

@@ -1,1 +1,1 @@
-"""Pictures and dots in, batches out."""
+"""From samples to batches: targets, preprocessing, resampling, augmentation, streaming."""

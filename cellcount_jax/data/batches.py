@@ -1,8 +1,8 @@
 """Batches from data that live on the device: pure functions of (data, step, key).
 
-`data.stream` draws the same batches for sets that do not fit there.
+`data.streaming` draws the same batches for sets that do not fit there.
 
-The order is one endless stream of shuffled epochs: every epoch holds each picture exactly once,
+The order is one endless stream of shuffled epochs: every epoch holds each image exactly once,
 and a batch may reach over the end of one epoch into the next, so that no row is ever padding or
 dropped. The batch of a step depends on the seed and the step alone; a resumed run goes on with the
 batch that would have come.
@@ -32,20 +32,20 @@ def stack(
     crop: Sequence[int] | None = None,
     multiple: int = 1,
 ) -> dict[str, np.ndarray]:
-    """One array per field, pictures brought to a common size.
+    """One array per field, images brought to a common size.
 
-    A picture that is too small for the crop (or, without crops, smaller than the largest) goes on
+    An image that is too small for the crop (or, without crops, smaller than the largest) goes on
     in its own mirror image, dots and target with it; what lies beyond that is never read.
 
     Args:
-      samples: pictures of one number of space axes.
-      preprocessing: applied to each whole picture.
+      samples: images of one number of space axes.
+      preprocessing: applied to each whole image.
       target: dots and space shape -> map; without it no `target` is made.
       crop: side of random crops per space axis, if there are any.
       multiple: sides of the rows become multiples of it.
 
     Returns:
-      image [N, *space, C] float32, count [N] (dots in the mirrored picture), index [N], size
+      image [N, *space, C] float32, count [N] (dots in the mirrored image), index [N], size
       [N, ndim] (what may be cropped from), dots [N, *space] uint8 (raster of dots), and target
       [N, *space].
 
@@ -53,7 +53,7 @@ def stack(
       ValueError: there are no samples.
     """
     if not samples:
-        raise ValueError("no pictures to train on: this part of the split is empty")
+        raise ValueError("no images to train on: this part of the split is empty")
     sizes = np.array([s.image.shape[:-1] for s in samples])
     if crop is None:
         sizes = np.broadcast_to(-(-sizes.max(axis=0) // multiple) * multiple, sizes.shape)
@@ -144,7 +144,7 @@ def take_batch(
       step: number of the step, may be traced.
       key: the run's data key; the same for all steps.
       sizes: rows per batch of each stream.
-      crop: side per space axis of random crops; None takes whole pictures.
+      crop: side per space axis of random crops; None takes whole images.
       flips: random flips and quarter turns.
       contrast: largest relative change of contrast about the mean.
       offset: largest change of brightness, in units of the normalised image.
@@ -180,7 +180,7 @@ def augment_batch(
     """The batch of a step with each row flipped, turned and lit at random.
 
     Args:
-      batch: stream name -> fields of whole pictures or crops, those of `stream.open_stream`.
+      batch: stream name -> fields of whole images or crops, those of `stream.open_stream`.
       step: as in `take_batch`, like all that follows.
       key: the run's data key.
       flips: random flips and quarter turns.

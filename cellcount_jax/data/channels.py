@@ -1,4 +1,4 @@
-"""From a picture's number of channels to a network's."""
+"""From an image's number of channels to a network's."""
 
 import numpy as np
 
@@ -20,6 +20,6 @@ def adapt_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
         # In this order for any memory layout, so that a part equals the part of the whole.
         return (pixels[..., :1] + pixels[..., 1:2] + pixels[..., 2:]) / np.float32(3)
     raise ValueError(
-        f"the picture has {given} channels and the network takes {channels}; choose which with "
+        f"the image has {given} channels and the network takes {channels}; choose which with "
         "the option channels"
     )

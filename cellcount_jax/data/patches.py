@@ -1,4 +1,4 @@
-"""Pictures resized and cut into patches, each dot in exactly one of them."""
+"""Images resized and cut into patches, each dot in exactly one of them."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from cellcount_jax.data.pixel_size import Scale
 from cellcount_jax.data.sample import Sample
-from cellcount_jax.data.units import Scale
 
 
 def cut(
@@ -19,21 +19,21 @@ def cut(
     pad_square: bool = False,
     resize_to_multiple: int | None = None,
 ) -> list[Sample]:
-    """Cuts a 2-D picture into equal patches; the patches' dots sum to the picture's.
+    """Cuts a 2-D image into equal patches; the patches' dots sum to the image's.
 
-    In this order: the shorter side is padded with zeros (bottom or right), the picture is resized
+    In this order: the shorter side is padded with zeros (bottom or right), the image is resized
     to the nearest multiple, cut into tiles, and each tile is resized.
 
     Args:
-      sample: 2-D picture.
-      tile: side of the square tiles in pixels; None keeps the picture whole.
-      resize: side that each tile (or the picture) gets, in pixels.
+      sample: 2-D image.
+      tile: side of the square tiles in pixels; None keeps the image whole.
+      resize: side that each tile (or the image) gets, in pixels.
       pad_square: whether to pad to a square first.
       resize_to_multiple: each side becomes its nearest multiple of this before cutting.
 
     Returns:
-      Patches row by row. The group of a patch is the name of its picture, its name is
-      `PICTURE@ROW-COLUMN`; a picture that stays whole keeps name and group.
+      Patches row by row. The group of a patch is the name of its image, its name is
+      `IMAGE@ROW-COLUMN`; an image that stays whole keeps name and group.
 
     Raises:
       ValueError: a volume, or a side that is no multiple of the tile.
@@ -41,7 +41,7 @@ def cut(
     Source: the patches of DCL (MICCAI 2024).
     """
     if sample.image.ndim != 3:
-        raise ValueError(f"{sample.name}: patches are cut from 2-D pictures, not volumes")
+        raise ValueError(f"{sample.name}: patches are cut from 2-D images, not volumes")
     whole = _pad_square(sample) if pad_square else sample
     if resize_to_multiple:
         height, width = (
@@ -54,9 +54,9 @@ def cut(
 
 
 def network_scale(rule: Mapping[str, Any] | None, shape: Sequence[int]) -> float:
-    """By which a rule of `cut` resizes a picture of space shape `shape` on its way to patches.
+    """By which a rule of `cut` resizes an image of space shape `shape` on its way to patches.
 
-    A counter that was trained on the patches resizes whole pictures by it.
+    A counter that was trained on the patches resizes whole images by it.
     """
     if not rule:
         return 1.0
@@ -94,7 +94,7 @@ def resize_image(image: np.ndarray, scale: Scale) -> np.ndarray:
 
 
 def resized_shape(shape: Sequence[int], scale: Scale) -> tuple[int, ...]:
-    """Whole pixels of each side of a picture that is resized."""
+    """Whole pixels of each side of an image that is resized."""
     scales = np.broadcast_to(scale, len(shape)).tolist()
     return tuple(max(1, round(n * s)) for n, s in zip(shape, scales, strict=True))
 
@@ -122,16 +122,16 @@ def resize_part(
     new: Sequence[int],
     box: tuple[slice, ...],
 ) -> np.ndarray:
-    """A box of `resize_array` of a picture, from the part of the picture that it shows.
+    """A box of `resize_array` of an image, from the part of the image that it shows.
 
     Args:
-      read: box of the picture -> [*box, C].
-      old: space shape of the picture.
+      read: box of the image -> [*box, C].
+      old: space shape of the image.
       new: space shape that it gets.
       box: start and stop per axis of the part that is wanted, in pixels of the new size.
 
     Returns:
-      [*box, C], as from the whole picture.
+      [*box, C], as from the whole image.
     """
     weights, parts = [], []
     for n, m, b in zip(old, new, box, strict=True):
@@ -200,7 +200,7 @@ def _tile(sample: Sample, row: int, column: int, tile: int, grid: tuple[int, int
     window = (slice(corner[0], corner[0] + tile), slice(corner[1], corner[1] + tile))
     dots = sample.dots
     if dots is not None:
-        # A pixel reaches half a step to both sides of its centre; dots beyond the picture's rim
+        # A pixel reaches half a step to both sides of its centre; dots beyond the image's rim
         # belong to the outermost tile.
         owner = np.clip(np.floor((dots + 0.5) / tile), 0, np.array(grid) - 1)
         dots = dots[(owner == [row, column]).all(axis=1)] - corner.astype(np.float32)

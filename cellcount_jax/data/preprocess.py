@@ -1,6 +1,6 @@
 """From a file's pixels to a network's input: brightness range, channels, mean and spread.
 
-The brightness range is taken once from the whole picture and then applied anywhere in it, so a
+The brightness range is taken once from the whole image and then applied anywhere in it, so a
 tile gets exactly the values that it has in the whole.
 """
 
@@ -17,7 +17,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 SAMPLE_LIMIT = 4_000_000
-"""A larger picture's brightness range is taken from a regular grid of at most so many values."""
+"""A larger image's brightness range is taken from a regular grid of at most so many values."""
 
 BEYOND = 4.0
 """Brightness is clipped this many ranges below the low and above the high end."""
@@ -35,7 +35,7 @@ class Preprocessing:
         three become one by their mean; any other difference is an error.
       normalise: `dtype` divides 8- and 16-bit integers by the largest number of their type and
         takes floats in [0, 1] as they are; `percentile` maps the `low` and `high` percentile of
-        the whole picture to 0 and 1; `minmax` its least and greatest value.
+        the whole image to 0 and 1; `minmax` its least and greatest value.
       low: lower percentile, in percent.
       high: upper percentile, in percent.
       mean: subtracted after that; one number, or one per channel.
@@ -110,7 +110,7 @@ class IntensityRange(NamedTuple):
 
 
 class Readable(Protocol):
-    """A picture that is read by parts, such as `data.images.LazyPicture`."""
+    """An image that is read by parts, such as `io.images.image.LazyImage`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -128,7 +128,7 @@ class Readable(Protocol):
 
 
 def preprocess(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """A whole picture as a network takes it.
+    """A whole image as a network takes it.
 
     Args:
       pixels: [H, W, C] or [D, H, W, C], the file's own dtype.
@@ -143,29 +143,29 @@ def preprocess(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     return apply(pixels, preprocessing, intensity_range(pixels, preprocessing))
 
 
-def intensity_range(picture: np.ndarray | Readable, preprocessing: Preprocessing) -> IntensityRange:
-    """Brightness of the whole picture that becomes 0 and 1.
+def intensity_range(image: np.ndarray | Readable, preprocessing: Preprocessing) -> IntensityRange:
+    """Brightness of the whole image that becomes 0 and 1.
 
-    Beyond four million values it is taken from a regular grid over the picture, the same grid
-    whether the picture is in memory or read by parts. Where both percentiles coincide (a few
+    Beyond four million values it is taken from a regular grid over the image, the same grid
+    whether the image is in memory or read by parts. Where both percentiles coincide (a few
     cells on an empty ground), least and greatest value stand in for them. All channels share
     one range.
 
     Args:
-      picture: [*space, C], an array or a picture that is read by parts.
+      image: [*space, C], an array or an image that is read by parts.
       preprocessing: says how.
 
     Returns:
-      (low, high) in the picture's own numbers; equal for a constant picture.
+      (low, high) in the image's own numbers; equal for a constant image.
 
     Raises:
       ValueError: pixels that are not finite, or a dtype that does not fit.
     """
     if preprocessing.normalise == "dtype":
-        return IntensityRange(0.0, _full_scale(picture.dtype))
-    _check_dtype(picture.dtype)
-    grid = sample_grid(picture.shape)
-    sample = picture[grid] if isinstance(picture, np.ndarray) else picture.read(grid)
+        return IntensityRange(0.0, _full_scale(image.dtype))
+    _check_dtype(image.dtype)
+    grid = sample_grid(image.shape)
+    sample = image[grid] if isinstance(image, np.ndarray) else image.read(grid)
     check_finite(sample)
     sample = sample.astype(np.uint8) if sample.dtype == bool else sample
     low, high = float(sample.min()), float(sample.max())
@@ -183,25 +183,25 @@ def intensity_range(picture: np.ndarray | Readable, preprocessing: Preprocessing
 def apply(
     pixels: np.ndarray, preprocessing: Preprocessing, range_: tuple[float, float]
 ) -> np.ndarray:
-    """A picture or any part of one as a network takes it, by the whole picture's range.
+    """An image or any part of one as a network takes it, by the whole image's range.
 
     Every value depends on its own pixel only: a part of the result is the result of the part.
 
     Args:
       pixels: [H, W, C] or [D, H, W, C], the file's own dtype.
       preprocessing: the network's.
-      range_: of the whole picture, from `intensity_range`.
+      range_: of the whole image, from `intensity_range`.
 
     Returns:
       [*space, channels] float32. Before mean and std, `percentile` and `minmax` values are
-      clipped to four ranges below 0 and above 1; a constant picture is 0.
+      clipped to four ranges below 0 and above 1; a constant image is 0.
 
     Raises:
       ValueError: pixels that are not finite, a dtype or number of channels that does not fit.
     """
     if pixels.ndim not in (3, 4) or 0 in pixels.shape:
         raise ValueError(
-            f"a picture of shape {pixels.shape} must be [H, W, C] or [D, H, W, C] with pixels in it"
+            f"an image of shape {pixels.shape} must be [H, W, C] or [D, H, W, C] with pixels in it"
         )
     _check_dtype(pixels.dtype)
     check_finite(pixels)

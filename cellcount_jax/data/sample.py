@@ -1,4 +1,4 @@
-"""One annotated picture or volume, as every part of the data path passes it on."""
+"""One annotated image or volume, as every part of the data path passes it on."""
 
 import dataclasses
 
@@ -7,15 +7,15 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One picture with its dots.
+    """One image with its dots.
 
     Attributes:
       name: unique within its data set; the file's name without its ending.
       image: [H, W, C] or [D, H, W, C], the file's own dtype and values.
       dots: [N, ndim] float32, (y, x) or (z, y, x) in pixels of `image`, integer = pixel centre;
-        None where the picture is not labelled.
+        None where the image is not labelled.
       group: what a split must not tear apart (slide, embryo, laboratory) or, for a patch, the
-        name of the picture it was cut from.
+        name of the image it was cut from.
       spacing: size of a pixel in micrometres, (y, x) or (z, y, x), if known.
       labels: instance mask of the same space shape, where the publisher gives one.
     """

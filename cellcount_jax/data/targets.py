@@ -1,6 +1,6 @@
 """Training targets from dots: Gaussian densities, inverse-distance maps, sum-pooling.
 
-NumPy on the host, one picture or volume at a time, 2-D and 3-D. Dots are [N, ndim] in pixels, an
+NumPy on the host, one image or volume at a time, 2-D and 3-D. Dots are [N, ndim] in pixels, an
 integer is a pixel's centre, and dots between pixels are not rounded.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
-from cellcount_jax.data.nearest import axis_weights, nearest_distance
+from cellcount_jax.data.distance_transform import axis_weights, nearest_distance
 
 CHUNK = 2**21
 """Kernel values that are scattered together; bounds the memory."""

@@ -1,8 +1,8 @@
-"""Windows of pictures and of their targets, read without working on the whole picture.
+"""Windows of images and of their targets, read without working on the whole image.
 
-A window is given by the positions it shows along each space axis. Beyond its end a picture goes on
+A window is given by the positions it shows along each space axis. Beyond its end an image goes on
 in its own mirror image. What is read equals the same part of what `batches.stack` makes of the
-whole picture; densities to float32 rounding.
+whole image; densities to float32 rounding.
 """
 
 import collections
@@ -25,12 +25,12 @@ CACHE_BYTES = 512 * 2**20
 class WindowReader:
     """Reads windows of samples, from any thread.
 
-    The brightness range of a picture is found when it is first read, and kept.
+    The brightness range of an image is found when it is first read, and kept.
 
     Args:
-      preprocessing: of whole pictures.
+      preprocessing: of whole images.
       target: dots and space shape -> map. A `targets.gaussian_density` of one sigma is made near
-        the window alone; any other is made for the whole picture and kept for a while.
+        the window alone; any other is made for the whole image and kept for a while.
       cache_bytes: size of the whole targets that are kept.
     """
 
@@ -53,7 +53,7 @@ class WindowReader:
 
         Args:
           index: of the sample in its set; names it in what is kept.
-          sample: the picture with its dots, if it has any.
+          sample: the image with its dots, if it has any.
           corner: first position per space axis.
           side: number of positions per space axis.
 
@@ -116,7 +116,7 @@ def unfold(part: np.ndarray, at: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def raster_part(dots: np.ndarray, shape: Sequence[int], box: Box) -> np.ndarray:
-    """A box of `batches.raster` of the whole picture."""
+    """A box of `batches.raster` of the whole image."""
     first, last = _ends(box)
     cells = np.clip(np.rint(dots).astype(int), 0, np.asarray(shape) - 1)
     inside = ((cells >= first) & (cells < last)).all(axis=1)
@@ -137,11 +137,11 @@ def gaussian_reach(target: batches.Target, ndim: int) -> np.ndarray | None:
 def density_part(
     target: batches.Target, dots: np.ndarray, shape: Sequence[int], box: Box, reach: np.ndarray
 ) -> np.ndarray:
-    """A box of the whole picture's density, from the dots that reach it."""
+    """A box of the whole image's density, from the dots that reach it."""
     first, last = _ends(box)
     margin = reach + 1  # a dot between pixels belongs to both
     near = ((dots >= first - margin) & (dots <= last - 1 + margin)).all(axis=1)
-    # Room for whole kernels: a kernel is divided by its sum inside the picture, not inside the box.
+    # Room for whole kernels: a kernel is divided by its sum inside the image, not inside the box.
     start = np.maximum(first - 2 * margin, 0)
     stop = np.minimum(last + 2 * margin, shape)
     grown = target(dots[near] - start, tuple(stop - start))

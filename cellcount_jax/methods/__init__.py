@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from cellcount_jax.methods import consistency, countxplain, csrnet, dcl, density
-from cellcount_jax.methods.stage import Stage
+from cellcount_jax.methods import consistency, csrnet, dcl, density
+from cellcount_jax.methods.base import Stage
+from cellcount_jax.methods.countxplain import method as countxplain
 
 METHODS: dict[str, Callable[[ConfigDict], tuple[Stage, ...]]] = {
     "consistency": consistency.stages,

@@ -1,8 +1,8 @@
-"""Focal consistency: SAU-Net on inverse-distance maps, with unlabelled pictures (MOVI 2022).
+"""Focal consistency: SAU-Net on inverse-distance maps, with unlabelled images (MOVI 2022).
 
 The student sees labelled and unlabelled crops, the unlabelled ones with noise on their features;
 the teacher is the same network without noise, dropout and gradient. Both look at the same crops.
-Without unlabelled pictures, or with a consistency weight of 0, this is SAU-Net as it was (BIBM
+Without unlabelled images, or with a consistency weight of 0, this is SAU-Net as it was (BIBM
 2019), on inverse-distance or Gaussian targets.
 """
 
@@ -17,9 +17,9 @@ from ml_collections import ConfigDict
 
 from cellcount_jax.data import targets
 from cellcount_jax.losses import consistency_ramp, focal_consistency
-from cellcount_jax.methods import peak_maps
-from cellcount_jax.methods.stage import Batch, Readout, Stage, Tree, Variables, masked_mean
-from cellcount_jax.models.batch_norm import recalibrate_batch_norm
+from cellcount_jax.methods import postprocess
+from cellcount_jax.methods.base import Batch, Readout, Stage, Tree, Variables, masked_mean
+from cellcount_jax.models.recalibrate_batch_norm import recalibrate_batch_norm
 from cellcount_jax.models.sau_net import SAUNet, inject_noise
 
 MAP = {"inverse_distance": "inverse_distance", "gaussian": "density"}
@@ -33,18 +33,18 @@ HALO = 8
 so that no overlap is exact, but its maps are worst at the borders."""
 
 DIMMEST = 0.25
-"""Windows whose brightness spreads by less than this share of the flattest labelled picture's are
-not stretched further: in a picture without cells there is only noise to stretch."""
+"""Windows whose brightness spreads by less than this share of the flattest labelled image's are
+not stretched further: in an image without cells there is only noise to stretch."""
 
 EXTENSION_ROWS = 8
-"""Pictures per batch when batch-norm statistics are taken anew."""
+"""Images per batch when batch-norm statistics are taken anew."""
 
 
 def stages(config: ConfigDict) -> tuple[Stage, ...]:
     """One stage, `consistency`.
 
     Raises:
-      ValueError: an unknown kind of target, or unlabelled pictures asked for and none weighed.
+      ValueError: an unknown kind of target, or unlabelled images asked for and none weighed.
     """
     model, window = config.model, tuple(config.model.window)
     if model.target not in MAP:
@@ -75,9 +75,9 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
             given = {"params": variables.trained, **variables.model_state}
             return jnp.asarray(network.apply(given, images)) / scale
 
-        found = peak_maps.mean_over_views(apply, images) if model.get("views") else apply(images)
+        found = postprocess.mean_over_views(apply, images) if model.get("views") else apply(images)
         maps = {MAP[model.target]: found}
-        return maps | {SHARPENED: peak_maps.sharpened(found, sigma=blur)} if blur else maps
+        return maps | {SHARPENED: postprocess.sharpened(found, sigma=blur)} if blur else maps
 
     return (
         Stage(
@@ -96,7 +96,7 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
 
 
 def _one_input(batch: Batch, network: SAUNet) -> jax.Array:
-    """A corner of the first picture: the parameters do not depend on the size."""
+    """A corner of the first image: the parameters do not depend on the size."""
     side = 2 ** (network.levels - 1)
     return jnp.asarray(batch["labelled"]["image"])[(slice(1), *[slice(side)] * network.ndim)]
 
@@ -152,7 +152,7 @@ def _height_at_a_dot(model: ConfigDict) -> float:
     centre = tuple(side // 2 for side in shape)
     true = jnp.asarray(_target(model)(np.array([centre], np.float32), shape))
     if blur:
-        true = peak_maps.sharpened(true[None], sigma=blur)[0]
+        true = postprocess.sharpened(true[None], sigma=blur)[0]
     return float(true[centre])
 
 
@@ -247,7 +247,7 @@ def _student(
 
 
 def _finish(network: SAUNet, model: ConfigDict) -> Callable[[Variables, Tree], Variables] | None:
-    """What is taken from the labelled pictures, unchanged and whole, once training has ended."""
+    """What is taken from the labelled images, unchanged and whole, once training has ended."""
     steps: list[Callable[[Variables, Tree], Variables]] = []
     if model.standardise:
         steps.append(_with_least_spread)
@@ -271,7 +271,7 @@ def _with_least_spread(variables: Variables, data: Tree) -> Variables:
 
 
 def _extension(network: SAUNet, standardise: bool) -> Callable[[Variables, Tree], Variables]:
-    """SAU-Net's batch-norm extension: statistics of the labelled pictures."""
+    """SAU-Net's batch-norm extension: statistics of the labelled images."""
     still = network.clone(dropout=0.0)
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""CSRNet (Li et al., CVPR 2018) as a counter: a density at an eighth of the picture's side.
+"""CSRNet (Li et al., CVPR 2018) as a counter: a density at an eighth of the image's side.
 
 Its sum is the count. Trained as in CountXplain (MIDL 2025), which explains this network: mean
 squared error against Gaussians at the dots, summed over blocks of 8x8 pixels.
@@ -14,14 +14,7 @@ from ml_collections import ConfigDict
 
 from cellcount_jax import losses
 from cellcount_jax.data import targets
-from cellcount_jax.methods.stage import (
-    Batch,
-    Readout,
-    Stage,
-    Tree,
-    Variables,
-    forward_in_training,
-)
+from cellcount_jax.methods.base import Batch, Readout, Stage, Tree, Variables, forward_in_training
 from cellcount_jax.models import pretrained
 from cellcount_jax.models.csrnet import FRONT_CONVS, STRIDE, CSRNet
 
@@ -108,21 +101,21 @@ def stage(config: ConfigDict) -> Stage:
 def target_map(
     sigma: float, *, adaptive: bool = False
 ) -> Callable[[np.ndarray, Sequence[int]], np.ndarray]:
-    """The function from dots and space shape to a density at the picture's own resolution.
+    """The function from dots and space shape to a density at the image's own resolution.
 
     Args:
       sigma: of the Gaussians, in pixels.
       adaptive: sigma from the distance to a dot's neighbours instead (MCNN, CVPR 2016).
 
     Returns:
-      The function; it raises ValueError for a picture smaller than the network's stride.
+      The function; it raises ValueError for an image smaller than the network's stride.
     """
 
     def target(dots: np.ndarray, shape: Sequence[int]) -> np.ndarray:
         if min(shape) < STRIDE:
             sides = " x ".join(map(str, shape))
             raise ValueError(
-                f"a picture of {sides} pixels is smaller than CSRNet's stride of {STRIDE}; "
+                f"an image of {sides} pixels is smaller than CSRNet's stride of {STRIDE}; "
                 "leave it out or enlarge it (config.data.patches.resize)"
             )
         spread = targets.adaptive_sigma(dots, shape=shape) if adaptive else sigma
@@ -134,7 +127,7 @@ def target_map(
 def pool(maps: Any) -> Any:
     """Sums over blocks of STRIDE x STRIDE: maps [N, H, W] -> [N, h, w], NumPy or JAX.
 
-    H and W are multiples of the stride; the loop brings pictures to such sides.
+    H and W are multiples of the stride; the loop brings images to such sides.
     """
     n, height, width = maps.shape
     blocks = maps.reshape(n, height // STRIDE, STRIDE, width // STRIDE, STRIDE)

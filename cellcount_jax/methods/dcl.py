@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from cellcount_jax import losses
 from cellcount_jax.data import targets
-from cellcount_jax.methods.stage import (
+from cellcount_jax.methods.base import (
     Batch,
     Readout,
     Stage,

@@ -1,7 +1,7 @@
 """The default counter: a compact UNet that predicts a density map.
 
 The map's integral is the count, its peaks are the points. Nothing in it depends on the whole
-picture at inference, so that pictures of any size can be cut into tiles.
+image at inference, so that images of any size can be cut into tiles.
 """
 
 import functools
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from cellcount_jax.data import targets
-from cellcount_jax.methods.stage import (
+from cellcount_jax.methods.base import (
     Batch,
     Readout,
     Stage,

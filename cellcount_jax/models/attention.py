@@ -1,7 +1,7 @@
 """Self-attention of SAU-Net (Guo et al., BIBM 2019): every position attends to all others.
 
 The weights are a softmax over the keys of plain inner products, not divided by the root of their
-length. Positions are "tokens", flattened row by row; pictures and volumes alike.
+length. Positions are "tokens", flattened row by row; images and volumes alike.
 """
 
 import functools

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
-from cellcount_jax.models.conv2d import Conv2D
+from cellcount_jax.models.conv.conv2d import Conv2D
 from cellcount_jax.models.vgg import VGG
 
 STRIDE = 8
-"""Pixels of the picture per position of the density map."""
+"""Pixels of the image per position of the density map."""
 
 FRONT_CONVS = 10
 """Convolutions of VGG-16 that make the front end; two more pools would follow."""
@@ -26,7 +26,7 @@ KERNEL_INITS: dict[str, Initializer] = {
 
 
 class CSRNet(nn.Module):
-    """Density map at an eighth of the picture's side, and the features that it is read from.
+    """Density map at an eighth of the image's side, and the features that it is read from.
 
     The first ten convolutions of VGG-16 (`frontend`, a `VGG`, so that imported weights fit as they
     are), six 3x3 convolutions of dilation 2 `conv1` to `conv6`, and a linear 1x1 `head`. Biases
@@ -65,10 +65,10 @@ class CSRNet(nn.Module):
           rounded down, three times.
 
         Raises:
-          ValueError: not a batch of pictures, or an unknown `kernel_init`.
+          ValueError: not a batch of images, or an unknown `kernel_init`.
         """
         if x.ndim != 4:
-            raise ValueError(f"CSRNet takes pictures [B, H, W, C], got {x.shape}")
+            raise ValueError(f"CSRNet takes images [B, H, W, C], got {x.shape}")
         if self.kernel_init not in KERNEL_INITS:
             raise ValueError(
                 f"CSRNet kernel_init {self.kernel_init!r} is not one of {sorted(KERNEL_INITS)}"

@@ -14,7 +14,7 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jax.nn.initializers import Initializer
 
-from cellcount_jax.models import depth_taps
+from cellcount_jax.models.conv import conv3d_cpu
 
 CONV3D_FORMULATIONS = ("auto", "native", "depth_taps")
 """Ways to compute a 3-D convolution, see `conv3d`."""
@@ -171,11 +171,11 @@ def _native_gradients(x: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> 
 
 @jax.custom_vjp
 def _conv3d_taps(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return depth_taps.convolve(x, kernel)
+    return conv3d_cpu.convolve(x, kernel)
 
 
 def _taps_backward(saved: Saved, cotangent: jax.Array) -> Saved:
-    return depth_taps.gradients(*saved, cotangent)
+    return conv3d_cpu.gradients(*saved, cotangent)
 
 
 _conv3d_taps.defvjp(lambda x, kernel: (_conv3d_taps(x, kernel), (x, kernel)), _taps_backward)
@@ -185,12 +185,12 @@ _conv3d_taps.defvjp(lambda x, kernel: (_conv3d_taps(x, kernel), (x, kernel)), _t
 # too; the gradient is defined outside it, or both forms' intermediate results would be kept.
 @jax.custom_vjp
 def _conv3d_auto(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return jax.lax.platform_dependent(x, kernel, cpu=depth_taps.convolve, default=_conv3d_native)
+    return jax.lax.platform_dependent(x, kernel, cpu=conv3d_cpu.convolve, default=_conv3d_native)
 
 
 def _auto_backward(saved: Saved, cotangent: jax.Array) -> Saved:
     return jax.lax.platform_dependent(
-        *saved, cotangent, cpu=depth_taps.gradients, default=_native_gradients
+        *saved, cotangent, cpu=conv3d_cpu.gradients, default=_native_gradients
     )
 
 
@@ -229,7 +229,7 @@ class Conv3D(nn.Module):
 
 
 class DoublingConv(nn.Module):
-    """Transposed convolution with 2 x ... x 2 taps and stride 2, for pictures and volumes.
+    """Transposed convolution with 2 x ... x 2 taps and stride 2, for images and volumes.
 
     Every input pixel becomes a cell of 2 x ... x 2 outputs: out[2i + a, 2j + b] = x[i, j] .
     kernel[a, b] + bias, one matrix product and a change of shape. Parameters: `kernel`

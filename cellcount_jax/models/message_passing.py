@@ -1,7 +1,7 @@
 """Global message passing of DCL (MICCAI 2024): every position averages features it moves to.
 
 A position p = (x, y) has M moving vectors (u, v), linear in its features; the message is the plain
-mean of the features sampled bilinearly at p + (u, v). Pictures only: features are [B, H, W, C];
+mean of the features sampled bilinearly at p + (u, v). Images only: features are [B, H, W, C];
 positions are (y, x) in pixels of the feature grid.
 """
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn.initializers import Initializer
 
-from cellcount_jax.models import bilinear_weights
+from cellcount_jax.models import bilinear
 
 PADDINGS = ("border", "zeros")
 COMBINATIONS = ("add", "replace", "concat")
@@ -44,7 +44,7 @@ def bilinear_sample(
       ValueError: features of a volume, shapes that do not fit, or an unknown padding.
     """
     _check(features, positions, padding)
-    index, weight = bilinear_weights.corners(features.shape, positions, padding)
+    index, weight = bilinear.corners(features.shape, positions, padding)
     flat = features.reshape(features.shape[0], -1, features.shape[-1])
     samples = jax.vmap(lambda rows, i: rows[i])(flat, index) * weight[..., None]
     return samples.reshape(*positions.shape[:4], 4, -1).sum(axis=-2).astype(features.dtype)
@@ -80,10 +80,10 @@ def bilinear_mean(
     small = flat.shape[1] <= MATMUL_POSITIONS
 
     def gather(flat: jax.Array, positions: jax.Array) -> jax.Array:
-        return _gather_sum(flat, *bilinear_weights.corners(features.shape, positions, padding))
+        return _gather_sum(flat, *bilinear.corners(features.shape, positions, padding))
 
     def matmul(flat: jax.Array, positions: jax.Array) -> jax.Array:
-        weights = bilinear_weights.matrix(features.shape, positions, padding)
+        weights = bilinear.matrix(features.shape, positions, padding)
         return _product("bpq,bqc->bpc", weights.astype(flat.dtype), flat)
 
     if formulation == "matmul":
@@ -138,7 +138,7 @@ class GlobalMessagePassing(nn.Module):
           ValueError: features of a volume, or an unknown option.
         """
         if x.ndim == 5:
-            raise ValueError(f"message passing works on pictures, not on a volume {x.shape}")
+            raise ValueError(f"message passing works on images, not on a volume {x.shape}")
         if x.ndim != 4:
             raise ValueError(f"message passing takes features [B, H, W, C], got {x.shape}")
         if self.combine not in COMBINATIONS:
@@ -246,7 +246,7 @@ def _product(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
 
 def _check(features: jax.Array, positions: jax.Array, padding: str) -> None:
     if features.ndim == 5:
-        raise ValueError(f"sampling works on pictures [B, H, W, C], not a volume {features.shape}")
+        raise ValueError(f"sampling works on images [B, H, W, C], not a volume {features.shape}")
     if (
         features.ndim != 4
         or positions.ndim != 5

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from cellcount_jax.models import weight_download
 from cellcount_jax.models.vgg import CONVS_PER_STAGE, conv_channels, norm_name, torch_indices
-from cellcount_jax.models.weight_files import read_arrays
+from cellcount_jax.models.weights import download
+from cellcount_jax.models.weights.torch_checkpoint import read_arrays
 
 IMAGENET = "imagenet"
 """Name of the weights that torchvision publishes, trained on ImageNet."""
@@ -28,7 +28,7 @@ def load_vgg(
     batch_norm: bool,
     width: float = 1.0,
     n_convs: int | None = None,
-    base_url: str = weight_download.TORCHVISION_URL,
+    base_url: str = download.TORCHVISION_URL,
     cache_dir: str | Path | None = None,
 ) -> dict[str, Any]:
     """Variables of `models.vgg.VGG` from weights under torchvision's names.
@@ -61,7 +61,7 @@ def load_vgg(
                 "or train from scratch with model.pretrained=None"
             )
         name = _PUBLISHED[depth, batch_norm]
-        path = weight_download.fetch(name, base_url=base_url, cache_dir=cache_dir)
+        path = download.fetch(name, base_url=base_url, cache_dir=cache_dir)
     else:
         path = Path(path_or_name).expanduser()
         if not path.exists():

@@ -1,4 +1,4 @@
-"""SAU-Net (Guo et al., BIBM 2019) for pictures and volumes, a UNet with self-attention at its end.
+"""SAU-Net (Guo et al., BIBM 2019) for images and volumes, a UNet with self-attention at its end.
 
 With instance norm it is the network of the inverse distance kernel with focal consistency (Guo et
 al., MOVI 2022), which trains it with noise on the features between encoder and decoder.
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from cellcount_jax.models import layers
 from cellcount_jax.models.attention import SelfAttention
-from cellcount_jax.models.conv2d import Conv2D
+from cellcount_jax.models.conv.conv2d import Conv2D
 
 DROPOUT = {"instance": 0.3, "batch": 0.5}
 """Dropout of the attention weights that goes with each norm (MOVI 2022; BIBM 2019)."""
@@ -28,7 +28,7 @@ class SAUNet(nn.Module):
     linear map to one channel and a ReLU. `encode` and `decode` are the two halves.
 
     Attributes:
-      ndim: 2 for pictures, 3 for volumes.
+      ndim: 2 for images, 3 for volumes.
       base_channels: width of the finest level, doubled at each coarser one.
       levels: number of levels; sides must be multiples of `2**(levels - 1)`.
       norm: "instance" or "batch".

@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from cellcount_jax.models import layers
-from cellcount_jax.models.conv2d import Conv2D
+from cellcount_jax.models.conv.conv2d import Conv2D
 
 
 class UNet(nn.Module):
     """Two 3x3 convolutions with batch norm and ReLU per level, skips, a linear 1x1 head.
 
-    At inference nothing depends on the rest of the picture beyond the receptive field: batch norm
-    uses running statistics, so a picture may be cut into tiles without a change (see `halo`).
+    At inference nothing depends on the rest of the image beyond the receptive field: batch norm
+    uses running statistics, so an image may be cut into tiles without a change (see `halo`).
 
     Attributes:
       channels: width of each level, finest first; sides must be multiples of `2**(levels - 1)`.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
 from cellcount_jax.models import layers
-from cellcount_jax.models.conv2d import Conv2D
+from cellcount_jax.models.conv.conv2d import Conv2D
 
 CONVS_PER_STAGE: Mapping[int, tuple[int, ...]] = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 """Convolutions in each of the five stages, by depth."""
@@ -63,10 +63,10 @@ class VGG(nn.Module):
           `return_stages` a list of the stages' outputs.
 
         Raises:
-          ValueError: not a batch of pictures, an unknown depth, or an impossible `n_convs`.
+          ValueError: not a batch of images, an unknown depth, or an impossible `n_convs`.
         """
         if x.ndim != 4:
-            raise ValueError(f"VGG takes pictures [B, H, W, C], got {x.shape}")
+            raise ValueError(f"VGG takes images [B, H, W, C], got {x.shape}")
         rows = None if mask is None else mask.astype(bool)[:, None, None, None]
         x = x.astype(self.dtype)
         stages: list[jax.Array] = []

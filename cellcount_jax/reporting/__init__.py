@@ -1,1 +1,1 @@
-"""Pictures and pages about results."""
+"""HTML reports and figures of runs, evaluations and explanations."""

@@ -82,13 +82,13 @@ def overlay(
     title: str = "",
     width: float = 4.6,
 ) -> Figure:
-    """A picture with predicted points (crosses) and, where known, the true dots (rings).
+    """An image with predicted points (crosses) and, where known, the true dots (rings).
 
     Args:
       image: [H, W, C] or [D, H, W, C] as read; volumes are shown as their brightest projection.
       found: [N, ndim] predicted points, or None.
       dots: [N, ndim] true dots, or None.
-      title: above the picture.
+      title: above the image.
       width: of the figure in inches.
     """
     if image.ndim == 4:
@@ -117,12 +117,12 @@ def overlay(
 
 
 def shortened(name: str, most: int = 36) -> str:
-    """A name that fits above a picture: what is too much in its middle becomes dots."""
+    """A name that fits above an image: what is too much in its middle becomes dots."""
     return name if len(name) <= most else f"{name[: most // 2 - 1]}...{name[-(most // 2 - 2) :]}"
 
 
 def displayable(image: np.ndarray) -> np.ndarray:
-    """[H, W, 3] in 0..1 of any picture: bytes as they are, everything else by its percentiles."""
+    """[H, W, 3] in 0..1 of any image: bytes as they are, everything else by its percentiles."""
     image = image[..., :3] if image.shape[-1] >= 3 else image[..., :1]
     if image.dtype == np.uint8 and image.shape[-1] == 3:
         return image / 255.0

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cellcount_jax.counting.explanations import Explanation, Prototypes
 from cellcount_jax.data.preprocess import Preprocessing
+from cellcount_jax.explanation.prototypes import Explanation, Prototypes
 from cellcount_jax.models.csrnet import STRIDE
 from cellcount_jax.reporting import figures
 
@@ -18,7 +18,7 @@ CELL_COLOUR, BACKGROUND_COLOUR = "#08b37f", "#f08c00"
 MARKERS = "^sDovP*X"
 
 NAME_LENGTH = 12
-"""Letters of a training picture's name, its last, that fit above a patch."""
+"""Letters of a training image's name, its last, that fit above a patch."""
 
 
 def gallery(
@@ -32,7 +32,7 @@ def gallery(
     Args:
       prototypes: with what is kept to show them.
       preprocessing: of the counter.
-      names: of the training pictures, if they are known.
+      names: of the training images, if they are known.
 
     Returns:
       The figure; a frame in each patch marks the position that is meant, where that was kept.
@@ -47,8 +47,8 @@ def gallery(
             axes.imshow(patches[k, i], interpolation="nearest")
             axes.set(xticks=[], yticks=[])
             image, similar = places["top_image"][k, i], places["top_similarity"][k, i]
-            picture = str(names[image])[-NAME_LENGTH:] if names else f"picture {image}"
-            axes.set_title(f"{picture}, S {similar:.2f}", fontsize=7)
+            name_shown = str(names[image])[-NAME_LENGTH:] if names else f"image {image}"
+            axes.set_title(f"{name_shown}, S {similar:.2f}", fontsize=7)
             if "top_corner" in places:
                 _draw(axes, _square(places["top_corner"][k, i]), _colour(k, prototypes))
         counted = f"{prototypes.weights[k]:+.4f}" if prototypes.weights[k] else "not counted"
@@ -112,7 +112,7 @@ def boxes(
     *,
     dots: np.ndarray | None = None,
 ) -> Figure:
-    """A picture with the boxes of all prototypes and, where known, the dots."""
+    """An image with the boxes of all prototypes and, where known, the dots."""
     figure = figures.overlay(image, None, dots=dots, title=f"{explanation.count:.1f} cells")
     for k, found in enumerate(explanation.boxes):
         _draw(figure.axes[0], found, _colour(k, prototypes))
@@ -120,7 +120,7 @@ def boxes(
 
 
 def maps(image: np.ndarray, explanation: Explanation, prototypes: Prototypes) -> Figure:
-    """Similarity (above) and contribution in cells (below) of each prototype on the picture."""
+    """Similarity (above) and contribution in cells (below) of each prototype on the image."""
     size = len(explanation.boxes)
     height, width = image.shape[:2]
     shown = figures.displayable(image).mean(axis=-1)

@@ -1,1 +1,1 @@
-"""The only rooms that know devices, Orbax and log files."""
+"""The only place that knows devices, checkpoint storage, processes and log files."""

@@ -1,7 +1,7 @@
 """Checkpoints of a run, by Orbax: the only file that knows it.
 
 A stage's folder holds `steps/` (the latest and the best state while it trains; what resumes) and
-`final/` (the chosen variables with all that is needed to use them: what counts pictures). A stage
+`final/` (the chosen variables with all that is needed to use them: what counts images). A stage
 is finished when `final/` exists; Orbax writes to a temporary name and renames, so a killed run
 leaves no half of it behind.
 """

@@ -1,1 +1,1 @@
-"""Fits the stages of a method."""
+"""Fits the stages of any method: input pipeline, step, optimizer, model selection, the run."""

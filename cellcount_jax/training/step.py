@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cellcount_jax.methods.stage import Batch, Stage, Tree, Variables
+from cellcount_jax.methods.base import Batch, Stage, Tree, Variables
 from cellcount_jax.runtime import sharding
 
 Metrics = dict[str, jax.Array]
@@ -186,7 +186,7 @@ def _check_divides(name: str, batch: Batch, accumulate: int) -> None:
         if accumulate < 1 or n % accumulate:
             raise ValueError(
                 f"stages.{name}.accumulate is {accumulate}, which does not divide the {n} "
-                f"{stream} pictures of a batch; choose a divisor of {n}"
+                f"{stream} images of a batch; choose a divisor of {n}"
             )
 
 

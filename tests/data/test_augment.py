@@ -23,7 +23,7 @@ def test_flips_and_turns_reach_every_symmetry_and_keep_maps_together(space):
     )
 
 
-def test_pictures_that_are_not_square_are_only_flipped():
+def test_images_that_are_not_square_are_only_flipped():
     maps = {"target": jnp.zeros((5, 4, 6))}
     out = augment.random_flips_and_turns(jax.random.key(0), maps, ndim=2)
     assert out["target"].shape == (5, 4, 6)

@@ -1,4 +1,4 @@
-"""The stream of batches: every picture once an epoch, the same after a restart."""
+"""The stream of batches: every image once an epoch, the same after a restart."""
 
 import jax
 import jax.numpy as jnp
@@ -31,12 +31,12 @@ def test_every_epoch_holds_each_row_once(n, size):
     assert len({tuple(e) for e in epochs}) > 1  # shuffled anew
 
 
-def test_crop_counts_its_dots_and_stacking_mirrors_small_pictures():
+def test_crop_counts_its_dots_and_stacking_mirrors_small_images():
     samples = [sample("a", (20, 20), [[3, 3], [10, 12]]), sample("b", (8, 20), [[7, 5]])]
     data = batches.stack(samples, plain(), crop=(16, 16), target=_target)
     assert data["image"].shape == (2, 20, 20, 1)
     assert data["size"].tolist() == [[20, 20], [16, 20]]
-    assert data["count"].tolist() == [2, 2]  # the second picture with its mirror image
+    assert data["count"].tolist() == [2, 2]  # the second image with its mirror image
     assert data["dots"][1, 8, 5] == 1
     np.testing.assert_allclose(data["target"].sum((1, 2)), data["count"], rtol=1e-4)
     device = {"labelled": jax.tree.map(jnp.asarray, data)}
@@ -65,7 +65,7 @@ def test_the_batch_of_a_step_depends_on_seed_and_step_alone():
 
 
 def test_nothing_to_train_on_is_an_error():
-    with pytest.raises(ValueError, match="no pictures to train on"):
+    with pytest.raises(ValueError, match="no images to train on"):
         batches.stack([], plain())
 
 

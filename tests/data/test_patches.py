@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cellcount_jax.data.benchmarks import BENCHMARKS
 from cellcount_jax.data.patches import cut, resize_array, resize_image, resize_sample
 from cellcount_jax.data.sample import Sample
+from cellcount_jax.datasets.registry import BENCHMARKS
 
 
 def sample_of(height: int, width: int, *, n: int = 30, seed: int = 0, channels: int = 3) -> Sample:
@@ -43,14 +43,14 @@ def test_padding_is_below_and_on_the_right():
     np.testing.assert_array_equal(padded.dots, sample.dots)
 
 
-def test_a_whole_picture_keeps_its_name():
+def test_a_whole_image_keeps_its_name():
     (patch,) = cut(sample_of(150, 150), **BENCHMARKS["adi"].patches["dcl"])
     assert (patch.name, patch.group, patch.image.shape) == ("p", "slide", (256, 256, 3))
     (patch,) = cut(sample_of(256, 256), tile=256)
     assert patch.name == "p"
 
 
-def test_tiles_put_together_are_the_picture():
+def test_tiles_put_together_are_the_image():
     sample = sample_of(12, 20)
     sample = Sample("p", sample.image, np.argwhere(sample.image[..., 0] > 128).astype(np.float32))
     tiles = cut(sample, tile=4)
@@ -118,7 +118,7 @@ def test_resizing_agrees_with_pillow(shape):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_a_flat_picture_stays_flat(dtype):
+def test_a_flat_image_stays_flat(dtype):
     image = np.full((7, 9, 5, 2), 200, dtype)
     resized = resize_array(image, (13, 4, 5))
     assert resized.shape == (13, 4, 5, 2)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from cellcount_jax.data import preprocess as module
-from cellcount_jax.data.images import open_lazy
 from cellcount_jax.data.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -17,7 +16,8 @@ from cellcount_jax.data.preprocess import (
     preprocess,
     sample_grid,
 )
-from tests.data.image_writers import pixels, tiff_bytes
+from cellcount_jax.io.images.image import open_lazy
+from tests.io.images.image_writers import pixels, tiff_bytes
 
 PERCENTILE = Preprocessing(channels=1, normalise="percentile")
 MINMAX = Preprocessing(channels=1, normalise="minmax")
@@ -78,7 +78,7 @@ def test_far_values_are_clipped() -> None:
 
 @pytest.mark.parametrize("setting", [PERCENTILE, MINMAX])
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "bool", "float16"])
-def test_a_constant_picture_is_zero(setting: Preprocessing, dtype: str) -> None:
+def test_a_constant_image_is_zero(setting: Preprocessing, dtype: str) -> None:
     result = preprocess(np.ones((6, 5, 1), dtype), setting)
     np.testing.assert_array_equal(result, np.zeros((6, 5, 1), np.float32))
 
@@ -135,7 +135,7 @@ def test_channels_are_adapted() -> None:
 
 
 @pytest.mark.parametrize("shape", [(5, 4), (0, 4, 1), (2, 3, 4, 5, 1)])
-def test_shapes_that_are_no_picture(shape: tuple[int, ...]) -> None:
+def test_shapes_that_are_no_image(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"must be \[H, W, C\] or \[D, H, W, C\]"):
         preprocess(np.zeros(shape), Preprocessing())
 
@@ -154,7 +154,7 @@ def test_a_part_is_preprocessed_like_the_whole(normalise: str, dtype: str, chann
         np.testing.assert_array_equal(apply(array[part], setting, range_), whole[part])
 
 
-def test_a_large_picture_is_sampled_on_a_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_image_is_sampled_on_a_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SAMPLE_LIMIT", 1000)
     array = pixels(100, 120, 2, dtype="uint16")
     grid = sample_grid(array.shape)
@@ -206,7 +206,7 @@ def test_settings_that_make_no_sense(fields: dict, message: str) -> None:
         Preprocessing.from_dict(fields)
 
 
-def test_published_pictures_are_normalised(raw_dir: Path) -> None:
+def test_published_images_are_normalised(raw_dir: Path) -> None:
     with open_lazy(raw_dir / "vgg_cells" / "001cell.png") as lazy:
         result = preprocess(lazy.read(), Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD))
         assert intensity_range(lazy, PERCENTILE).low >= 0

@@ -50,9 +50,9 @@ def test_brightness_range_is_found_once_and_whole_targets_are_kept_up_to_a_size(
     calls = {"range": 0, "target": 0}
     real = windows.intensity_range
 
-    def counted_range(picture, preprocessing):
+    def counted_range(opened, preprocessing):
         calls["range"] += 1
-        return real(picture, preprocessing)
+        return real(opened, preprocessing)
 
     def counted_target(dots, shape):
         calls["target"] += 1

@@ -10,8 +10,8 @@ import pytest
 from cellcount_jax import defaults
 from cellcount_jax.data import targets
 from cellcount_jax.methods import build_stages
+from cellcount_jax.methods.base import Variables
 from cellcount_jax.methods.consistency import standardised
-from cellcount_jax.methods.stage import Variables
 from cellcount_jax.training import optimizer
 from configs import consistency_vgg
 
@@ -118,7 +118,7 @@ def test_published_optimizer_decays_by_the_learning_rate_itself():
     np.testing.assert_allclose(weight, expected, rtol=1e-5)
 
 
-def test_batch_norm_is_taken_anew_over_the_labelled_pictures():
+def test_batch_norm_is_taken_anew_over_the_labelled_images():
     (stage,) = build_stages(small(model__norm="batch", model__dropout=0.0))
     variables = fresh("batch")
     data = {"labelled": {"image": np.asarray(rows(jax.random.key(3), 5)["image"])}}

@@ -7,12 +7,12 @@ import pytest
 import tifffile
 from etils import epath
 
-from cellcount_jax.counting.readout import read_out
-from cellcount_jax.data.folder import FolderError
+from cellcount_jax.datasets.folder import FolderError
+from cellcount_jax.inference.readout import read_out
 from cellcount_jax.methods import build_stages
-from cellcount_jax.training import experiment
+from cellcount_jax.training import run
 from configs import consistency_folder
-from tests.counting.made_counters import made
+from tests.inference.made_counters import made
 
 
 def volumes(folder, *, dots, bare, shape=(3, 20, 18)):
@@ -50,7 +50,7 @@ def test_a_volume_thinner_than_the_pooling_is_counted(depth):
 
 def test_thin_volumes_train(tmp_path):
     folder = volumes(tmp_path / "lab", dots=2, bare=1)
-    results = experiment.train(config(folder), epath.Path(tmp_path / "run"))
+    results = run.train(config(folder), epath.Path(tmp_path / "run"))
     assert results["split"] == "train"
     assert np.isfinite(results["mae"])
 
@@ -66,11 +66,11 @@ def test_a_map_without_cells_counts_0(preset):
 
 def test_without_labelled_volumes_one_line_says_so(tmp_path):
     folder = volumes(tmp_path / "lab", dots=0, bare=2)
-    with pytest.raises(FolderError, match=r"2 pictures but no annotations; put them in .*dots"):
-        experiment.train(config(folder), epath.Path(tmp_path / "run"))
+    with pytest.raises(FolderError, match=r"2 images but no annotations; put them in .*dots"):
+        run.train(config(folder), epath.Path(tmp_path / "run"))
 
 
 def test_without_unlabelled_volumes_one_line_says_so(tmp_path):
     folder = volumes(tmp_path / "lab", dots=2, bare=0)
-    with pytest.raises(ValueError, match="no unlabelled pictures; add some, or leave them out wit"):
-        experiment.train(config(folder), epath.Path(tmp_path / "run"))
+    with pytest.raises(ValueError, match="no unlabelled images; add some, or leave them out wit"):
+        run.train(config(folder), epath.Path(tmp_path / "run"))

@@ -9,9 +9,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from cellcount_jax import losses
-from cellcount_jax.methods import build_stages, countxplain, csrnet
-from cellcount_jax.methods.prototype_places import Places
-from cellcount_jax.methods.stage import Stage, Variables
+from cellcount_jax.methods import build_stages, csrnet
+from cellcount_jax.methods.base import Stage, Variables
+from cellcount_jax.methods.countxplain import method
+from cellcount_jax.methods.countxplain.projection import Places
 from configs import countxplain_vgg
 
 
@@ -28,7 +29,7 @@ def tiny_config(**prototypes) -> ConfigDict:
     return config
 
 
-def pictures(n: int = 9) -> dict[str, np.ndarray]:
+def make_images(n: int = 9) -> dict[str, np.ndarray]:
     """Fields of `data.batches.stack`."""
     rng = np.random.default_rng(0)
     target = np.zeros((n, 32, 40), np.float32)
@@ -68,7 +69,7 @@ def made() -> Made:
 
 def make(config: ConfigDict) -> Made:
     extractor, stage = build_stages(config)
-    data = {"labelled": pictures()}
+    data = {"labelled": make_images()}
     before = extractor.init(jax.random.key(1), data, {})
     variables = stage.init(jax.random.key(2), data, {csrnet.NAME: before})
     placed = jax.device_put(stage.prepare(data, variables.frozen))
@@ -81,27 +82,27 @@ def finished(made) -> Variables:
 
 
 def processed(made: Made, trained) -> np.ndarray:
-    head = countxplain.head_of(tiny_config().prototypes)
+    head = method.head_of(tiny_config().prototypes)
     return np.asarray(head.apply({"params": trained}, made.rows["image"])["processed"])
 
 
-def test_features_are_those_of_each_picture_and_everything_fits_them(made):
+def test_features_are_those_of_each_image_and_everything_fits_them(made):
     rows = made.rows
     assert rows["image"].shape == (9, 4, 5, 4)
     assert rows["target"].shape == rows["dots"].shape == (9, 4, 5)
     np.testing.assert_allclose(rows["target"].sum(axis=(1, 2)), 1.0, rtol=1e-5)
     np.testing.assert_array_equal(rows["size"], np.full((9, 2), (4, 5)))
-    np.testing.assert_array_equal(rows["picture"], pictures()["image"])
+    np.testing.assert_array_equal(rows["source_image"], make_images()["image"])
     net = csrnet.network(tiny_config())
     variables = {"params": made.before.trained, **made.before.model_state}
-    alone = net.apply(variables, rows["picture"][8:])["features"]
-    np.testing.assert_allclose(rows["image"][8:], alone, atol=1e-5)
+    alone = net.apply(variables, rows["image"][8:])["features"]
+    np.testing.assert_allclose(rows["source_image"][8:], alone, atol=1e-5)
 
 
 def test_the_count_is_that_of_the_prototypes_and_the_explained_network_is_untouched(made):
-    images = made.rows["picture"][:2]
+    images = made.rows["source_image"][:2]
     maps = made.stage.predict(made.variables, images)
-    weights, bias = countxplain.density_weights(made.variables.trained, tiny_config().prototypes)
+    weights, bias = method.density_weights(made.variables.trained, tiny_config().prototypes)
     assert weights.shape == (4,)
     assert weights[2:].tolist() == [0, 0]
     added = maps["similarity"] @ weights
@@ -116,7 +117,7 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(made):
     options, batch = tiny_config().prototypes, made.batch()
     args = (made.variables.trained, made.variables.frozen, {}, batch, jax.random.key(0), 0)
     value, (_, parts) = made.stage.loss(*args)
-    head = countxplain.head_of(options)
+    head = method.head_of(options)
     maps = head.apply({"params": made.variables.trained}, batch["labelled"]["image"])
     target = batch["labelled"]["target"]
     density = losses.density_mse(maps["density"], target, scale=100.0)
@@ -160,7 +161,7 @@ def test_projected_prototypes_are_the_training_features_that_they_name(made, fin
     squared = np.square(features[..., None, :] - old).sum(-1)
     np.testing.assert_allclose(finished.extras["distance"], squared.min((0, 1, 2)), rtol=1e-4)
     np.testing.assert_array_equal(finished.extras["unprojected"], old)
-    similar = made.stage.predict(finished, made.rows["picture"])["similarity"]
+    similar = made.stage.predict(finished, made.rows["source_image"])["similarity"]
     np.testing.assert_allclose(similar.max((0, 1, 2)), 9.21, atol=0.02)
 
 
@@ -174,7 +175,7 @@ def test_state_keeps_its_shape_through_a_projection(made):
 
 def test_fresh_extras_can_be_donated():
     """The training step donates its state, and no buffer can be given away twice."""
-    head = countxplain.head_of(tiny_config().prototypes)
+    head = method.head_of(tiny_config().prototypes)
     fresh = Places(head, n_cell=2, restrict=False, unique=False).nowhere()
     given = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)(fresh)
     assert given["image"].tolist() == [0, 0, 0, 0]
@@ -193,7 +194,7 @@ def test_options_of_the_projection():
     # The weights before the fit are kept, those after it meet the targets better.
     old = restricted.variables.trained["density"]
     np.testing.assert_array_equal(after.extras["unprojected_density_kernel"], old["kernel"])
-    images, target = restricted.rows["picture"], np.asarray(restricted.rows["target"])
+    images, target = restricted.rows["source_image"], np.asarray(restricted.rows["target"])
 
     def error(trained) -> float:
         maps = restricted.stage.predict(after._replace(trained=trained), images)
@@ -204,15 +205,15 @@ def test_options_of_the_projection():
 
 def test_what_is_kept_to_show_prototypes(made, finished):
     extras = {k: np.asarray(v) for k, v in finished.extras.items()}
-    similar = made.stage.predict(finished, made.rows["picture"])["similarity"]
+    similar = made.stage.predict(finished, made.rows["source_image"])["similarity"]
     best = np.sort(np.asarray(similar).max(axis=(1, 2)), axis=0)[::-1][:3].T
     np.testing.assert_allclose(extras["top_similarity"], best, rtol=1e-2)
     assert all(len(set(images)) == 3 for images in extras["top_image"].tolist())
-    # The first patch is the prototype's own place, 32 pixels wide, moved inside the picture.
+    # The first patch is the prototype's own place, 32 pixels wide, moved inside the image.
     image, row, column = (extras[k][0] for k in ("image", "row", "column"))
     assert (extras["top_image"][0, 0], extras["top_row"][0, 0]) == (image, row)
     left = int(np.clip(column * 8 + 4 - 16, 0, 8))
-    expected = pictures()["image"][image, :, left : left + 32]
+    expected = make_images()["image"][image, :, left : left + 32]
     np.testing.assert_array_equal(extras["top_patch"][0, 0], expected)
     assert extras["top_corner"][0, 0].tolist() == [row * 8, column * 8 - left]
     assert extras["sample"].shape == (180, 4)
@@ -223,7 +224,7 @@ def test_what_is_kept_to_show_prototypes(made, finished):
 def test_the_refitted_density_layer_is_the_best_one(kind):
     """Targets that some weights make exactly are met exactly."""
     config = tiny_config(density_inputs=kind)
-    head = countxplain.head_of(config.prototypes)
+    head = method.head_of(config.prototypes)
     places = Places(head, n_cell=2, restrict=False, unique=False)
     features = jax.random.uniform(jax.random.key(0), (3, 4, 5, 4))
     params = head.init(jax.random.key(1), features)["params"]
@@ -232,7 +233,7 @@ def test_the_refitted_density_layer_is_the_best_one(kind):
     similar = np.asarray(head.apply({"params": params}, features)["similarity"])
     target = similar[..., : len(true)] @ true + bias
     fitted = places.refit(params, {"image": features, "target": jnp.asarray(target)})
-    weights, found = countxplain.density_weights(fitted, config.prototypes)
+    weights, found = method.density_weights(fitted, config.prototypes)
     np.testing.assert_allclose(weights[: len(true)], true, rtol=1e-3)
     assert found == pytest.approx(bias, abs=1e-4)
     assert jax.tree.structure(fitted) == jax.tree.structure(params)
@@ -240,14 +241,14 @@ def test_the_refitted_density_layer_is_the_best_one(kind):
 
 def test_refitted_weights_of_the_positive_head_are_not_negative_and_its_bias_is_free():
     config = tiny_config(density_inputs="positive")
-    head = countxplain.head_of(config.prototypes)
+    head = method.head_of(config.prototypes)
     places = Places(head, n_cell=2, restrict=False, unique=False)
     features = jax.random.uniform(jax.random.key(0), (3, 4, 5, 4))
     params = head.init(jax.random.key(1), features)["params"]
     similar = np.asarray(head.apply({"params": params}, features)["similarity"])
     target = jnp.asarray(similar[..., 0] - 0.5 * similar[..., 1] - 3)
     fitted = places.refit(params, {"image": features, "target": target})
-    weights, bias = countxplain.density_weights(fitted, config.prototypes)
+    weights, bias = method.density_weights(fitted, config.prototypes)
     # The slope and intercept of a line through the first similarity alone.
     slope, intercept = np.polyfit(similar[..., 0].ravel(), np.asarray(target).ravel(), 1)
     assert weights[1] == pytest.approx(0.0, abs=1e-6)
@@ -257,14 +258,14 @@ def test_refitted_weights_of_the_positive_head_are_not_negative_and_its_bias_is_
 
 def test_refitted_weights_of_the_additive_head_are_not_negative():
     config = tiny_config(density_inputs="additive")
-    head = countxplain.head_of(config.prototypes)
+    head = method.head_of(config.prototypes)
     places = Places(head, n_cell=2, restrict=False, unique=False)
     features = jax.random.uniform(jax.random.key(0), (3, 4, 5, 4))
     params = head.init(jax.random.key(1), features)["params"]
     similar = np.asarray(head.apply({"params": params}, features)["similarity"])
     target = jnp.asarray(similar[..., 0] - 0.5 * similar[..., 1])
     fitted = places.refit(params, {"image": features, "target": target})
-    weights, _ = countxplain.density_weights(fitted, config.prototypes)
+    weights, _ = method.density_weights(fitted, config.prototypes)
     assert weights[1] == pytest.approx(0.0, abs=1e-6)
     # With the second weight at 0 the first alone fits best, which is not its free value, 1.
     alone = (similar[..., 0] * target).sum() / np.square(similar[..., 0]).sum()
@@ -274,10 +275,10 @@ def test_refitted_weights_of_the_additive_head_are_not_negative():
 @pytest.mark.parametrize("kind", ["all", "additive"])
 def test_other_density_layers_add_up_too(kind):
     options = tiny_config(density_inputs=kind).prototypes
-    head = countxplain.head_of(options)
+    head = method.head_of(options)
     features = jax.random.uniform(jax.random.key(0), (1, 2, 2, 4))
     params = head.init(jax.random.key(1), features)["params"]
-    weights, bias = countxplain.density_weights(params, options)
+    weights, bias = method.density_weights(params, options)
     maps = head.apply({"params": params}, features)
     np.testing.assert_allclose(maps["similarity"] @ weights, maps["density"], rtol=1e-4)
     assert bias == 0.0

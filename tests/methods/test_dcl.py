@@ -7,8 +7,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from cellcount_jax.methods import build_stages
+from cellcount_jax.methods.base import Stage, Variables, read_count
 from cellcount_jax.methods.dcl import Counter
-from cellcount_jax.methods.stage import Stage, Variables, read_count
 from configs import dcl_vgg
 
 
@@ -148,7 +148,7 @@ def test_frozen_batch_norm_statistics_stay_as_they_are():
     own = jax.tree.leaves(state["batch_stats"])
     before = jax.tree.leaves(localizer.model_state["batch_stats"])
     assert any(not np.allclose(a, b) for a, b in zip(own, before, strict=True))
-    # The counter in evaluation mode: one picture's map does not depend on its neighbours.
+    # The counter in evaluation mode: one image's map does not depend on its neighbours.
     one = jax.jit(stages[1].predict)(localizer, rows["labelled"]["image"][:1])["coarse"]
     two = jax.jit(stages[1].predict)(localizer, rows["labelled"]["image"])["coarse"]
     np.testing.assert_allclose(one[0], two[0], atol=1e-5)

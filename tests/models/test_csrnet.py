@@ -126,7 +126,7 @@ def test_batch_norm_ignores_padding_rows():
 
 
 def test_says_what_is_wrong_in_one_line():
-    with pytest.raises(ValueError, match=r"pictures.*\(1, 8, 16, 16, 1\)"):
+    with pytest.raises(ValueError, match=r"images.*\(1, 8, 16, 16, 1\)"):
         CSRNet().init(jax.random.key(0), jnp.zeros((1, 8, 16, 16, 1)))
     with pytest.raises(ValueError, match="'orthogonal'"):
         CSRNet(kernel_init="orthogonal").init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cellcount_jax.models import depth_taps, layers
+from cellcount_jax.models import layers
+from cellcount_jax.models.conv import conv3d_cpu
 
 
 @pytest.mark.parametrize("case", ["even", "odd", "single_row", "single_pixel", "factor8"])
@@ -110,7 +111,7 @@ def test_max_pool_refuses_odd_sides():
 def test_formulations_of_conv3d_agree(formulation, shape, taps):
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=shape), jnp.float32)
-    features = shape[-1] + 1 if shape[-1] >= depth_taps.WINOGRAD_CHANNELS else 4
+    features = shape[-1] + 1 if shape[-1] >= conv3d_cpu.WINOGRAD_CHANNELS else 4
     kernel = jnp.asarray(rng.normal(size=(*taps, shape[-1], features)), jnp.float32)
     cotangent = jnp.asarray(rng.normal(size=(*shape[:-1], features)), jnp.float32)
 
@@ -132,12 +133,12 @@ def test_formulations_of_conv3d_agree(formulation, shape, taps):
 
 @pytest.mark.parametrize("least", [1, 12, 10_000])  # one plane, two planes, all planes at a time
 def test_slabs_of_planes_join_without_a_seam(least, monkeypatch):
-    monkeypatch.setattr(depth_taps, "LEAST_TILES", least)
+    monkeypatch.setattr(conv3d_cpu, "LEAST_TILES", least)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 6, 8, 5, 17)), jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 17, 16)), jnp.float32)
     expected = layers.conv3d(x, kernel, formulation="native")
-    got = depth_taps.convolve(x, kernel)
+    got = conv3d_cpu.convolve(x, kernel)
     assert float(jnp.abs(got - expected).max()) <= 1e-5 * float(jnp.abs(expected).max())
 
 

@@ -304,7 +304,7 @@ def test_wrong_input_is_told(shape, positions, options, message):
 @pytest.mark.parametrize(
     ("shape", "options", "message"),
     [
-        ((1, 4, 4, 4, 2), {}, "pictures, not on a volume"),
+        ((1, 4, 4, 4, 2), {}, "images, not on a volume"),
         ((4, 4, 2), {}, r"got \(4, 4, 2\)"),
         ((1, 4, 4, 2), {"combine": "mix"}, "combine 'mix'"),
         ((1, 4, 4, 2), {"n_samples": 0}, "n_samples is 0"),

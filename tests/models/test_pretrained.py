@@ -12,7 +12,7 @@ import pytest
 from cellcount_jax.models import pretrained
 from cellcount_jax.models.pretrained import load_vgg
 from cellcount_jax.models.vgg import VGG, conv_channels, torch_indices
-from tests.models import torch_files
+from tests.models.weights import torch_files
 
 WIDTH = 1 / 32
 

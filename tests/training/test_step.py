@@ -12,19 +12,21 @@ import pytest
 from etils import epath
 
 from cellcount_jax import defaults
-from cellcount_jax.methods import build_stages, countxplain
-from cellcount_jax.methods.stage import read_count
-from cellcount_jax.runtime import sharding, writer
-from cellcount_jax.training import experiment, loop
+from cellcount_jax.methods import build_stages
+from cellcount_jax.methods.base import read_count
+from cellcount_jax.methods.countxplain import method as countxplain
+from cellcount_jax.runtime import run_files, sharding
+from cellcount_jax.training import run as experiment
+from cellcount_jax.training import trainer
 from cellcount_jax.training.step import REMAT, create_state, make_step
 from configs import countxplain_vgg, csrnet_vgg, dcl_vgg, density_vgg
-from tests import device_runs
+from tests.runtime import device_runs
 
 SIDE = 32
 
 
 def batch(n: int = 8, mask=None) -> dict:
-    """A labelled batch of made-up pictures."""
+    """A labelled batch of made-up images."""
     rng = np.random.default_rng(0)
     target = np.zeros((n, SIDE, SIDE), np.float32)
     target[:, 8:16, 16:24] = 1 / 64
@@ -128,7 +130,7 @@ def one_by_one(tmp_path_factory):
 
 def test_several_steps_per_call_leave_the_same_lines(one_by_one, tmp_path):
     several = run(tmp_path, steps_per_call=3)
-    ours, theirs = writer.read_metrics(several), writer.read_metrics(one_by_one)
+    ours, theirs = run_files.read_metrics(several), run_files.read_metrics(one_by_one)
     assert [m["step"] for m in ours] == [4, 4, 8, 8, 9, 9]
     for a, b in zip(ours, theirs, strict=True):
         assert a.keys() == b.keys()
@@ -154,7 +156,7 @@ def test_calls_end_where_something_is_to_be_done(between, at, stop):
         steps_per_epoch=4,
         steps=18,
     )
-    assert loop._next_stop(job, at) == stop
+    assert trainer._next_stop(job, at) == stop
 
 
 def test_a_workdir_from_before_these_fields_is_gone_on_with(tmp_path):

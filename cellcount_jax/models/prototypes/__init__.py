@@ -1,7 +1,7 @@
 """Prototypes of CountXplain (MIDL 2025): distances, similarity, the head, and projection.
 
 K prototypes of d channels; the first `n_cell` (in the head K / 2) stand for cells, the rest for
-background. Pictures only: feature maps are [B, h, w, d].
+background. Images only: feature maps are [B, h, w, d].
 """
 
 from cellcount_jax.models.prototypes.distances import similarity, squared_distances

@@ -23,7 +23,7 @@ def squared_distances(features: jax.Array, prototypes: jax.Array) -> jax.Array:
     """
     if features.ndim == 5:
         raise ValueError(
-            f"prototypes work on pictures [B, h, w, d], not on a volume {features.shape}"
+            f"prototypes work on images [B, h, w, d], not on a volume {features.shape}"
         )
     if features.ndim != 4 or prototypes.ndim != 2 or features.shape[-1] != prototypes.shape[-1]:
         raise ValueError(

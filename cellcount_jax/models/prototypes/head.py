@@ -129,6 +129,4 @@ def _check_head(n_prototypes: int, density_inputs: str, shape: tuple[int, ...]) 
     if density_inputs not in DENSITY_INPUTS:
         raise ValueError(f"density_inputs {density_inputs!r} is not one of {DENSITY_INPUTS}")
     if len(shape) != 4:
-        raise ValueError(
-            f"prototypes work on feature maps [B, h, w, d] of pictures, not on {shape}"
-        )
+        raise ValueError(f"prototypes work on feature maps [B, h, w, d] of images, not on {shape}")

@@ -1,0 +1,1 @@
+"""Errors of trained counters over seeds, sets and settings."""

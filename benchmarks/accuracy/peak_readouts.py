@@ -1,0 +1,110 @@
+"""What averaging over mirror images and sharpening do to a trained network's points.
+
+    python -m benchmarks.accuracy.peak_readouts runs/consistency_vgg_quick_supervised_seed0
+
+No training: the maps of a finished run of focal consistency are read in several ways. Decoder and
+threshold are chosen on its labelled training images, as always; the table is of training images
+whose labels were not trained on (see `held_back`), so that the test part stays closed.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from cellcount_jax import defaults
+from cellcount_jax.data.sample import Sample
+from cellcount_jax.evaluation import metrics
+from cellcount_jax.evaluation.evaluate import fit_readout
+from cellcount_jax.evaluation.localisation import spacing_of
+from cellcount_jax.inference.counter import Count, Counter
+from cellcount_jax.inference.readout import read_out
+from cellcount_jax.methods import build_stages, consistency, postprocess
+from cellcount_jax.methods.base import Readout
+from cellcount_jax.training import run
+
+BLURS = (None, 0.6, 1.0)
+"""In pixels, that maps are sharpened by."""
+
+
+def main() -> None:
+    """Prints a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--images", type=int, default=24, help="held back, the first ones")
+    options = parser.parse_args()
+    counter = Counter.load(options.run)
+    config = ConfigDict(counter.facts["config"])
+    source = run.load_source(config)
+    train = source.splits["train"]
+    judged = [s for s in source.splits["unlabelled"] if s.dots is not None][: options.images]
+    print(f"{len(train)} labelled images choose, {len(judged)} are judged\n")
+    print("| views | blur | decoder | share | F1 | precision | recall | MAE by points | bias |")
+    print("|" + "---|" * 9)
+    for views in (False, True):
+        maps = [_maps(counter, config, samples, views=views) for samples in (train, judged)]
+        for blur in BLURS:
+            for tolerance in (0.0, 0.003):
+                readout = _readout(config, views=views, blur=blur, tolerance=tolerance)
+                given, found = ([_sharpened(m, config, blur) for m in each] for each in maps)
+                readout = fit_readout(readout, given, train, radius=config.radius)
+                row = _row([read_out(c.maps, readout) for c in found], judged, config.radius)
+                share = readout.threshold
+                if readout.decoder == "components" and readout.reference:
+                    share /= readout.reference
+                words = ["all" if views else "one", str(blur or "-"), readout.decoder]
+                words[1] += ", by number" if tolerance else ""
+                print("| " + " | ".join([*words, f"{share:.3g}", *row]) + " |", flush=True)
+
+
+def _model(config: ConfigDict, **fields: object) -> ConfigDict:
+    changed = ConfigDict(config.to_dict())
+    with changed.unlocked():
+        changed.model.update(fields)
+    return changed
+
+
+def _maps(
+    counter: Counter, config: ConfigDict, samples: Sequence[Sample], *, views: bool
+) -> list[np.ndarray]:
+    """The map of each image, not sharpened."""
+    (stage,) = build_stages(_model(config, views=views, sharpen=None))
+    plain = dataclasses.replace(counter, stage=stage, predict=None).at_own_scale()
+    name = stage.readout.points_map
+    assert name is not None
+    images: Iterator[Count] = plain.count_all(s.image for s in samples)
+    return [c.maps[name] for c in images]
+
+
+def _readout(config: ConfigDict, *, views: bool, blur: float | None, tolerance: float) -> Readout:
+    thresholds = defaults.SHARPENED_THRESHOLDS if blur else defaults.DECODER_THRESHOLDS
+    fields = {"views": views, "sharpen": blur, "tolerance": tolerance, "thresholds": thresholds}
+    return build_stages(_model(config, **fields))[0].readout
+
+
+def _sharpened(map: np.ndarray, config: ConfigDict, blur: float | None) -> Count:
+    """What a counter with this blur would hand on."""
+    name = consistency.MAP[config.model.target]
+    maps = {name: map}
+    sigma = consistency.blur_of(_model(config, sharpen=blur).model)
+    if sigma:
+        sharp = postprocess.sharpened(jnp.asarray(map)[None], sigma=sigma)[0]
+        maps[consistency.SHARPENED] = np.asarray(sharp)
+    return Count(0.0, None, None, None, maps)
+
+
+def _row(counts: Sequence[Count], samples: Sequence[Sample], radius: float) -> list[str]:
+    found = [c.points for c in counts if c.points is not None]
+    dots = [s.dots for s in samples if s.dots is not None]
+    matched = metrics.localisation(found, dots, radius=radius, spacing=spacing_of(samples))
+    errors = metrics.count_errors([len(p) for p in found], [len(d) for d in dots])
+    shares = [f"{matched[key] or 0.0:.3f}" for key in ("f1", "precision", "recall")]
+    return [*shares, *(f"{errors[key]:.2f}" for key in ("mae", "bias"))]
+
+
+if __name__ == "__main__":
+    main()

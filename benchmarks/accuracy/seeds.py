@@ -1,0 +1,90 @@
+"""Trains a config with several seeds and prints means and spread.
+
+    python -m benchmarks.accuracy.seeds --config configs/dcl_vgg.py:quick --seeds 0 1 2
+    python -m benchmarks.accuracy.seeds --config configs/density_vgg.py:quick --set data.n_train=10
+
+Each seed is a run of its own in `runs/` (split, initialisation and order of images follow the
+seed); a run that ended before is not trained again, an interrupted one goes on.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+FIGURES = (
+    "mae", "rmse", "bias", "patch_mae", "patch_rmse", "f1", "precision", "recall", "n_points_mae",
+    "label_f1", "components_f1", "components_mae", "peaks_f1", "peaks_mae", "extractor_mae",
+    "unprojected_mae", "projected_mae", "box_purity_cell", "random_box_purity_cell",
+    "box_purity_cell_above_chance", "box_purity_background", "random_box_purity_background",
+    "box_purity_background_above_chance", "coverage", "random_coverage", "deletion_drop",
+    "random_deletion_drop", "negative_share", "unprojected_squared_distance_cell_min",
+    "unprojected_squared_distance_background_min", "squared_distance_cell_min",
+    "squared_distance_background_min",
+    "baseline_mean_mae", "baseline_intensity_mae", "baseline_histogram_mae", "seconds_train",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Trains, collects, prints a Markdown table and writes JSON beside the runs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", required=True, help="FILE.py or FILE.py:preset")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--set", nargs="*", default=[], help="config fields, such as seed=1")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    options = parser.parse_args()
+    results = [run(options.config, seed, options.set, options.runs) for seed in options.seeds]
+    name = "_".join([run_name(options.config, options.set), "seeds"])
+    (options.runs / f"{name}.json").write_text(json.dumps(summary(results), indent=2) + "\n")
+    print(table(results))
+
+
+def run_name(config: str, fields: list[str]) -> str:
+    """Folder name of a config and its changed fields."""
+    path, _, preset = config.partition(":")
+    return "_".join(
+        filter(None, [Path(path).stem, preset, *(re.sub(r"\W", "-", f) for f in fields)])
+    )
+
+
+def run(config: str, seed: int, fields: list[str], runs: Path) -> dict:
+    """Trains one seed in a process of its own; returns its results."""
+    workdir = runs / f"{run_name(config, fields)}_seed{seed}"
+    flags = [f"--config={config}", f"--workdir={workdir}", f"--config.seed={seed}"]
+    flags += [f"--config.{field}" for field in fields]
+    subprocess.run([sys.executable, "-m", "cellcount_jax.main", *flags], check=True)
+    return json.loads((workdir / "results.json").read_text())
+
+
+def summary(results: list[dict]) -> dict:
+    """Means and standard deviations over seeds, with what every seed gave."""
+    found: dict = {"seeds": [r["seed"] for r in results], "n": len(results)}
+    for key in FIGURES:
+        values = [r[key] for r in results if r.get(key) is not None]
+        if values:
+            spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            found[key] = {"mean": float(np.mean(values)), "sd": spread, "each": values}
+    same = ("method", "dataset", "protocol", "dataset_is_fallback", "device", "versions", "git")
+    return found | {key: results[0].get(key) for key in same}
+
+
+def table(results: list[dict]) -> str:
+    """Markdown: a row per figure, a column per seed, mean and standard deviation last."""
+    found = summary(results)
+    head = ["", *(f"seed {s}" for s in found["seeds"]), "mean", "sd"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for key in FIGURES:
+        if key in found:
+            row = found[key]
+            values = [*row["each"], row["mean"], row["sd"]]
+            cells = ["-" if v is None else f"{v:.3f}" for v in values]
+            lines.append(f"| {key} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

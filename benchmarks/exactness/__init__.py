@@ -1,0 +1,1 @@
+"""What must agree exactly: tiles and whole images, devices, repeated runs."""

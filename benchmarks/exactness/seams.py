@@ -1,0 +1,143 @@
+"""Does it show where an image is cut? Trained counters on images larger than their windows.
+
+    python -m benchmarks.exactness.seams RUN_OR_FILE ... [--side 500] [--images 2]
+
+For networks with a finite receptive field: the map by windows of several sizes on several grids
+against the map of the whole image, as the greatest difference in any position over the greatest
+value of the map, and whether count and points are the same. For networks that look at a window as a
+whole: by how much the count changes with the grid's offset, in percent, over `--places` offsets per
+axis. Simulated images of odd sides, as crowded as the VGG set, and volumes as crowded as the
+simulated light-sheet ones; the true number of cells stands beside, so that it can be seen whether a
+counter counts at all.
+
+Prints a table of one line per run; `--out` also writes all figures as JSON.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellcount_jax.data.patches import resize_image
+from cellcount_jax.data.preprocess import preprocess
+from cellcount_jax.evaluation.tile_sensitivity import grid_effect
+from cellcount_jax.inference.batched_predict import Network, fixed_window
+from cellcount_jax.inference.counter import Counter
+from cellcount_jax.inference.in_memory import predict_all
+from cellcount_jax.inference.readout import read_out
+from cellcount_jax.simulation.simulate import simulate_cells
+
+SHARES = (0.5, 0.75)
+"""Longest sides of windows, as shares of the image's; more where two halos leave no room."""
+
+VOXELS_PER_CELL = 1200
+PIXELS_PER_CELL = 256 * 256 / 174
+
+
+def test_image(shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, int]:
+    """A simulated image and its number of cells."""
+    each = PIXELS_PER_CELL if len(shape) == 2 else VOXELS_PER_CELL
+    preset = "vgg" if len(shape) == 2 else "light_sheet"
+    image, dots = simulate_cells(seed, shape, round(np.prod(shape) / each), preset=preset)
+    return image, len(dots)
+
+
+def exactness(counter: Counter, image: np.ndarray) -> dict[str, Any]:
+    """Windows against the whole, for a network that can be cut anywhere."""
+    stage, scale = counter.stage, counter.scale_for(image)
+    prepared = preprocess(resize_image(image, scale), counter.preprocessing)
+    side, stride = max(prepared.shape[:-1]), stage.stride
+    whole = next(predict_all(_network(counter, side + stride), [prepared]))
+    one = read_out(whole, stage.readout, scale)
+    worst, counts, same, windows = 0.0, [one.count], True, set()
+    for share in SHARES:
+        network = _network(counter, int(share * side))
+        for offset in (None, (stride, 0), (5 * stride, 3 * stride)):
+            windows.add(len(network.cut(prepared.shape[:-1], offset=offset)[1]))
+            maps = next(predict_all(network, [prepared], offset=offset))
+            other = read_out(maps, stage.readout, scale)
+            differences = [
+                float(np.abs(maps[name] - whole[name]).max() / np.abs(whole[name]).max())
+                for name in {stage.readout.count_map, stage.readout.points_map} - {None}
+            ]
+            worst = max(worst, *differences)
+            counts.append(other.count)
+            same &= one.points is None or np.array_equal(one.points, other.points)
+    change = 100 * (max(counts) - min(counts)) / abs(one.count)
+    points = None if one.points is None else len(one.points)
+    found = {"count": one.count, "n_points": points, "map": worst, "change": change}
+    return {**found, "same": same, "windows": sorted(windows)}
+
+
+def _network(counter: Counter, largest: int) -> Network:
+    """The counter's network, with windows up to that side, or as small as its halo allows."""
+    room = 2 * (counter.stage.halo or 0) + 16 * counter.stage.stride
+    return Network(counter.stage, counter.variables, largest=max(largest, room))
+
+
+def measure(path: str, side: int, images: int, places: int) -> dict[str, Any]:
+    """Figures of one run over its images."""
+    counter = Counter.load(path)
+    ndim = 3 if _is_volume(counter) else 2
+    shape = (side - 3, side + 1) if ndim == 2 else (side // 8 - 2, side // 4 + 1, side // 4 - 3)
+    fixed = fixed_window(counter.stage, ndim)
+    rows = []
+    for seed in range(images):
+        image, true = test_image(shape, seed)
+        if fixed is None:
+            rows.append({"true": true, **exactness(counter, image)})
+        else:
+            effect = grid_effect(counter, image, n=places)
+            change = {"change": effect.change, "counts": effect.counts}
+            rows.append({"true": true, "count": effect.counts[0], **change})
+    return {"run": path, "stage": counter.stage.name, "shape": shape, "window": fixed, "rows": rows}
+
+
+def _is_volume(counter: Counter) -> bool:
+    window = counter.stage.window
+    return isinstance(window, tuple) and len(window) == 3
+
+
+def line(found: dict[str, Any]) -> str:
+    """A line of the table."""
+    rows, window = found["rows"], found["window"]
+    if window is None:
+        numbers = sorted({n for row in rows for n in row["windows"]})
+        cut = f"halo, {numbers[0]} to {numbers[-1]} windows"
+    else:
+        cut = f"windows of {' x '.join(map(str, window))}"
+    worst = max((row["change"] for row in rows if row["change"] is not None), default=None)
+    counts = ", ".join(f"{row['count']:.1f} of {row['true']}" for row in rows)
+    parts = [found["stage"], cut, " x ".join(map(str, found["shape"])), counts]
+    maps = f"{max(r['map'] for r in rows):.1e}" if window is None else "-"
+    points = "-"
+    if window is None and rows[0]["n_points"] is not None:
+        points = "the same" if all(row["same"] for row in rows) else "differ"
+    parts += [maps, points, "-" if worst is None else f"{worst:.3f}"]
+    return f"| {' | '.join(parts)} |"
+
+
+def main() -> None:
+    """Measures each run and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("runs", nargs="+", help="finished runs or model files")
+    parser.add_argument("--side", type=int, default=500, help="of an image; volumes are smaller")
+    parser.add_argument("--images", type=int, default=2)
+    parser.add_argument("--places", type=int, default=3, help="grids per axis, fixed windows")
+    parser.add_argument("--out", type=Path, help="JSON file")
+    options = parser.parse_args()
+    head = ["stage", "cut by", "image", "counted of true"]
+    head += ["map, greatest difference", "points", "count, change in %"]
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    found = []
+    for run in options.runs:
+        found.append(measure(run, options.side, options.images, options.places))
+        print(line(found[-1]), flush=True)
+    if options.out:
+        options.out.write_text(json.dumps(found, indent=2, default=str) + "\n")
+
+
+if __name__ == "__main__":
+    main()

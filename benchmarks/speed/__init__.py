@@ -1,0 +1,1 @@
+"""Seconds and memory, as ratios against a peer in one run."""

@@ -1,0 +1,177 @@
+"""Seconds of the model in the box on one 2048x2048 image, beside its network in plain PyTorch.
+
+    python -m benchmarks.speed.bundled_against_torch --torch-python VENV/bin/python  # five minutes
+
+A made-up image of nuclei as wide as the network wants them, so that it sees 2048x2048 pixels.
+Ours is `Counter.count` in one warm process: brightness, size of the cells (`estimated`: and the
+resizing to it), windows, network, peaks. PyTorch's is the network alone, on the same normalised
+pixels at once. First both maps must agree; then the fastest PyTorch variant takes turns with us.
+The ratio of each pair is PyTorch's seconds over ours, above 1 where we are faster.
+
+Writes box_against_torch.json and box_against_torch.md.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+from ml_collections import ConfigDict
+
+from benchmarks.speed.against_torch import (
+    PAUSE,
+    TOLERANCE,
+    VARIANTS,
+    UnequalError,
+    difference,
+    spread,
+)
+from benchmarks.speed.network_cases import unet_options
+from benchmarks.speed.torch_reference.client import Worker
+from cellcount_jax.data.preprocess import preprocess
+from cellcount_jax.inference import bundled
+from cellcount_jax.inference.cell_scale import with_diameter
+from cellcount_jax.inference.counter import Counter
+from cellcount_jax.runtime import malloc, sharding
+
+
+def bright_discs(side: int, diameter: float, *, seed: int = 0) -> np.ndarray:
+    """Bright discs on a dark ground with noise, [side, side] uint8."""
+    rng = np.random.default_rng(seed)
+    image = rng.normal(20, 4, (side, side))
+    reach = int(diameter)
+    box_ = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    for y, x in rng.uniform(reach + 1, side - reach - 2, (side * side // 1500, 2)):
+        depth = diameter / 2 - np.hypot(box_[0] - y % 1, box_[1] - x % 1)
+        at = np.s_[int(y) - reach : int(y) + reach + 1, int(x) - reach : int(x) + reach + 1]
+        image[at] = np.maximum(image[at], 110 * np.clip(depth + 0.5, 0, 1))
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def load_twin(counter: Counter, pixels: np.ndarray, twin: Worker, folder: Path) -> None:
+    """Hands the counter's weights and the normalised image to PyTorch."""
+    parts = {
+        "params": counter.variables.trained,
+        "batch_stats": counter.variables.model_state["batch_stats"],
+        "images": {"image": preprocess(pixels[..., None], counter.preprocessing)[None]},
+    }
+    arrays = traverse_util.flatten_dict(parts, sep="/")
+    path = folder / "twin.npz"
+    np.savez(path, **{name: np.asarray(value) for name, value in arrays.items()})
+    options = unet_options(ConfigDict(counter.facts["config"]))
+    twin("load", network="unet", options=options, path=str(path))
+
+
+def check(counter: Counter, pixels: np.ndarray, twin: Worker, folder: Path) -> float:
+    """Largest difference of the two maps of the whole image, relative to the largest value.
+
+    Raises:
+      UnequalError: it is too large.
+    """
+    twin("outputs", path=str(folder / "outputs.npz"))
+    with np.load(folder / "outputs.npz") as arrays:
+        expected = arrays["density"][0]
+    found = difference(counter.count(pixels).maps["density"], expected)
+    if not found <= TOLERANCE:
+        raise UnequalError(f"maps differ by {found:.1e} of the largest value")
+    return found
+
+
+def seconds_of(run: Callable[[], Any]) -> float:
+    """Seconds of one run."""
+    time.sleep(PAUSE)
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def measure(model: str, side: int, pairs: int, torch_python: str) -> dict[str, Any]:
+    """Seconds of both ways of counting and of PyTorch's network."""
+    counter = Counter.load(model)
+    assert counter.cell_diameter is not None
+    pixels = bright_discs(side, counter.cell_diameter)
+    given = with_diameter(counter, counter.cell_diameter)
+    with Worker(torch_python) as twin, tempfile.TemporaryDirectory() as folder:
+        load_twin(counter, pixels, twin, Path(folder))
+        apart = check(given, pixels, twin, Path(folder))
+        choice = twin("choose", what="predict", dtype="float32", names=list(VARIANTS))
+        cells, scale = counter.count(pixels).count, counter.count(pixels).scale
+        rows = []
+        for _ in range(pairs):
+            row = {"ours": seconds_of(lambda: given.count(pixels))}
+            time.sleep(PAUSE)
+            row["torch"] = twin("time", n=1)["seconds"]
+            rows.append(row | {"estimated": seconds_of(lambda: counter.count(pixels))})
+        about = twin("describe")
+    return {
+        "device": sharding.describe_device(),
+        "jax": jax.__version__,
+        "torch_version": about["torch"],
+        "side": side,
+        "cells": cells,
+        "estimated_scale": scale,
+        "largest_difference": apart,
+        "torch_variant": choice["variant"],
+        "torch_variant_seconds": choice["seconds"],
+        **{key: spread([r[key] for r in rows]) for key in ("ours", "estimated", "torch")},
+        "ratio": spread([r["torch"] / r["ours"] for r in rows]),
+        "ratio_estimated": spread([r["torch"] / r["estimated"] for r in rows]),
+        "pairs": rows,
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """Markdown."""
+    side, pairs = found["side"], len(found["pairs"])
+    lines = [
+        f"One {side}x{side} image, {found['cells']:.0f} nuclei found; {found['device']}; jax "
+        f"{found['jax']}, torch {found['torch_version']} ({found['torch_variant']}). Medians of "
+        f"{pairs} alternating pairs (least to greatest); maps differ by "
+        f"{found['largest_difference']:.0e}.",
+        "",
+        "| | seconds | PyTorch's seconds / these |",
+        "|---|---|---|",
+    ]
+    names = {
+        "ours": ("count, diameter given", "ratio"),
+        "estimated": (
+            f"count, diameter estimated (resized by {found['estimated_scale']:.2f})",
+            "ratio_estimated",
+        ),
+        "torch": ("the network alone in PyTorch", None),
+    }
+    for key, (name, ratio) in names.items():
+        lines.append(f"| {name} | {_shown(found[key])} | {_shown(found[ratio]) if ratio else ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(values: dict[str, float]) -> str:
+    return f"{values['median']:.2f} ({values['least']:.2f} to {values['greatest']:.2f})"
+
+
+def main() -> None:
+    """Measures, writes and prints."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default=bundled.DEFAULT)
+    parser.add_argument("--side", type=int, default=2048)
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--torch-python", default=sys.executable, help="has PyTorch")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder")
+    options = parser.parse_args()
+    malloc.use_large_pages()  # as the package's commands do
+    found = measure(options.model, options.side, options.pairs, options.torch_python)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "box_against_torch.json").write_text(json.dumps(found, indent=2) + "\n")
+    (options.out / "box_against_torch.md").write_text(table(found))
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,307 @@
+"""The networks that are compared with PyTorch, as this package runs them, on made-up images.
+
+A case is a stage of a method (`cellcount_jax.methods`), its variables, what it predicts on, what a
+step trains on, and the same for the PyTorch twin of `benchmarks.speed.torch_reference`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from flax import traverse_util
+
+from benchmarks.speed.sau_net_stage import supervised
+from cellcount_jax.methods import build_stages, csrnet
+from cellcount_jax.methods.base import Stage, Tree, Variables
+from cellcount_jax.models.sau_net import DROPOUT, SAUNet
+from cellcount_jax.training import optimizer
+from configs import countxplain_vgg, csrnet_vgg, dcl_vgg, nuclei
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One network, ready to predict and to train.
+
+    Attributes:
+      name: also in `torch_reference.networks.NETWORKS`.
+      stage: of the package's method.
+      variables: of the stage.
+      tx: optimiser of the stage.
+      images: to predict on, [B, *space, C].
+      batch: to train on; where the stage stores features, these.
+      options: how the twin is built.
+      params: of the twin, flat by path.
+      batch_stats: likewise.
+      twin_batch: what the twin trains on, channels last.
+    """
+
+    name: str
+    stage: Stage
+    variables: Variables
+    tx: optax.GradientTransformation
+    images: np.ndarray
+    batch: Tree
+    options: dict[str, Any]
+    params: Arrays
+    batch_stats: Arrays
+    twin_batch: Arrays
+
+    def twin_arrays(self) -> Arrays:
+        """All that the twin needs, under the names that the worker looks for."""
+        parts = {
+            "params": self.params,
+            "batch_stats": self.batch_stats,
+            "images": {"image": self.images},
+            "batch": self.twin_batch,
+        }
+        # Stored features may be bfloat16, which NumPy's files do not know.
+        return {
+            f"{part}/{name}": np.asarray(value, np.float32)
+            for part, held in parts.items()
+            for name, value in held.items()
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What can be chosen of a case.
+
+    Attributes:
+      batch: images in a batch; volumes come one by one.
+      space: sides of the images; None: `SPACE`.
+      width: multiplier of the channels.
+      dtype: of the computation.
+      dropout: of the attention, where there is any; None: the network's own.
+    """
+
+    batch: int = 4
+    space: tuple[int, ...] | None = None
+    width: float = 1.0
+    dtype: str = "float32"
+    dropout: float | None = None
+
+
+SPACE = {2: (256, 256), 3: (32, 96, 96)}
+
+
+def build(name: str, settings: Settings) -> Case:
+    """The case of a name in `CASES`, the same numbers every time."""
+    return CASES[name](name, settings)
+
+
+def _dcl(name: str, settings: Settings) -> Case:
+    config = dcl_vgg.get_config()
+    config.localizer.enabled = False
+    config.model.start_at_mean = False
+    rows = _rows(settings, ndim=2, channels=3)
+    (stage,) = _stages(config, settings)
+    variables = _perturbed(stage.init(jax.random.key(0), {"labelled": rows}, {}))
+    return Case(
+        name=name,
+        stage=stage,
+        variables=variables,
+        tx=_optimizer(config.stages.counter),
+        images=rows["image"],
+        batch={"labelled": _kept(rows, "image", "count", "mask")},
+        options={"width": settings.width},
+        params=_flat(variables.trained),
+        batch_stats=_statistics(variables),
+        twin_batch=_kept(rows, "image", "count"),
+    )
+
+
+def _csrnet_config(name: str) -> ml_collections.ConfigDict:
+    config = csrnet_vgg.get_config("imagenet")
+    config.model.pretrained = None
+    # Without imported weights the published initialisation leaves next to nothing of the signal.
+    config.model.kernel_init = "he"
+    config.model.batch_norm = name == "csrnet_batch_norm"
+    return config
+
+
+def _csrnet(name: str, settings: Settings) -> Case:
+    config = _csrnet_config(name)
+    rows = _rows(settings, ndim=2, channels=3)
+    (stage,) = _stages(config, settings)
+    variables = _perturbed(stage.init(jax.random.key(0), {"labelled": rows}, {}))
+    return Case(
+        name=name,
+        stage=stage,
+        variables=variables,
+        tx=_optimizer(config.stages.csrnet),
+        images=rows["image"],
+        batch={"labelled": _kept(rows, "image", "target", "count", "mask")},
+        options={"width": settings.width},
+        params=_flat(variables.trained),
+        batch_stats=_statistics(variables),
+        twin_batch={"image": rows["image"], "target": csrnet.pool(rows["target"])},
+    )
+
+
+def _unet(name: str, settings: Settings) -> Case:
+    config = nuclei.get_config("quick")
+    width = settings.width
+    config.model.channels = tuple(max(1, round(width * c)) for c in config.model.channels)
+    rows = _rows(settings, ndim=2, channels=1)
+    config.dtype = settings.dtype
+    (stage,) = build_stages(config)
+    variables = _perturbed(stage.init(jax.random.key(0), {"labelled": rows}, {}))
+    return Case(
+        name=name,
+        stage=stage,
+        variables=variables,
+        tx=_optimizer(config.stages.density),
+        images=rows["image"],
+        batch={"labelled": _kept(rows, "image", "target", "mask")},
+        options=unet_options(config),
+        params=_flat(variables.trained),
+        batch_stats=_statistics(variables),
+        twin_batch=_kept(rows, "image", "target"),
+    )
+
+
+def unet_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """How the twin of a default counter is built."""
+    return {
+        "channels": list(config.model.channels),
+        "image_channels": config.preprocessing.channels,
+        "scale": config.model.target_scale,
+    }
+
+
+def _countxplain(name: str, settings: Settings) -> Case:
+    config = countxplain_vgg.on_top_of(_csrnet_config(name), "imagenet")
+    rows = _rows(settings, ndim=2, channels=3)
+    first, stage = _stages(config, settings)
+    extractor = _perturbed(first.init(jax.random.key(0), {"labelled": rows}, {}))
+    made = stage.init(jax.random.key(1), {"labelled": rows}, {first.name: extractor})
+    variables = _perturbed(made)
+    assert stage.prepare is not None
+    stored = stage.prepare({"labelled": rows}, variables.frozen)["labelled"]
+    held = {"head": variables.trained, "extractor": variables.frozen["trained"]}
+    return Case(
+        name=name,
+        stage=stage,
+        variables=variables,
+        tx=_optimizer(config.stages.prototypes),
+        images=rows["image"],
+        batch={"labelled": _kept(stored, "image", "target", "count", "mask")},
+        options={"width": settings.width, "n_prototypes": config.prototypes.n_prototypes},
+        params=_flat(held),
+        batch_stats={},
+        twin_batch={"features": stored["image"], "target": stored["target"]},
+    )
+
+
+def _sau_net(name: str, settings: Settings) -> Case:
+    ndim = int(name[-2])
+    rows = _rows(settings, ndim=ndim, channels=3 if ndim == 2 else 1)
+    dropout = DROPOUT["instance"] if settings.dropout is None else settings.dropout
+    base = max(1, round(32 * settings.width))
+    network = SAUNet(
+        ndim=ndim, base_channels=base, dropout=dropout, dtype=jnp.dtype(settings.dtype)
+    )
+    stage = supervised(network)
+    variables = _perturbed(_milder(stage.init(jax.random.key(0), {"labelled": rows}, {})))
+    # As released: the decay is the learning rate itself, not multiplied by it again.
+    tx = optimizer.make_optimizer("adamw", 1e-3, weight_decay=1.0)
+    return Case(
+        name=name,
+        stage=stage,
+        variables=variables,
+        tx=tx,
+        images=rows["image"],
+        batch={"labelled": _kept(rows, "image", "target", "mask")},
+        options={"base_channels": base, "dropout": dropout},
+        params=_flat(variables.trained),
+        batch_stats={},
+        twin_batch=_kept(rows, "image", "target"),
+    )
+
+
+CASES: dict[str, Callable[[str, Settings], Case]] = {
+    "dcl": _dcl,
+    "csrnet": _csrnet,
+    "csrnet_batch_norm": _csrnet,
+    "countxplain": _countxplain,
+    "unet": _unet,
+    "sau_net_2d": _sau_net,
+    "sau_net_3d": _sau_net,
+}
+
+LOSSES = {
+    "dcl": "L1 of the count, Adam",
+    "csrnet": "MSE of the map, Adam",
+    "csrnet_batch_norm": "MSE of the map, Adam",
+    "countxplain": "the prototypes' four losses on stored features, Adam",
+    "unet": "MSE of the map, Adam",
+    "sau_net_2d": "MSE of the map, AdamW",
+    "sau_net_3d": "MSE of the map, AdamW",
+}
+"""What a training step minimises, and how."""
+
+
+def _stages(config: ml_collections.ConfigDict, settings: Settings) -> tuple[Stage, ...]:
+    config.dtype, config.model.width = settings.dtype, settings.width
+    return build_stages(config)
+
+
+def _optimizer(plan: ml_collections.ConfigDict) -> optax.GradientTransformation:
+    return optimizer.from_plan(plan.optimizer, steps=10_000, steps_per_epoch=100)
+
+
+def _rows(settings: Settings, *, ndim: int, channels: int) -> Tree:
+    """Noise as normalised images, and noise as targets: the speed does not depend on them."""
+    rng = np.random.default_rng(0)
+    batch = settings.batch if ndim == 2 else 1
+    space = settings.space or SPACE[ndim]
+    return {
+        "image": rng.normal(size=(batch, *space, channels)).astype(np.float32),
+        "target": rng.uniform(size=(batch, *space)).astype(np.float32) / 100,
+        "dots": np.zeros((batch, *space), np.float32),
+        "count": rng.integers(20, 200, batch).astype(np.float32),
+        "mask": np.ones(batch, np.float32),
+        "size": np.full((batch, ndim), space, np.int32),
+        "index": np.arange(batch, dtype=np.int32),
+    }
+
+
+def _kept(rows: Tree, *names: str) -> Tree:
+    return {name: np.asarray(rows[name]) for name in names}
+
+
+def _milder(variables: Variables) -> Variables:
+    """Smaller queries and keys: their products reach 100 as initialised, and such a softmax
+    magnifies the rounding before it, PyTorch's too, to 1e-4 of the map."""
+    attention = dict(variables.trained["attention"])
+    for name in ("theta", "phi"):
+        attention[name] = {**attention[name], "kernel": attention[name]["kernel"] / 2}
+    return variables._replace(trained={**variables.trained, "attention": attention})
+
+
+def _perturbed(variables: Variables) -> Variables:
+    """Biases, scales and statistics moved off their initial 0 and 1, or a mix-up would not show."""
+    rng = np.random.default_rng(1)
+
+    def move(leaf: jax.Array) -> jax.Array:
+        noise = rng.uniform(0.0, 0.2, leaf.shape)
+        return leaf + jnp.asarray(noise, leaf.dtype) if leaf.ndim == 1 else leaf
+
+    trained, model_state = jax.tree.map(move, (variables.trained, variables.model_state))
+    return variables._replace(trained=trained, model_state=model_state)
+
+
+def _flat(tree: Tree) -> Arrays:
+    flat = traverse_util.flatten_dict(tree, sep="/")
+    return {name: np.asarray(value) for name, value in flat.items()}
+
+
+def _statistics(variables: Variables) -> Arrays:
+    return _flat(variables.model_state.get("batch_stats", {}))

@@ -1,0 +1,184 @@
+"""Training steps over 1, 2, 4 and 8 devices of this host, and what compilation costs.
+
+    python -m benchmarks.speed.scaling                  # two CPU cores: a rehearsal, a few minutes
+    python -m benchmarks.speed.scaling --config configs/dcl_vgg.py --batch 64  # a machine with GPUs
+
+On a CPU the devices are made up and share its cores: what is shown is that the same program runs
+on all of them and what the split costs, not a speed-up. The global batch stays the same. Every
+program is compiled twice, each time in a process of its own: with an empty folder of compiled
+programs (cold) and with the folder that the first one left (warm).
+
+Steps are timed in turn on all numbers of devices, warm-up excluded; median of the repeats.
+Writes scaling.json and scaling.md.
+"""
+
+import argparse
+import importlib
+import importlib.metadata
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from cellcount_jax.methods import build_stages
+from cellcount_jax.methods.base import Tree
+from cellcount_jax.runtime import sharding
+from cellcount_jax.training import optimizer
+from cellcount_jax.training.step import create_state, make_step
+
+NUMBERS = (1, 2, 4, 8)
+
+PROGRAM = "from benchmarks import scaling; scaling.worker()"
+
+
+def load_config(name: str) -> ConfigDict:
+    """The config of FILE or FILE:preset."""
+    path, _, preset = name.partition(":")
+    module = ".".join(Path(path).with_suffix("").parts)
+    return importlib.import_module(module).get_config(preset)
+
+
+def rows(batch: int, side: int, channels: int) -> Tree:
+    """A labelled batch of random images."""
+    rng = np.random.default_rng(0)
+    return {
+        "labelled": {
+            "image": rng.normal(size=(batch, side, side, channels)).astype(np.float32),
+            "target": rng.random((batch, side, side)).astype(np.float32) / 1000,
+            "count": np.full(batch, 60.0, np.float32),
+            "mask": np.ones(batch, np.float32),
+            "index": np.arange(batch, dtype=np.int32),
+        }
+    }
+
+
+def compiled_step(config: ConfigDict, data: Tree, n_devices: int) -> tuple[Callable, float]:
+    """The first stage's step on some of the devices, and the seconds it took to compile."""
+    stage = build_stages(config)[0]
+    plan = config.stages[stage.name]
+    mesh = sharding.mesh_of(jax.devices()[:n_devices])
+    tx = optimizer.from_plan(plan.optimizer, steps=1000, steps_per_epoch=100)
+    variables = stage.init(jax.random.key(0), data, {})
+    everywhere = sharding.replicated(mesh)
+    state = jax.device_put(create_state(variables, tx, average=plan.average), everywhere)
+    layout = sharding.rows_over(mesh, len(data["labelled"]["mask"]))
+    placed = jax.device_put(data, layout)
+    step = make_step(stage, tx, lambda given, _: given, mesh, 0, plan.average)
+    began = time.monotonic()
+    compiled = step.lower(state, {}, placed).compile()
+    seconds = time.monotonic() - began
+
+    def advance() -> None:
+        nonlocal state
+        state, metrics = compiled(state, {}, placed)
+        jax.block_until_ready(metrics)  # made-up devices may deadlock otherwise
+
+    return advance, seconds
+
+
+def worker() -> None:
+    """Compiles for every number of devices and, if asked, times the steps; prints JSON."""
+    asked = json.loads(sys.argv[1])
+    config = load_config(asked["config"])
+    data = rows(asked["batch"], asked["side"], config.preprocessing.channels)
+    numbers = [n for n in NUMBERS if n <= jax.device_count() and asked["batch"] % n == 0]
+    steps, compiling = {}, {}
+    for n in numbers:
+        steps[n], compiling[n] = compiled_step(config, data, n)
+    rates: dict[int, list[float]] = {n: [] for n in numbers}
+    for repeat in range(asked["repeats"] + 1 if asked["repeats"] else 0):
+        for n in numbers:
+            began = time.perf_counter()
+            for _ in range(asked["steps"]):
+                steps[n]()
+            if repeat:
+                rates[n].append(asked["steps"] * asked["batch"] / (time.perf_counter() - began))
+    found = {"device": sharding.describe_device(), "compile_seconds": compiling, "rates": rates}
+    print(json.dumps(found))
+
+
+def run_worker(asked: dict[str, Any], programs: str) -> dict[str, Any]:
+    """`worker` in a process with eight devices and a folder of compiled programs."""
+    environment = {
+        **os.environ,
+        "JAX_NUM_CPU_DEVICES": "8",
+        "JAX_COMPILATION_CACHE_DIR": programs,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    command = [sys.executable, "-c", PROGRAM, json.dumps(asked)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(asked: dict[str, Any]) -> dict[str, Any]:
+    """Rates, and seconds of compilation without and with the folder of compiled programs."""
+    with tempfile.TemporaryDirectory() as programs:
+        cold = run_worker({**asked, "repeats": 0}, programs)
+        warm = run_worker(asked, programs)
+    found = {}
+    for n, rates in warm["rates"].items():
+        found[n] = {
+            "images_per_second": statistics.median(rates),
+            "least": min(rates),
+            "greatest": max(rates),
+            "compile_seconds_cold": cold["compile_seconds"][n],
+            "compile_seconds_warm": warm["compile_seconds"][n],
+        }
+    return {
+        **asked,
+        "device": warm["device"],
+        "cores": os.cpu_count(),
+        "jax": importlib.metadata.version("jax"),
+        "devices": found,
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    """Markdown."""
+    lines = [
+        f"{results['config']}, first stage, global batch {results['batch']} of "
+        f"{results['side']}x{results['side']}, on {results['device']}, jax {results['jax']}; "
+        f"median (least to greatest) of {results['repeats']} repeats.",
+        "",
+        "| devices | images/s | compile cold, s | compile warm, s |",
+        "| --- | --- | --- | --- |",
+    ]
+    for n, row in results["devices"].items():
+        spread = f"{row['least']:.1f} to {row['greatest']:.1f}"
+        lines.append(
+            f"| {n} | {row['images_per_second']:.1f} ({spread}) "
+            f"| {row['compile_seconds_cold']:.1f} | {row['compile_seconds_warm']:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder")
+    parser.add_argument("--config", default="configs/dcl_vgg.py:quick", help="FILE.py:preset")
+    parser.add_argument("--batch", type=int, default=8, help="images, over all devices")
+    parser.add_argument("--side", type=int, default=64, help="of the images")
+    parser.add_argument("--steps", type=int, default=3, help="of one measurement")
+    parser.add_argument("--repeats", type=int, default=5)
+    given = vars(parser.parse_args())
+    out = given.pop("out")
+    results = measure(given)
+    out.mkdir(parents=True, exist_ok=True)
+    text = table(results)
+    (out / "scaling.json").write_text(json.dumps(results, indent=2) + "\n")
+    (out / "scaling.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

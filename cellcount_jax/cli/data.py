@@ -1,0 +1,110 @@
+"""`cellcount propose`, `data`, `dots` and `simulate`: images and dots without a counter."""
+
+import argparse
+from pathlib import Path
+
+from cellcount_jax.cli.common import AddCommand
+
+
+def add(command: AddCommand) -> None:
+    """Adds the commands of this file."""
+    sub = command("propose", _propose, "Write first dots for a folder, to be corrected by hand.")
+    sub.add_argument("folder", type=Path)
+    sub.add_argument("--method", choices=("otsu", "log"), default="otsu")
+    sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
+    sub.add_argument("--dark", action="store_true", help="cells are darker than their ground")
+    sub.add_argument("--overwrite", action="store_true", help="replace dots that are there already")
+
+    sub = command("data", _data, "List the benchmark sets, or check one against its publication.")
+    actions = sub.add_subparsers(required=True, dest="action", metavar="list|check")
+    actions.add_parser("list", help="what is here and where to get the rest")
+    check = actions.add_parser("check", help="images, sizes, counts against the published ones")
+    check.add_argument("name")
+
+    sub = command("dots", _dots, "Check dots against their images, or convert them.")
+    actions = sub.add_subparsers(required=True, dest="action", metavar="check|convert")
+    check = actions.add_parser("check", help="dots outside, swapped, twice, counted from 1, in um")
+    check.add_argument("path", type=Path, help="a folder, or a file of dots")
+    check.add_argument("--image", type=Path, help="the image of a single file of dots")
+    convert = actions.add_parser(
+        "convert", help="from any format that is read to one that is written"
+    )
+    convert.add_argument("source", type=Path)
+    convert.add_argument("target", type=Path)
+    convert.add_argument("--format", help="of the target; default by its ending")
+
+    sub = command("simulate", _simulate, "Write simulated images with exact dots.")
+    sub.add_argument("folder", type=Path)
+    sub.add_argument("-n", "--number", type=int, default=10)
+    sub.add_argument("--preset", choices=("vgg", "light_sheet"), default="vgg")
+    sub.add_argument("--shape", type=int, nargs="+", help="height width, or depth height width")
+    sub.add_argument("--count", type=int, help="cells per image; default: the preset's spread")
+    sub.add_argument("--format", choices=("png", "tiff", "zarr"))
+    sub.add_argument("--seed", type=int, default=0)
+
+
+def _propose(options: argparse.Namespace) -> int:
+    from cellcount_jax.datasets import propose_dots
+
+    written = propose_dots.propose_folder(
+        options.folder,
+        method=options.method,
+        diameter=options.diameter,
+        dark=options.dark,
+        overwrite=options.overwrite,
+    )
+    for path, number in written.items():
+        print(f"{path}: {number} dots")
+    print(
+        "correct them by hand (napari opens the CSV files), then: cellcount train", options.folder
+    )
+    return 0
+
+
+def _data(options: argparse.Namespace) -> int:
+    from cellcount_jax.datasets import verify
+
+    listed = options.action == "list"
+    lines = verify.describe_all() if listed else verify.check(options.name)
+    print("\n".join(lines))
+    return 0
+
+
+def _dots(options: argparse.Namespace) -> int:
+    from cellcount_jax.datasets import folder
+    from cellcount_jax.io.annotations import dots, validate
+    from cellcount_jax.io.images.image import read_image
+
+    if options.action == "convert":
+        dots.write_dots(options.target, dots.read_dots(options.source), format=options.format)
+        return 0
+    if options.path.is_dir():
+        pairs = folder.find_pairs(options.path)[1]
+    elif options.image is None:
+        raise ValueError(f"{options.path}: name its image with --image, or give a folder")
+    else:
+        pairs = {options.image: options.path}
+    problems = 0
+    for image, notes in pairs.items():
+        shape = read_image(image).pixels.shape[:-1]
+        for line in validate.check_dots(notes, shape):
+            problems += 1
+            print(line)
+    print(f"{len(pairs)} files of dots checked, {problems} remarks")
+    return 1 if problems else 0
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from cellcount_jax.simulation import simulate
+
+    simulate.write_simulated(
+        options.folder,
+        options.number,
+        seed=options.seed,
+        shape=options.shape,
+        preset=options.preset,
+        count=options.count,
+        format=options.format,
+    )
+    print(f"{options.number} images with their dots: {options.folder}")
+    return 0

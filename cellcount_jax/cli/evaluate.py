@@ -1,0 +1,60 @@
+"""`cellcount evaluate` and `explain`: how far off a counter is, and why it counts so many."""
+
+import argparse
+from pathlib import Path
+
+from cellcount_jax.cli.common import AddCommand, channels_of, get_ready
+
+
+def add(command: AddCommand) -> None:
+    """Adds the commands of this file."""
+    sub = command("evaluate", _evaluate, "Compare counts with the dots in a folder: a report.")
+    sub.add_argument("folder", type=Path, help="images with dots, as for train")
+    sub.add_argument("--model", type=Path, required=True, help="finished run, .cellcount or nuclei")
+    sub.add_argument("-o", "--out", type=Path, required=True)
+    sub.add_argument("--radius", type=float, help="matching radius in pixels; default: as trained")
+    sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
+    sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
+    sub.add_argument(
+        "--regions", type=Path, help="file, or folder of files, of regions: errors of each, too"
+    )
+
+    sub = command("explain", _explain, "Show why: what each prototype adds to an image's count.")
+    sub.add_argument("paths", nargs="+", type=Path, help="files or folders")
+    sub.add_argument("--model", type=Path, required=True, help="folder of a CountXplain run")
+    sub.add_argument("-o", "--out", type=Path, required=True)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from cellcount_jax.inference.counter import Counter
+    from cellcount_jax.reporting import evaluation_report
+
+    get_ready()
+    found = evaluation_report.write_evaluation(
+        Counter.load(options.model),
+        options.folder,
+        options.out,
+        model=str(options.model),
+        radius=options.radius,
+        diameter=options.diameter,
+        channels=channels_of(options.channels),
+        regions=options.regions,
+    )
+    print(evaluation_report.one_line(found))
+    print(f"report: {options.out / 'evaluation.html'}")
+    return 1 if found["n_failed"] else 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from cellcount_jax.inference.counter import Counter
+    from cellcount_jax.io.images.image import list_images
+    from cellcount_jax.reporting import explanation_report
+
+    get_ready()
+    counter = Counter.load(options.model)
+    subjects = explanation_report.subjects_of_files(list_images(options.paths))
+    failed = explanation_report.write_explanations(
+        counter, subjects, options.out, model=str(options.model)
+    )
+    print(f"{len(subjects) - failed} images explained: {options.out / 'explanation.html'}")
+    return 1 if failed else 0

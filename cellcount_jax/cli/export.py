@@ -1,0 +1,36 @@
+"""`cellcount export`: a trained counter as one file, or for other programs."""
+
+import argparse
+from pathlib import Path
+
+from cellcount_jax.cli.common import AddCommand
+
+
+def add(command: AddCommand) -> None:
+    """Adds the commands of this file."""
+    sub = command("export", _export, "Write a trained counter as one file, or as StableHLO.")
+    sub.add_argument("model", type=Path, help="finished run, .cellcount file, or nuclei")
+    sub.add_argument("out", type=Path, help="NAME.cellcount; with --format stablehlo a folder")
+    sub.add_argument("--format", choices=("cellcount", "stablehlo"), default="cellcount")
+    sub.add_argument("--stage", help="of the run's method; default: the last one")
+    sub.add_argument("--half", action="store_true", help="store weights with 16 bits, not 32")
+
+
+def _export(options: argparse.Namespace) -> int:
+    from cellcount_jax.export import model_file, provenance, stablehlo
+
+    if options.format == "stablehlo":
+        if options.half:
+            raise ValueError("--half is for model files; StableHLO keeps 32 bits")
+        counter = provenance.load_with_training(options.model, stage=options.stage)
+        facts = stablehlo.write(counter, options.out)
+        print(f"network: {options.out}   input {facts['input']}   {', '.join(facts['platforms'])}")
+        return 0
+    facts = model_file.export(options.model, options.out, stage=options.stage, half=options.half)
+    weights = facts["weights"]
+    size = options.out.stat().st_size / 1e6
+    print(f"model: {options.out} ({size:.2f} MB, stage {facts['stage']} of {facts['method']})")
+    if weights["dtype"] == "float16":
+        print(f"weights have 16 bits; the furthest is off by {weights['max_error']:.2g}")
+    print(f"count with it: cellcount predict IMAGES --model {options.out} -o counts")
+    return 0

@@ -1,0 +1,105 @@
+"""`cellcount predict` and `merge`: images in, one table out."""
+
+import argparse
+from pathlib import Path
+
+from cellcount_jax.cli.common import MODEL_HELP, AddCommand, channels_of, get_ready
+
+POINTS_STYLES = ("plain", "napari", "fiji", "qupath", "cell_counter")
+
+
+def add(command: AddCommand) -> None:
+    """Adds the commands of this file."""
+    _predict_options(
+        command("predict", _predict, "Count images: one row an image in OUT/counts.csv.")
+    )
+    sub = command("merge", _merge, "Join the tables that predict --shard made into counts.csv.")
+    sub.add_argument("out", type=Path, help="folder with the tables of all shards")
+
+
+def _predict_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "paths", nargs="+", type=Path, help="files, folders, patterns such as 'a*.tif'"
+    )
+    sub.add_argument("--model", type=Path, help=MODEL_HELP)
+    sub.add_argument("-o", "--out", type=Path, required=True, help="a second call goes on here")
+    sub.add_argument("--pattern", help="only these of a folder's files, such as '*.tif'")
+    sub.add_argument("--points-style", choices=POINTS_STYLES, default="plain")
+    sub.add_argument("--density", action="store_true", help="also write density maps")
+    sub.add_argument("--overlays", action="store_true", help="also draw the points on the images")
+    sub.add_argument("--axes", help="of the files, such as ZCYX, in place of what they say")
+    sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
+    sub.add_argument(
+        *("-v", "--voxel-size"),
+        nargs=3,
+        type=float,
+        metavar=("Z", "Y", "X"),
+        help="micrometres per pixel, in place of what the files say; flat images use Y and X",
+    )
+    sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
+    sub.add_argument(
+        "--regions", type=Path, help="file, or folder of files, of regions: a row for each"
+    )
+    sub.add_argument(
+        "--shard", type=_shard, metavar="I/N", help="count every N-th file; then: cellcount merge"
+    )
+
+
+def _shard(text: str) -> tuple[int, int]:
+    i, _, n = text.partition("/")
+    if not (i.isdigit() and n.isdigit() and 1 <= int(i) <= int(n)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N, such as 1/4")
+    return int(i), int(n)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from cellcount_jax.inference import bundled
+    from cellcount_jax.inference.counter import Counter
+    from cellcount_jax.prediction.counts_csv import table_name
+    from cellcount_jax.prediction.predict_files import find_images, predict_files
+
+    get_ready()
+    model = options.model or bundled.DEFAULT
+    counter = Counter.load(model)
+    if options.model is None:
+        print(f"model: {model}, which comes with the package; another one with --model")
+    paths = find_images(options.paths, options.out, pattern=options.pattern)
+    draw = rows_of = None
+    if options.regions is not None:
+        from cellcount_jax.inference import region_counts
+
+        rows_of = region_counts.rows_of(options.regions)
+    if options.overlays:  # Matplotlib takes its time
+        from cellcount_jax.reporting import overlays
+
+        draw = overlays.writer(options.out / "overlays")
+    failed = predict_files(
+        counter,
+        paths,
+        options.out,
+        model=str(model),
+        points_style=options.points_style,
+        density=options.density,
+        axes=options.axes,
+        channels=channels_of(options.channels),
+        voxel_size=options.voxel_size,
+        diameter=options.diameter,
+        shard=options.shard,
+        on_counted=draw,
+        rows_of=rows_of,
+        about_rows=str(options.regions),
+    )
+    i, n = options.shard or (1, 1)
+    return _tell(len(paths[i - 1 :: n]), failed, options.out / table_name(options.shard))
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from cellcount_jax.prediction import counts_csv as table
+
+    target, images, failed = table.merge(options.out)
+    return _tell(images, failed, target)
+
+
+def _tell(images: int, failed: int, table: Path) -> int:
+    print(f"{images - failed} of {images} images counted: {table}")
+    return 1 if failed else 0

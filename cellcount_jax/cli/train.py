@@ -1,0 +1,37 @@
+"""`cellcount train`: a counter from a folder of images with dots."""
+
+import argparse
+from pathlib import Path
+
+from cellcount_jax.cli.common import AddCommand, channels_of, get_ready
+
+
+def add(command: AddCommand) -> None:
+    """Adds the commands of this file."""
+    sub = command("train", _train, "Train a counter on a folder of images with dots.")
+    sub.add_argument("folder", type=Path)
+    sub.add_argument("-o", "--out", type=Path, help="folder of the run; default FOLDER/cellcount")
+    sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
+    sub.add_argument("--steps", type=int, help="training steps; default 800")
+    sub.add_argument("--seed", type=int, default=0)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from etils import epath
+
+    from cellcount_jax.training import train_folder
+
+    get_ready()
+    out = epath.Path(options.out or options.folder / "cellcount")
+    results = train_folder.train_folder(
+        options.folder,
+        out,
+        channels=channels_of(options.channels),
+        steps=options.steps,
+        seed=options.seed,
+    )
+    print(f"model: {out}   report: {out / 'report.html'}")
+    if results.get("mae") is not None:
+        print(f"{results['split']} part: off by {results['mae']:.1f} cells an image on average")
+    print(f"count more images: cellcount predict IMAGES --model {out} -o counts")
+    return 0

@@ -1,1 +1,0 @@
-"""A trained counter at work: returns data, draws nothing."""

@@ -1,1 +1,0 @@
-"""Readers of picture files, one family of formats a file; the door is `data.images`."""

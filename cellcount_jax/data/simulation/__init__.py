@@ -1,1 +1,0 @@
-"""Parts of the simulator; `cellcount_jax.data.simulate` is the door."""

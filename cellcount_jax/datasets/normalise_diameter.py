@@ -1,0 +1,187 @@
+"""Training data in which the cells of all images have one size, give or take.
+
+Microscopes differ tenfold in magnification. A small network that sees cells of one size learns
+more from the same images than a large one that must know all sizes; in return each image is
+resized before it is counted (see `data.cell_diameter`).
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from cellcount_jax.data import patches
+from cellcount_jax.data.cell_diameter import estimate_diameter, mean_diameter, scale_to
+from cellcount_jax.data.sample import Sample
+from cellcount_jax.datasets.load import Source
+from cellcount_jax.simulation.simulate import simulate_cells
+
+SIMULATED_CELLS = (5, 150)
+"""Fewest and most cells of a simulated image, 256 x 256 pixels before it is resized."""
+
+EVERY_EMPTY = 5
+"""One of so many simulated images is empty: ground stretched to full brightness is no cell."""
+
+NOISE_SIDE = 256
+"""Sides in pixels of an image of noise alone: a camera on an empty field."""
+
+GLOW_GRAIN = 3.0
+"""Typical sigma of the grain of light that comes from no cell, in pixels: finer than a nucleus."""
+
+
+def same_size(
+    source: Source,
+    *,
+    diameter: float,
+    jitter: float,
+    copies: int,
+    window: int,
+    n_simulated: int,
+    n_noise: int = 0,
+    glow: float = 0.0,
+    seed: int,
+) -> Source:
+    """Resizes every image so that its cells have one diameter.
+
+    Training images go by their true mean diameter times a random factor, as they will be when
+    the size of a new image's cells is estimated wrongly; they are cut into windows, so that
+    images of all sizes fit into one array. All other parts go by the estimate, as new images
+    do.
+
+    Args:
+      source: labelled images with instance masks.
+      diameter: of a cell, in pixels.
+      jitter: training sizes are drawn between `diameter / jitter` and `diameter * jitter`, evenly
+        on a logarithmic scale.
+      copies: how often each training image is taken, each time at another size.
+      window: longest side of a training window in pixels.
+      n_simulated: simulated images that are added to the training part.
+      n_noise: images of noise alone that are added to the training part.
+      glow: share of the training copies to which light is added that comes from no cell.
+      seed: of sizes, simulated cells, noise and glow.
+
+    Raises:
+      ValueError: a training image without cells' masks.
+    """
+    train = [*source.splits["train"], *_simulated(n_simulated, seed), *_noise(n_noise, seed)]
+    rng = np.random.default_rng(seed)
+    windows = []
+    for sample in train:
+        for copy in range(copies):
+            factor = jitter ** rng.uniform(-1, 1)
+            resized = _resize(sample, factor * diameter / _training_diameter(sample, diameter))
+            lit = add_glow(resized.image, rng) if rng.random() < glow else resized.image
+            named = dataclasses.replace(resized, name=f"{sample.name}~{copy}", image=lit)
+            # A window's brightness is normalised by its own range: without cells that is noise.
+            windows += [w for w in cut_windows(named, window) if w.count or not sample.count]
+    others = {
+        part: [_resize(s, scale_to(diameter, s.image)) for s in rows]
+        for part, rows in source.splits.items()
+        if part != "train"
+    }
+    described = (
+        f"{source.description}; cells resized to {diameter:g} px, {len(windows)} training windows, "
+        f"{n_simulated} simulated images and {n_noise} of noise among them"
+    )
+    return dataclasses.replace(source, splits={"train": windows, **others}, description=described)
+
+
+def add_glow(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Adds what shines and is no cell: yolk, tissue out of focus, a medium that fluoresces.
+
+    An ellipse with a soft rim, grainy inside: on average 0.1 to 0.8 as bright as the brightest
+    cells, its grains up to twice that.
+
+    Args:
+      image: [H, W, C] integers.
+      rng: draws place, size, strength and grain.
+
+    Returns:
+      The same shape and dtype.
+    """
+    shape = image.shape[:2]
+    low, high = np.percentile(image, (1.0, 99.8))
+    grid = np.indices(shape, np.float32)
+    away = [
+        (axis - rng.uniform(0, n)) / (rng.uniform(0.15, 0.6) * n)
+        for axis, n in zip(grid, shape, strict=True)
+    ]
+    within = 1 / (1 + np.exp(np.clip(rng.uniform(3, 12) * (np.hypot(*away) - 1), -30, 30)))
+    grain = ndimage.gaussian_filter(rng.standard_normal(shape), GLOW_GRAIN * rng.uniform(0.5, 2))
+    grain *= rng.uniform(0.05, 0.3) / max(grain.std(), 1e-9)
+    light = rng.uniform(0.1, 0.8) * (high - low) * within * (1 + grain)
+    most = np.iinfo(image.dtype).max
+    return np.clip(np.rint(image + light[..., None]), 0, most).astype(image.dtype)
+
+
+def cut_windows(sample: Sample, longest: int) -> Iterator[Sample]:
+    """Cuts a 2-D image into nearly equal windows, each dot in exactly one.
+
+    Args:
+      sample: with dots.
+      longest: side of a window in pixels that is not exceeded.
+    """
+    edges = [
+        np.linspace(0, n, -(-n // longest) + 1).round().astype(int) for n in sample.image.shape[:2]
+    ]
+    assert sample.dots is not None
+    # A pixel reaches half a step to both sides of its centre.
+    row, column = (
+        np.clip(np.searchsorted(e, d + 0.5, side="right") - 1, 0, len(e) - 2)
+        for e, d in zip(edges, sample.dots.T, strict=True)
+    )
+    for i in range(len(edges[0]) - 1):
+        for j in range(len(edges[1]) - 1):
+            top, left = edges[0][i], edges[1][j]
+            inside = (row == i) & (column == j)
+            yield dataclasses.replace(
+                sample,
+                name=f"{sample.name}@{i}-{j}",
+                group=sample.name,
+                image=sample.image[top : edges[0][i + 1], left : edges[1][j + 1]],
+                dots=sample.dots[inside] - np.array([top, left], np.float32),
+            )
+
+
+def _training_diameter(sample: Sample, otherwise: float) -> float:
+    """Mean diameter by the mask, in pixels; without a cell what an estimate takes for one."""
+    if sample.labels is None:
+        raise ValueError(f"{sample.name}: no mask of its cells, so their size is not known")
+    return mean_diameter(sample.labels) or estimate_diameter(sample.image) or otherwise
+
+
+def _resize(sample: Sample, scale: float) -> Sample:
+    """The image at another scale, without its mask."""
+    shape = [max(1, round(side * scale)) for side in sample.image.shape[:-1]]
+    return patches.resize_sample(dataclasses.replace(sample, labels=None), shape)
+
+
+def _simulated(n: int, seed: int) -> Sequence[Sample]:
+    """Grey simulated images with masks."""
+    samples = []
+    for i in range(n):
+        number = int(np.random.default_rng([seed, i]).integers(*SIMULATED_CELLS))
+        number = 0 if i % EVERY_EMPTY == 0 else number
+        image, dots, labels = simulate_cells([seed, i], (256, 256), number, return_labels=True)
+        grey = np.rint(image.mean(axis=-1, keepdims=True)).astype(np.uint8)
+        samples.append(Sample(f"simulated_{i:04d}", grey, dots, "simulated", labels=labels))
+    return samples
+
+
+def _noise(n: int, seed: int) -> Sequence[Sample]:
+    """Images without a cell: noise of any strength and grain on an uneven ground."""
+    samples = []
+    side = np.linspace(-1.0, 1.0, NOISE_SIDE)
+    for i in range(n):
+        rng = np.random.default_rng([seed, i, 1])
+        grain = ndimage.gaussian_filter(
+            rng.standard_normal((NOISE_SIDE, NOISE_SIDE)), rng.choice([0.0, 0.5, 1.0, 1.5])
+        )
+        slope = rng.normal(size=2) * rng.choice([0.0, 1.0])  # of the light, in units of noise
+        uneven = slope[0] * side[:, None] + slope[1] * side
+        image = 30 + rng.uniform(1.5, 8.0) * (grain / grain.std() + uneven)
+        grey = np.clip(np.rint(image), 0, 255).astype(np.uint8)[..., None]
+        nothing = np.zeros((0, 2), np.float32), np.zeros(grey.shape[:2], np.uint16)
+        samples.append(Sample(f"noise_{i:04d}", grey, nothing[0], "noise", labels=nothing[1]))
+    return samples

@@ -1,0 +1,133 @@
+"""First dots for a folder without annotations, to be corrected by hand.
+
+Classical image processing alone: a threshold and connected components whose touching cells are
+split, or blobs of one size. Both are a start for a person, never a result.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+from skimage import filters, measure
+from skimage.feature import peak_local_max
+
+from cellcount_jax.data.preprocess import Preprocessing, preprocess
+from cellcount_jax.datasets.folder import find_pairs
+from cellcount_jax.io.annotations.dots import Dots, write_dots
+from cellcount_jax.io.images.image import read_image
+
+log = logging.getLogger(__name__)
+
+
+def propose_folder(
+    folder: Path,
+    *,
+    method: str = "otsu",
+    diameter: float | None = None,
+    dark: bool = False,
+    overwrite: bool = False,
+) -> dict[Path, int]:
+    """Writes `dots/<name>.csv` (as napari reads it) for each image without annotations.
+
+    Args:
+      folder: images in it or in its `images/`.
+      method: `otsu` or `log`.
+      diameter: of a cell in pixels; estimated from the image if not given.
+      dark: cells are darker than their ground.
+      overwrite: also for images that have annotations.
+
+    Returns:
+      File -> number of dots in it.
+
+    Raises:
+      ValueError: no images, or one that cannot be read.
+    """
+    images, pairs = find_pairs(folder)
+    written = {}
+    for path in images:
+        target = folder / "dots" / f"{path.stem}.csv"
+        if path in pairs and not overwrite:
+            log.info("%s: has %s already; kept", path, pairs[path].name)
+            continue
+        dots = propose(read_image(path).pixels, method=method, diameter=diameter, dark=dark)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_dots(target, Dots(dots, None, None), format="napari")
+        written[target] = len(dots)
+    return written
+
+
+def propose(
+    pixels: np.ndarray, *, method: str = "otsu", diameter: float | None = None, dark: bool = False
+) -> np.ndarray:
+    """Dots [N, ndim] float32 of the cells in an image [*space, C] or volume.
+
+    Args:
+      pixels: as read from a file.
+      method: `otsu`: threshold, components, touching cells split at the peaks of the distance to
+        the ground; `log`: maxima of the Laplacian of Gaussian.
+      diameter: of a cell in pixels; estimated from the components if not given.
+      dark: cells are darker than their ground.
+
+    Raises:
+      ValueError: an unknown method.
+    """
+    if method not in ("otsu", "log"):
+        raise ValueError(f"no method {method!r}; there are otsu and log")
+    grey = preprocess(pixels, Preprocessing(channels=pixels.shape[-1], normalise="percentile"))
+    image = grey.max(axis=-1) if not dark else 1.0 - grey.mean(axis=-1)
+    image = ndimage.gaussian_filter(image, 1.0)
+    if image.max() - image.min() < 1e-6:
+        return np.zeros((0, image.ndim), np.float32)
+    cells = image > filters.threshold_otsu(image)
+    size = diameter or estimate_diameter(cells)
+    if method == "log":
+        return _blobs(image, size)
+    return _split_components(cells, size)
+
+
+def estimate_diameter(cells: np.ndarray) -> float:
+    """Diameter in pixels of the disc or ball of the median component's size; 8 if there is none."""
+    sizes = np.bincount(measure.label(cells).ravel())[1:]
+    sizes = sizes[sizes >= 5]
+    if not len(sizes):
+        return 8.0
+    size = float(np.median(sizes))
+    return 2 * (size / np.pi) ** 0.5 if cells.ndim == 2 else 2 * (size * 0.75 / np.pi) ** (1 / 3)
+
+
+def _split_components(cells: np.ndarray, diameter: float) -> np.ndarray:
+    """Peaks of the smoothed distance to the ground; components without one give their centroid."""
+    depth = ndimage.distance_transform_edt(cells)
+    depth = ndimage.gaussian_filter(depth, max(0.5, diameter / 10))
+    labels = measure.label(cells)
+    peaks = peak_local_max(
+        depth,
+        min_distance=max(1, round(diameter * 0.3)),
+        threshold_abs=max(0.7, 0.25 * diameter / 2),
+        labels=labels,
+        exclude_border=False,
+    )
+    found = np.unique(labels[tuple(peaks.T)])
+    regions = np.bincount(labels.ravel())
+    least = 0.15 * (np.pi / 4 * diameter**2 if cells.ndim == 2 else np.pi / 6 * diameter**3)
+    missed = np.setdiff1d(np.flatnonzero(regions >= max(3.0, least)), [0, *found])
+    centres = ndimage.center_of_mass(cells, labels, missed) if len(missed) else []
+    rest = np.asarray(centres, np.float32).reshape(-1, cells.ndim)
+    return np.concatenate([peaks.astype(np.float32), rest])
+
+
+def _blobs(image: np.ndarray, diameter: float) -> np.ndarray:
+    """Maxima of minus the Laplacian of Gaussian at the scale of a disc or ball of that diameter."""
+    response = -ndimage.gaussian_laplace(image, diameter / 2 / np.sqrt(image.ndim))
+    positive = response[response > 0]
+    if not positive.size:
+        return np.zeros((0, image.ndim), np.float32)
+    level = 0.5 * filters.threshold_otsu(positive)
+    peaks = peak_local_max(
+        response,
+        min_distance=max(1, round(diameter * 0.3)),
+        threshold_abs=level,
+        exclude_border=False,
+    )
+    return peaks.astype(np.float32)

@@ -1,0 +1,130 @@
+"""What lies on this disk of each benchmark, beside what its publishers say of it."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from cellcount_jax.data.sample import Sample
+from cellcount_jax.datasets import splits
+from cellcount_jax.datasets.base import Benchmark
+from cellcount_jax.datasets.load import get_benchmark
+from cellcount_jax.datasets.prepared import (
+    FilePath,
+    find_raw,
+    open_records,
+    prepared_root,
+    where_to_get,
+)
+from cellcount_jax.datasets.registry import BENCHMARKS
+from cellcount_jax.datasets.splits import Protocol
+
+TOLERANCE = 0.03
+"""Relative difference of the mean count from the published one that draws a warning."""
+
+
+def describe_all(raw_dir: FilePath | None = None, data_dir: FilePath | None = None) -> list[str]:
+    """`check` of every benchmark, one after the other; one line for each that is absent."""
+    return [line for name in BENCHMARKS for line in check(name, raw_dir=raw_dir, data_dir=data_dir)]
+
+
+def check(
+    name: str, *, raw_dir: FilePath | None = None, data_dir: FilePath | None = None
+) -> list[str]:
+    """What lies on this disk of a benchmark, beside what its publishers say.
+
+    Raw files are read as they are; nothing is written.
+
+    Args:
+      name: of the benchmark.
+      raw_dir: as in `load`.
+      data_dir: as in `load`.
+
+    Returns:
+      Lines for people; those that begin with `warning` tell of differences. An absent set gives
+      one line that says where to get it and where to put it.
+
+    Raises:
+      ValueError: no such benchmark.
+    """
+    benchmark = get_benchmark(name)
+    try:
+        raw = find_raw(benchmark, raw_dir)
+    except ValueError:
+        return [f"{name}: absent; {where_to_get(benchmark, raw_dir)}"]
+    try:
+        samples = benchmark.read(raw) if raw else open_records(benchmark, None, data_dir)
+        if samples is None:
+            return [f"{name}: absent; {where_to_get(benchmark)}"]
+        found = [_Seen.of(s) for s in samples]
+    except ValueError as error:
+        return [f"{name}: {benchmark.title}", f"warning: {error}"]
+    origin = raw or prepared_root(data_dir) / name
+    if not found:
+        return [f"{name}: {benchmark.title}", f"warning: {origin}: no images found"]
+    return [
+        f"{name}: {benchmark.title}, in {origin}",
+        *_compare(benchmark, found),
+        *(_split_line(benchmark, p, found) for p in benchmark.protocols.values()),
+        f"  licence: {benchmark.licence}; page: {benchmark.page}",
+        f"  cite: {benchmark.citation}",
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """What a check keeps of a sample."""
+
+    name: str
+    group: str
+    shape: tuple[int, ...]
+    count: int | None
+
+    @classmethod
+    def of(cls, sample: Sample) -> "_Seen":
+        return cls(sample.name, sample.group, sample.image.shape, sample.count)
+
+
+def _compare(benchmark: Benchmark, found: Sequence[_Seen]) -> list[str]:
+    """Images, sizes and counts against the published ones."""
+    published = benchmark.published
+    shapes = sorted({s.shape for s in found}, key=math.prod)
+    sizes = " to ".join(
+        "x".join(map(str, shape)) for shape in dict.fromkeys(shapes[:: len(shapes) - 1 or 1])
+    )
+    among = f" of {published.group}" if published.group else ""
+    part = [s for s in found if s.group == published.group] if published.group else found
+    counts = [s.count for s in part if s.count is not None]
+    lines = [f"  {len(found)} images, {sizes} {benchmark.dtype}"]
+    if not counts:
+        return [*lines, f"warning: {benchmark.name}: no labelled images{among}"]
+    mean, sd = float(np.mean(counts)), float(np.std(counts))
+    known = "" if published.mean is None else f" (published {published.mean:g} +- {published.sd:g})"
+    lines.append(
+        f"  cells per image{among} {mean:.1f} +- {sd:.1f}{known}, "
+        f"{min(counts)} to {max(counts)}, {sum(counts)} in all"
+    )
+    if len(counts) != published.n_images:
+        lines.append(
+            f"warning: {benchmark.name}: {len(counts)} labelled images{among}, "
+            f"published {published.n_images}"
+        )
+    if published.mean is not None and abs(mean - published.mean) > TOLERANCE * published.mean:
+        lines.append(
+            f"warning: {benchmark.name}: {mean:.1f} cells per image{among}, published "
+            f"{published.mean:g} ({100 * (mean / published.mean - 1):+.1f} %)"
+        )
+    return lines
+
+
+def _split_line(benchmark: Benchmark, protocol: Protocol, found: Sequence[_Seen]) -> str:
+    names, groups = [s.name for s in found], [s.group for s in found]
+    labelled = [s.count is not None for s in found]
+    default = " (default)" if protocol.name == benchmark.default_protocol else ""
+    try:
+        division = splits.split(protocol, names, groups, labelled, seed=0)
+    except ValueError as error:
+        return f"warning: {benchmark.name}: {error}"
+    sizes = ", ".join(f"{len(rows)} {part}" for part, rows in division.items())
+    return f"  split {protocol.name}{default}: {sizes}; {protocol.source}"

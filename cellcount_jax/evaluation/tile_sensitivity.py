@@ -1,0 +1,64 @@
+"""How much a count depends on where an image is cut into windows."""
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from cellcount_jax.data.patches import resize_image
+from cellcount_jax.data.preprocess import preprocess
+from cellcount_jax.inference.batched_predict import overlap
+from cellcount_jax.inference.counter import Counter, to_channels_last
+from cellcount_jax.inference.in_memory import predict_all
+from cellcount_jax.inference.readout import read_out
+
+
+class GridEffect(NamedTuple):
+    """Counts of one image on several grids.
+
+    Attributes:
+      offsets: of each grid, per axis in pixels of the network's image.
+      counts: on each grid; the first is what `Counter.count` gives.
+      change: greatest distance from the first, in percent of it; None where it is 0.
+    """
+
+    offsets: list[tuple[int, ...]]
+    counts: list[float]
+    change: float | None
+
+
+def grid_effect(counter: Counter, image: np.ndarray, *, n: int = 2) -> GridEffect:
+    """Counts an image on grids of windows that begin at different places.
+
+    Args:
+      counter: trained.
+      image: [H, W], [H, W, C] or [D, H, W, C] as read from a file. Only images larger than a
+        window depend on the grid.
+      n: places per axis.
+
+    Returns:
+      Counts, and the greatest change in percent. A network that sees no further than its halo
+      gives the same count on all grids.
+    """
+    stored = to_channels_last(image, None)
+    scale = counter.scale_for(stored)
+    prepared = preprocess(resize_image(stored, scale), counter.preprocessing)
+    offsets = _offsets(counter, prepared.shape[:-1], n)
+    counts = []
+    for offset in offsets:
+        maps = next(predict_all(counter.network, [prepared], offset=offset))
+        counts.append(read_out(maps, counter.stage.readout, scale).count)
+    spread = max(abs(c - counts[0]) for c in counts)
+    return GridEffect(offsets, counts, 100 * spread / abs(counts[0]) if counts[0] else None)
+
+
+def _offsets(counter: Counter, shape: Sequence[int], n: int) -> list[tuple[int, ...]]:
+    """The default grid (0), then all others of `n` places per axis, multiples of the stride."""
+    stage = counter.stage
+    read = counter.network.cut(shape)[1][0].read
+    window = [r.stop - r.start for r in read]
+    halos = overlap(stage, window)
+    room = [max(1, (w - 2 * h) // stage.stride) for w, h in zip(window, halos, strict=True)]
+    places = [[stage.stride * (i * r // n) for i in range(n)] for r in room]
+    return sorted(itertools.product(*places))

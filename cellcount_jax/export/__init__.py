@@ -1,0 +1,1 @@
+"""Writes a trained counter as a file for others: model file, StableHLO, training provenance."""

@@ -1,0 +1,192 @@
+"""Text tables: delimiter, header, columns of numbers, with the line of every row."""
+
+import csv
+import dataclasses
+import io
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from cellcount_jax.io.annotations import base, text
+
+_DELIMITERS = ("\t", ";", ",", " ")
+_NAMES = {"\t": "tab", ";": "semicolon", ",": "comma", " ": "space"}
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+_DIGITS = frozenset("0123456789+-.eE ")
+# What a header must name at least once; a delimiter under which it does is the right one.
+_AXIS = re.compile(r"axis-\d|centroid-\d|x|y|location_center_[xy]|centroid [xy] .*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A parsed table.
+
+    Attributes:
+      header: column names in lower case, None when the first line holds numbers.
+      columns: the cells of each column, as text.
+      lines: line number of each row, from 1.
+      delimiter: one of tab, semicolon, comma, space.
+      trailing: the header ends in a delimiter, as QuPath writes it.
+    """
+
+    header: tuple[str, ...] | None
+    columns: tuple[Sequence[str], ...]
+    lines: Sequence[int]
+    delimiter: str
+    trailing: bool
+
+
+def parse(source: base.Source) -> Table:
+    """Table of a text file; every row must have as many cells as the first."""
+    lines = source.once(text.decode).split("\n")
+    first, declared = _first_line(source, lines)
+    start = lines[first].lstrip("# ") if lines[first].startswith("#") else lines[first]
+    delimiter = declared or _delimiter(source, start, first + 1)
+    head = _cells(source, start, delimiter, first + 1)
+    trailing = len(head) > 1 and not head[-1].strip()
+    has_header = not all(_NUMBER.fullmatch(cell.strip()) for cell in head if cell.strip())
+    if trailing:
+        head = head[:-1]
+    rows, numbers = _rows(source, lines, first + has_header, delimiter, len(head))
+    header = tuple(cell.strip().strip('"').lower() for cell in head) if has_header else None
+    if header is not None:
+        named = [name for name in header if name]
+        twice = {name for name in named if named.count(name) > 1 and _AXIS.fullmatch(name)}
+        if twice:
+            source.fail(f"two columns are called {base.quoted(min(twice))}", first + 1)
+    columns = tuple(zip(*rows, strict=True)) if rows else ((),) * len(head)
+    return Table(header, columns, numbers, delimiter, trailing)
+
+
+def numbers(
+    source: base.Source, table: Table, column: int, name: str, *, blank: float | None = None
+) -> np.ndarray:
+    """One column as float64 [N].
+
+    Args:
+      source: the file, for messages.
+      table: the parsed table.
+      column: index of the column.
+      name: what to call it in messages.
+      blank: value of an empty cell; None makes it an error.
+
+    Returns:
+      [N] float64, finite. A decimal comma is read as such where commas do not delimit cells.
+    """
+    cells: Sequence[str] = table.columns[column]
+    if table.delimiter != ",":
+        cells = _decimal_points(source, table, cells, name)
+    if blank is not None:
+        cells = [cell if cell.strip() else repr(blank) for cell in cells]
+    if set("".join(cells)) <= _DIGITS:
+        try:
+            values = np.array(cells, dtype=np.str_).astype(np.float64)
+            if np.isfinite(values).all():
+                return values
+        except ValueError:
+            pass
+    for cell, line in zip(cells, table.lines, strict=True):
+        if not _NUMBER.fullmatch(cell.strip()) or "," in cell or not np.isfinite(float(cell)):
+            source.fail(f"{name} is {base.quoted(cell.strip())}, not a finite number", line)
+    return np.array([float(cell) for cell in cells], np.float64)
+
+
+def dump(header: Sequence[str], columns: Sequence[Iterable[str]], delimiter: str = ",") -> bytes:
+    """Bytes of a table in UTF-8."""
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(zip(*columns, strict=True))
+    return out.getvalue().encode()
+
+
+def shortest(values: np.ndarray) -> list[str]:
+    """Shortest decimal texts that give the same floats back."""
+    return np.asarray(values).astype(np.str_).tolist()
+
+
+def _first_line(source: base.Source, lines: list[str]) -> tuple[int, str | None]:
+    """Index of the header or first row, and the delimiter if an Excel `sep=` line states it."""
+    declared = None
+    for i, line in enumerate(lines):
+        words = line.strip().lower()
+        if len(words) == 5 and words.startswith("sep=") and words[4] in _DELIMITERS:
+            declared = words[4]
+        elif words.startswith("#") and re.search("[a-z]", words):
+            # A comment, unless it names columns: numpy.savetxt marks its header line so.
+            if {"x", "y"} <= set(re.split(r"[;,\s]+", words.lstrip("# "))):
+                return i, declared
+        elif words:
+            return i, declared
+    source.fail("is empty: not even a header line")
+
+
+def _delimiter(source: base.Source, line: str, number: int) -> str:
+    for delimiter in _DELIMITERS:
+        try:
+            cells = [cell.strip() for cell in _cells(source, line, delimiter, number)]
+        except ValueError:  # quoted for another delimiter
+            continue
+        if sum(bool(_AXIS.fullmatch(cell.lower())) for cell in cells) >= 2:
+            return delimiter
+        filled = cells[:-1] if cells and not cells[-1] else cells
+        if len(filled) >= 2 and all(_NUMBER.fullmatch(cell) for cell in filled):
+            return delimiter
+    # No coordinates: the most frequent one serves the message about the columns.
+    return max(_DELIMITERS[:3], key=line.count)
+
+
+def _cells(source: base.Source, line: str, delimiter: str, number: int) -> list[str]:
+    if delimiter == " ":
+        return line.split()
+    try:
+        return next(csv.reader([line], delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        source.fail(f"broken quotes ({base.one_line(error)})", number)
+
+
+def _rows(
+    source: base.Source, lines: list[str], start: int, delimiter: str, width: int
+) -> tuple[list[list[str]], list[int]]:
+    kept = [i for i in range(start, len(lines)) if lines[i].strip()]
+    chosen = [lines[i] for i in kept]
+    if delimiter == " ":
+        rows = [line.split() for line in chosen]
+    else:
+        reader = csv.reader(chosen, delimiter=delimiter, strict=True)
+        try:
+            rows = list(reader)
+        except csv.Error as error:
+            number = kept[min(reader.line_num, len(kept)) - 1] + 1
+            source.fail(f"broken quotes ({base.one_line(error)})", number)
+    if len(rows) != len(kept):
+        source.fail("a quotation mark opens a cell that ends on another line")
+    for j, row in enumerate(rows):
+        # Some writers end each row, some only the header, with a delimiter.
+        if len(row) == width + 1 and not row[-1].strip():
+            row.pop()
+        if len(row) != width:
+            source.fail(f"{len(row)} cells where the first line has {width}", kept[j] + 1)
+    return rows, [i + 1 for i in kept]
+
+
+def _decimal_points(
+    source: base.Source, table: Table, cells: Sequence[str], name: str
+) -> Sequence[str]:
+    joined = "\n".join(cells)
+    if "," not in joined:
+        return cells
+    for cell, line in zip(cells, table.lines, strict=True):
+        if cell.count(",") > 1 or ("," in cell and "." in cell):
+            source.fail(
+                f"{name} is {base.quoted(cell)}: with both comma and point, or two commas, "
+                "it is not clear which is decimal",
+                line,
+            )
+    return joined.replace(",", ".").split("\n")
+
+
+def delimiter_name(table: Table) -> str:
+    """Word for the delimiter, for messages."""
+    return _NAMES[table.delimiter]

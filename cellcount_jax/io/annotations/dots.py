@@ -1,0 +1,232 @@
+"""Dots in and out: the clicks of other tools, in one convention.
+
+Every format is read in its own convention and turned into ours: (y, x) or (z, y, x) in pixels,
+integer = centre of that pixel, planes from 0.
+
+| format | content | its convention |
+|---|---|---|
+| `csv` | columns `[z,]y,x` by name, also ImageJ's X and Y; `score`, `label` | pixels as written |
+| `napari` | `index,axis-0,axis-1[,axis-2],...` | as ours |
+| `spotiflow` | `[z,]y,x,intensity,probability` | as ours |
+| `qupath_tsv` | `x y [z] class name color`, tabs | pixel corners are integers |
+| `geojson` | QuPath's features: points, or outlines by their centre | pixel corners are integers |
+| `roi`, `roi_zip` | ImageJ regions: points, or areas by their centre | points as ours, areas from \
+corners; slices from 1 |
+| `cell_counter` | Fiji's Cell Counter XML; cellfinder's dialect | whole pixels; slices from 1 \
+(cellfinder: 0) |
+| `labelme` | shapes: points, or areas by their centre | as ours |
+| `coco` | keypoints, or boxes by their centre | keypoints as ours, boxes from corners |
+| `dots_image` | a marked pixel per cell | as ours |
+| `label_mask` | a number per cell, also Cellpose's `_seg.npy`; centres | as ours |
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cellcount_jax.io.annotations import base, coordinates, masks, registry
+from cellcount_jax.io.annotations.base import Dots
+from cellcount_jax.io.annotations.coordinates import outside, outside_message
+
+__all__ = [
+    "FORMAT_NAMES",
+    "Dots",
+    "detect_format",
+    "label_centroids",
+    "locate_dots",
+    "outside",
+    "outside_message",
+    "read_dots",
+    "write_dots",
+]
+
+FORMAT_NAMES = tuple(registry.FORMATS)
+label_centroids = masks.centroids
+
+
+def read_dots(
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    image_shape: Sequence[int] | None = None,
+    ndim: int | None = None,
+    order: Literal["yx", "xy"] | None = None,
+    origin: Literal["centre", "corner"] | None = None,
+    spacing: float | Sequence[float] | None = None,
+    dialect: Literal["fiji", "cellfinder"] | None = None,
+    image_name: str | None = None,
+) -> Dots:
+    """Reads the dots of one image or volume from a file.
+
+    Args:
+      path: the file.
+      format: one of `FORMAT_NAMES`; None tells it by the content.
+      image_shape: sides of the image without channels, (H, W) or (D, H, W). With it, dots
+        outside are an error, and a file that knows only planes is read as volume or image.
+      ndim: 2 or 3 where `image_shape` is not known.
+      order: in a table without header, which comes first; in any other file, "xy" swaps x and y.
+      origin: where (0, 0) lies, if not where the format has it: in the centre or at the corner of
+        the first pixel.
+      spacing: size of a pixel in micrometres, one number or one per axis in the order of the
+        points, when the file is in micrometres.
+      dialect: of a Cell Counter file, when it does not show.
+      image_name: name of the image whose dots are wanted, in a file with those of several.
+
+    Returns:
+      The dots, possibly none.
+
+    Raises:
+      ValueError: the file cannot be read, or its dots do not fit the image. One line that names
+        the file and, where it has them, the line.
+    """
+    return locate_dots(
+        path,
+        format=format,
+        image_shape=image_shape,
+        ndim=ndim,
+        order=order,
+        origin=origin,
+        spacing=spacing,
+        dialect=dialect,
+        image_name=image_name,
+    )[0]
+
+
+def locate_dots(
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    image_shape: Sequence[int] | None = None,
+    allow_outside: bool = False,
+    **options,
+) -> tuple[Dots, list[int], str]:
+    """As `read_dots`, with where each dot stands in the file.
+
+    Args:
+      path: the file.
+      format: as in `read_dots`.
+      image_shape: as in `read_dots`.
+      allow_outside: keep dots outside the image.
+      **options: the other options of `read_dots`.
+
+    Returns:
+      The dots, the number of each one's line or item counted from 1, and what is counted.
+    """
+    chosen = _options(image_shape=_shape(image_shape), **options)
+    name = os.fspath(path)
+    source = base.Source(name, Path(path).read_bytes())
+    reader = registry.FORMATS[_known(format) if format else registry.detect(source)]
+    if not source.data.strip():
+        source.fail("is empty")
+    found = reader.read(source, chosen)
+    dots = coordinates.settle(source, found, chosen)
+    places = [int(number) for number in found.places]
+    if chosen.image_shape is not None and not allow_outside:
+        out = np.flatnonzero(outside(dots.points, chosen.image_shape))
+        if len(out):
+            text = outside_message(dots.points, chosen.image_shape, int(out[0]))
+            source.fail(text, places[out[0]], found.place)
+    return dots, places, found.place
+
+
+def write_dots(
+    path: str | os.PathLike[str],
+    dots: Dots | np.ndarray,
+    *,
+    format: str | None = None,
+    image_shape: Sequence[int] | None = None,
+    origin: Literal["centre", "corner"] | None = None,
+    dialect: Literal["fiji", "cellfinder"] | None = None,
+    image_name: str | None = None,
+) -> None:
+    """Writes dots to a file; reading it gives them back to the format's precision.
+
+    What a format has no place for is left out: scores in `roi`, `roi_zip`, `cell_counter`,
+    `qupath_tsv` and images; labels in `roi`, images and cellfinder's dialect. Cell Counter and
+    images hold whole pixels; planes are whole except in tables.
+
+    Args:
+      path: the file; its folder must exist.
+      dots: the dots, or [N, ndim] points alone.
+      format: one of `FORMAT_NAMES`; None takes it from the ending (.csv, .roi, .zip, .xml,
+        .geojson, .tsv).
+      image_shape: sides of the image without channels; needed for `dots_image` and `label_mask`.
+      origin: for the QuPath formats, "centre" writes our coordinates without the half pixel.
+      dialect: of a Cell Counter file, "fiji" by default.
+      image_name: name of the image, for formats that hold it; by default that of the file
+        with the ending .tif.
+
+    Raises:
+      ValueError: the format is not known or cannot hold these dots.
+    """
+    path = Path(path)
+    if format is None:
+        names = {row.ending: name for name, row in registry.FORMATS.items() if row.ending}
+        format = names.get(path.suffix.lower())
+        if format is None:
+            raise ValueError(
+                f"{path}: the ending {path.suffix!r} does not tell the format. "
+                f"Pass format=, one of {', '.join(FORMAT_NAMES)}"
+            )
+    if not isinstance(dots, Dots):
+        dots = Dots(np.asarray(dots))
+    chosen = _options(
+        image_shape=_shape(image_shape),
+        origin=origin,
+        dialect=dialect,
+        image_name=image_name or f"{path.stem}.tif",
+        target=path.name,
+    )
+    writer = registry.FORMATS[_known(format)].write
+    try:
+        data = writer(dots, chosen)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    path.write_bytes(data)
+
+
+def detect_format(path: str | os.PathLike[str]) -> str:
+    """Name of a file's format, told by its content.
+
+    Raises:
+      ValueError: it is none that is known.
+    """
+    return registry.detect(base.Source(os.fspath(path), Path(path).read_bytes()))
+
+
+def _options(**given) -> base.Options:
+    options = base.Options(**given)
+    for name, allowed in (
+        ("order", ("yx", "xy")),
+        ("origin", ("centre", "corner")),
+        ("dialect", ("fiji", "cellfinder")),
+        ("ndim", (2, 3)),
+    ):
+        value = getattr(options, name)
+        if value is not None and value not in allowed:
+            raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+    if options.image_shape is not None:
+        ndim = len(options.image_shape)
+        if options.ndim not in (None, ndim):
+            raise ValueError(f"ndim={options.ndim} but image_shape={options.image_shape}")
+        options = dataclasses.replace(options, ndim=ndim)
+    return options
+
+
+def _shape(image_shape: Sequence[int] | None) -> tuple[int, ...] | None:
+    if image_shape is None:
+        return None
+    shape = tuple(int(side) for side in image_shape)
+    if len(shape) not in (2, 3) or min(shape) < 1:
+        raise ValueError(f"image_shape must be (H, W) or (D, H, W), got {tuple(image_shape)}")
+    return shape
+
+
+def _known(format: str) -> str:
+    if format not in registry.FORMATS:
+        raise ValueError(f"format {format!r} is not one of {', '.join(FORMAT_NAMES)}")
+    return format

@@ -1,0 +1,166 @@
+"""Checks dots against their image, before a training or a count is built on them."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellcount_jax.io.annotations.dots import Dots, locate_dots, outside, outside_message
+
+# With fewer dots than these, the extent of the dots says nothing about their unit.
+_MIN_DOTS = 20
+# A swap puts more dots outside than this share; fewer are slips of the hand.
+_MIN_SHARE = 0.02
+# Dots that all lie in this share of every side are suspected of another unit.
+_SMALL = 1 / 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something wrong, or suspected, with dots.
+
+    Attributes:
+      kind: `unreadable`, `swapped`, `counts_from_one`, `physical_units`, `outside` or `duplicate`.
+      text: what is wrong and what to do.
+      file: the file, if the dots came from one.
+      place: `line 14` or the like, where one dot is meant and the file is known.
+    """
+
+    kind: str
+    text: str
+    file: str | None = None
+    place: str | None = None
+
+    def __str__(self) -> str:
+        where = ", ".join(part for part in (self.file, self.place) if part)
+        return f"{where}: {self.text}" if where else self.text
+
+
+def check_dots(
+    dots: Dots | np.ndarray | str | os.PathLike[str],
+    image_shape: Sequence[int],
+    *,
+    spacing: float | Sequence[float] | None = None,
+    limit: int = 20,
+    **options: Any,
+) -> list[Finding]:
+    """Looks for dots that cannot be right, and for the usual reasons.
+
+    Args:
+      dots: a file of dots, or dots, or [N, ndim] points.
+      image_shape: sides of the image without channels, (H, W) or (D, H, W).
+      spacing: size of the image's pixels in micrometres, one number or one per axis; it makes
+        the check for positions in micrometres surer. It does not change the dots.
+      limit: how many dots are reported per kind; the last finding tells how many more there are.
+      **options: options of `io.annotations.dots.read_dots` for a file, but for `spacing`.
+
+    Returns:
+      Findings, suspected reasons first; empty when all is well. A file that cannot be read is a
+      finding, too.
+    """
+    if isinstance(dots, (Dots, np.ndarray)):
+        points = dots.points if isinstance(dots, Dots) else Dots(dots).points
+        return _findings(points, tuple(image_shape), spacing, limit, None, None)
+    file = os.fspath(dots)
+    try:
+        read, numbers, place = locate_dots(
+            Path(file), image_shape=image_shape, allow_outside=True, **options
+        )
+    except (ValueError, OSError) as error:
+        return [Finding("unreadable", str(error))]
+    places = [f"{place} {number}" for number in numbers]
+    return _findings(read.points, tuple(image_shape), spacing, limit, file, places)
+
+
+def _findings(
+    points: np.ndarray,
+    shape: tuple[int, ...],
+    spacing: float | Sequence[float] | None,
+    limit: int,
+    file: str | None,
+    places: list[str] | None,
+) -> list[Finding]:
+    if points.shape[1] != len(shape):
+        raise ValueError(f"dots have {points.shape[1]} axes, the image has {len(shape)}")
+    texts = {
+        "swapped": _swapped(points, shape),
+        "counts_from_one": _counts_from_one(points, shape),
+        "physical_units": _physical_units(points, shape, spacing),
+    }
+    findings = [Finding(kind, text, file) for kind, text in texts.items() if text]
+    out = np.flatnonzero(outside(points, shape))
+    again, original = _duplicates(points)
+    names = places or [f"dot {i + 1}" for i in range(len(points))]
+    for kind, found in (("outside", out), ("duplicate", again)):
+        for i in map(int, found[:limit]):
+            if kind == "outside":
+                text = outside_message(points, shape, i)
+            else:
+                text = f"repeats the dot at {names[original[i]]}"
+            findings.append(Finding(kind, text, file, names[i]))
+        if len(found) > limit:
+            findings.append(Finding(kind, f"{len(found) - limit} more such dots", file))
+    return findings
+
+
+def _swapped(points: np.ndarray, shape: tuple[int, ...]) -> str | None:
+    out = int(outside(points, shape).sum())
+    swapped = points[:, [*range(len(shape) - 2), -1, -2]]
+    if not out or out < _MIN_SHARE * len(points) or outside(swapped, shape).sum() > out / 4:
+        return None
+    still = int(outside(swapped, shape).sum())
+    return (
+        f"{out} of {len(points)} dots lie outside the image, {still} with x and y swapped. "
+        'Pass order="xy"'
+    )
+
+
+def _counts_from_one(points: np.ndarray, shape: tuple[int, ...]) -> str | None:
+    if not len(points) or (points != np.rint(points)).any():
+        return None
+    plane, sides = points[:, -2:], np.array(shape[-2:])
+    if plane.min() < 1 or (plane > sides).any() or not (plane == sides).any():
+        return None
+    return (
+        "the dots seem to count pixels from 1: none has a coordinate 0, some have one equal to "
+        "the image's side. Take 1 off"
+    )
+
+
+def _physical_units(
+    points: np.ndarray, shape: tuple[int, ...], spacing: float | Sequence[float] | None
+) -> str | None:
+    if len(points) < _MIN_DOTS or (points == np.rint(points)).all():
+        return None
+    sides = np.array(shape[-2:], np.float64)
+    reach = points[:, -2:].max(axis=0)
+    advice = "Pass spacing= the pixel size if they are in micrometres"
+    if spacing is not None:
+        size = np.broadcast_to(np.ravel(np.asarray(spacing, np.float64)), (len(np.ravel(spacing)),))
+        scaled = reach / size[-2:]
+        fits = (scaled <= sides).all() and (scaled >= sides * 0.6).any()
+        if fits and ((reach > sides).any() or (reach < sides * 0.6).all()):
+            return (
+                f"the dots reach {_pair(reach)}, which fills the image only when divided by the "
+                f"pixel size. {advice}"
+            )
+    if (reach < sides * _SMALL).all() and points.min() >= 0:
+        return (
+            f"all {len(points)} dots lie within y < {reach[0]:.4g}, x < {reach[1]:.4g} of an image "
+            f"{shape[-2]} high, {shape[-1]} wide, and are no whole pixels. {advice}"
+        )
+    return None
+
+
+def _pair(values: np.ndarray) -> str:
+    return f"y={values[0]:.4g}, x={values[1]:.4g}"
+
+
+def _duplicates(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the dots that repeat an earlier one, and for every dot the first one like it."""
+    _, first, which = np.unique(points, axis=0, return_index=True, return_inverse=True)
+    original = first[which.ravel()]
+    return np.flatnonzero(original != np.arange(len(points))), original

@@ -1,0 +1,1 @@
+"""Images and volumes: one file per format, read whole or window by window."""

@@ -1,0 +1,219 @@
+"""Brings a file's axes into the order of the package: space first, channel last."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cellcount_jax.io.images.base import ProblemError, Slices, Source, guess_axes
+
+COLOURS = ("red", "green", "blue")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a source's axes become [*space, C].
+
+    Attributes:
+      shape: [*space, C] of the arranged image.
+      space: positions of the space axes in the source, (y, x) or (z, y, x).
+      colour: positions of the channel and sample axes in the source, none to two.
+      fixed: the one slice of each other axis, by its position.
+      chosen: channels to keep, as indices into the flattened colour axes; None for all.
+      channel_names: of the kept channels, or empty.
+      spacing: micrometres per pixel of the space axes, if all are known.
+      chunks: [*space, C], what the file stores together.
+    """
+
+    shape: tuple[int, ...]
+    space: tuple[int, ...]
+    colour: tuple[int, ...]
+    fixed: Mapping[int, slice]
+    chosen: tuple[int, ...] | None
+    channel_names: tuple[str, ...]
+    spacing: tuple[float, ...] | None
+    chunks: tuple[int, ...]
+
+
+def arrange(
+    source: Source,
+    *,
+    axes: str | None = None,
+    channels: int | str | Sequence[int | str] | None = None,
+    index: Mapping[str, int] | None = None,
+) -> Layout:
+    """Decides what each axis of a source is.
+
+    Args:
+      source: as read.
+      axes: letters that replace the source's own; axes of length 1 may be left out.
+      channels: indices or names of the channels to keep, in that order.
+      index: position to take along other axes, such as {"T": 0}; along Z it picks one plane.
+
+    Returns:
+      The layout.
+
+    Raises:
+      ProblemError: the options do not fit the file, or something is left to choose.
+    """
+    if 0 in source.shape:
+        raise ProblemError(f"has no pixels (shape {source.shape}); save it again")
+    if source.dtype.kind not in "buif" or source.dtype.itemsize > 8:
+        raise ProblemError(f"holds values of type {source.dtype}; save integers or floats")
+    letters = _letters(source, axes, index or {})
+    fixed = _fixed(source, letters, index or {}, keep_z=axes is not None)
+    space = tuple(letters.index(c) for c in "ZYX" if c in letters and letters.index(c) not in fixed)
+    colour = tuple(i for i, c in enumerate(letters) if c in "CS" and i not in fixed)
+    names = _names(source, letters, colour)
+    chosen = None if channels is None else _choose(channels, names, _size(source, colour))
+    spacing = tuple(source.spacing.get(letters[i], 0.0) for i in space)
+    count = _size(source, colour) if chosen is None else len(chosen)
+    chunks = source.chunks or source.shape
+    return Layout(
+        shape=(*(source.shape[i] for i in space), count),
+        space=space,
+        colour=colour,
+        fixed=fixed,
+        chosen=chosen,
+        channel_names=names if chosen is None or not names else tuple(names[c] for c in chosen),
+        spacing=spacing if all(0 < s < math.inf for s in spacing) else None,
+        chunks=(*(min(chunks[i], source.shape[i]) for i in space), count),
+    )
+
+
+def read_part(source: Source, layout: Layout, slices: Slices) -> np.ndarray:
+    """Values [*space, C] of a part; slices have start, stop and step for every axis."""
+    wanted = dict(layout.fixed) | dict(zip(layout.space, slices[:-1], strict=True))
+    for position in layout.colour:
+        wanted[position] = slice(0, source.shape[position], 1)
+    kept = range(*slices[-1].indices(layout.shape[-1]))
+    picked = [c if layout.chosen is None else layout.chosen[c] for c in kept]
+    first = 0
+    if len(layout.colour) == 1 and picked:
+        first = min(picked)
+        wanted[layout.colour[0]] = slice(first, max(picked) + 1, 1)
+    part = source.read(tuple(wanted[i] for i in range(len(source.shape))))
+    order = [*layout.fixed, *layout.space, *layout.colour]
+    part = np.transpose(part, order)
+    space = part.shape[len(layout.fixed) : len(layout.fixed) + len(layout.space)]
+    part = part.reshape(*space, -1)
+    if picked == list(range(first, first + part.shape[-1])):
+        # Values that belong to a file, which may be closed next, are copied in any case.
+        kind = part.dtype.newbyteorder("=")
+        return np.array(part, kind, order="C", copy=True if source.borrowed else None)
+    return part[..., [c - first for c in picked]].astype(part.dtype.newbyteorder("="), order="C")
+
+
+def _letters(source: Source, axes: str | None, index: Mapping[str, int]) -> str:
+    """A letter per axis of the source; unknown axes of length 1 get a dot."""
+    if axes is not None:
+        letters = _override(source.shape, axes.upper())
+    else:
+        letters = _known(source, index)
+    for letter in "YX":
+        if letters.count(letter) != 1:
+            raise ProblemError(
+                f"axes {letters!r} of shape {source.shape} must name {letter} once; pass axes"
+            )
+    missing = sorted(set(index) - set(letters))
+    if missing:
+        raise ProblemError(f"has no axis {missing[0]!r} to index; its axes are {letters!r}")
+    return letters
+
+
+def _override(shape: tuple[int, ...], axes: str) -> str:
+    if len(set(axes)) != len(axes) or not axes.isalpha():
+        raise ProblemError(f"axes={axes!r} must be different letters such as TZCYX")
+    if len(axes) == len(shape):
+        return axes
+    if len(axes) == sum(n > 1 for n in shape):
+        rest = iter(axes)
+        return "".join(next(rest) if n > 1 else "." for n in shape)
+    raise ProblemError(
+        f"axes={axes!r} names {len(axes)} axes, the file has {len(shape)} (shape {shape})"
+    )
+
+
+def _known(source: Source, index: Mapping[str, int]) -> str:
+    """The source's own letters; one nameless run of grey pages is a stack."""
+    named = (source.axes or guess_axes(source.shape)).upper()
+    letters = [
+        c if n > 1 or c in "ZYXCST" else "." for c, n in zip(named, source.shape, strict=True)
+    ]
+    unknown = [i for i, c in enumerate(letters) if c not in "ZYXCST." and c not in index]
+    if len(unknown) == 1 and letters[unknown[0]] in "IQ":
+        depth = letters.index("Z") if "Z" in letters else None
+        is_grey = "S" not in letters or source.shape[letters.index("S")] == 1
+        if is_grey and (depth is None or source.shape[depth] == 1):
+            if depth is not None:
+                letters[depth] = "."
+            letters[unknown[0]] = "Z"
+    return "".join(letters)
+
+
+def _fixed(
+    source: Source, letters: str, index: Mapping[str, int], *, keep_z: bool
+) -> dict[int, slice]:
+    fixed = {}
+    for i, (letter, length) in enumerate(zip(letters, source.shape, strict=True)):
+        if letter in index and letter not in "YXCS":
+            if not 0 <= index[letter] < length:
+                raise ProblemError(
+                    f"index {letter}={index[letter]} is outside its axis of length {length}"
+                )
+            fixed[i] = slice(index[letter], index[letter] + 1, 1)
+        elif letter in index:
+            raise ProblemError(f"index cannot pick along {letter}; use channels for channels")
+        elif letter in "YXCS" or (letter == "Z" and (length > 1 or keep_z)):
+            continue
+        elif length == 1:
+            fixed[i] = slice(0, 1, 1)
+        elif letters.count(letter) > 1:
+            raise ProblemError(
+                f"does not say what its axes of shape {source.shape} are; pass axes, such as "
+                f'axes="{"TZCYX"[-len(letters) :]}"'
+            )
+        else:
+            what = {"T": "points in time", "P": "positions"}.get(letter, f"steps along {letter!r}")
+            raise ProblemError(
+                f"holds {length} {what} (axes {letters!r}, shape {source.shape}); choose one with "
+                f'index={{"{letter}": 0}} or name the axes with axes'
+            )
+    return fixed
+
+
+def _size(source: Source, positions: Sequence[int]) -> int:
+    return math.prod(source.shape[i] for i in positions)
+
+
+def _names(source: Source, letters: str, colour: Sequence[int]) -> tuple[str, ...]:
+    count = _size(source, colour)
+    if len(source.channel_names) == count:
+        return tuple(source.channel_names)
+    if [letters[i] for i in colour if source.shape[i] > 1] == ["S"] and count == len(COLOURS):
+        return COLOURS
+    return ()
+
+
+def _choose(
+    channels: int | str | Sequence[int | str], names: tuple[str, ...], count: int
+) -> tuple[int, ...]:
+    single = isinstance(channels, (int, str, np.integer))
+    wanted = [channels] if single else list(channels)  # type: ignore[arg-type]
+    if not wanted:
+        raise ProblemError("channels is empty; name at least one")
+    return tuple(_channel(c, names, count) for c in wanted)  # type: ignore[arg-type]
+
+
+def _channel(channel: int | str, names: tuple[str, ...], count: int) -> int:
+    if not isinstance(channel, str):
+        if not 0 <= channel < count:
+            raise ProblemError(f"has {count} channels and no channel {channel}; counting is from 0")
+        return int(channel)
+    for same in (lambda name: name == channel, lambda name: name.lower() == channel.lower()):
+        found = [i for i, name in enumerate(names) if same(name)]
+        if len(found) == 1:
+            return found[0]
+    known = ", ".join(names) or f"none; give a number from 0 to {count - 1}"
+    raise ProblemError(f"has no one channel named {channel!r}; its names: {known}")

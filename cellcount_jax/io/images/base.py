@@ -1,0 +1,170 @@
+"""What every reader hands over: an array of named axes that can be read by parts."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+Slices = tuple[slice, ...]
+
+
+class ImageError(ValueError):
+    """An image that cannot be read; one line with the file, what is wrong and what to do."""
+
+
+class ProblemError(ValueError):
+    """What is wrong with an image and what to do; the door puts the file's name before it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One image as its file stores it.
+
+    Attributes:
+      shape: length of each axis.
+      dtype: of the values.
+      axes: a letter per axis: T time, Z, C channel, Y, X, S samples of a colour; others are
+        unknown and as the reader calls them. Empty if the file names none.
+      read: values of a part; slices have start, stop and a positive step, all inside the shape.
+      chunks: part that the file stores together, per axis.
+      spacing: micrometres per pixel by axis letter, as far as the file says.
+      channel_names: as far as the file says, else empty.
+      borrowed: what `read` returns is part of a file or of something kept, not new.
+      close: gives the file back.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    axes: str
+    read: Callable[[Slices], np.ndarray]
+    chunks: tuple[int, ...] = ()
+    spacing: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    channel_names: tuple[str, ...] = ()
+    borrowed: bool = False
+    close: Callable[[], None] = lambda: None
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What a caller asks of a reader.
+
+    Attributes:
+      scene: which image of several in one file; None if there is but one.
+      level: of a pyramid, 0 is the finest.
+      stored: values as stored; indices of a palette are not turned into colours.
+      limit: most values that may be decoded at once.
+    """
+
+    scene: int | None = None
+    level: int = 0
+    stored: bool = False
+    limit: int = 2**29
+
+
+def array_source(array: np.ndarray, axes: str) -> Source:
+    """A source whose values are in memory or memory-mapped."""
+    return Source(
+        shape=array.shape,
+        dtype=array.dtype,
+        axes=axes,
+        read=lambda slices: array[slices],
+        chunks=array.shape,
+        borrowed=True,
+    )
+
+
+def guess_axes(shape: Sequence[int]) -> str:
+    """Axes of an array that does not name them.
+
+    Up to four values along the last axis, or along the first, are channels; two other axes are
+    (y, x), three (z, y, x); five axes are those of OME-Zarr.
+
+    Raises:
+      ProblemError: there is no plausible reading.
+    """
+    if len(shape) == 2:
+        return "YX"
+    if len(shape) == 5:
+        return "TCZYX"
+    if len(shape) in (3, 4):
+        space = "ZYX"[3 - (len(shape) - 1) :]
+        if shape[-1] <= 4:
+            return space + "C"
+        if shape[0] <= 4:
+            return "C" + space
+        if len(shape) == 3:
+            return "ZYX"
+    raise ProblemError(
+        f"an array of shape {tuple(shape)} does not say what its axes are; pass axes"
+    )
+
+
+_MICROMETRES = {
+    "m": 1e6, "meter": 1e6, "metre": 1e6,
+    "cm": 1e4, "centimeter": 1e4, "centimetre": 1e4,
+    "mm": 1e3, "millimeter": 1e3, "millimetre": 1e3,
+    "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0,
+    "nm": 1e-3, "nanometer": 1e-3, "nanometre": 1e-3,
+    "pm": 1e-6, "angstrom": 1e-4, "å": 1e-4, "inch": 25400.0, "in": 25400.0,
+}  # fmt: skip
+
+
+def to_micrometres(value: object, unit: object) -> float | None:
+    """A length in micrometres; None if the number or its unit means nothing."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    # Both signs for micro, also as ImageJ escapes them.
+    name = str(unit).strip().lower().replace("\\u00b5", "u").replace("µ", "u").replace("μ", "u")
+    size = number * _MICROMETRES.get(name, math.nan)
+    return size if 0 < size < math.inf else None
+
+
+def pick_scene(sizes: Sequence[int], scene: int | None) -> int:
+    """Which image of a file to read.
+
+    Args:
+      sizes: pixels of each image in the file.
+      scene: the caller's choice; without one, the first if all others are smaller (a slide with
+        its thumbnail and label).
+
+    Raises:
+      ProblemError: there is no such image, or none was chosen among equals.
+    """
+    if not sizes:
+        raise ProblemError("holds no image; open it in another program to see what is in it")
+    if scene is None:
+        if any(size >= sizes[0] for size in sizes[1:]):
+            raise ProblemError(
+                f"holds {len(sizes)} images; choose one with scene=0 to scene={len(sizes) - 1}"
+            )
+        return 0
+    if not 0 <= scene < len(sizes):
+        raise ProblemError(f"holds {len(sizes)} images and no scene={scene}; counting is from 0")
+    return scene
+
+
+def pick_level(count: int, level: int) -> int:
+    """Checks a pyramid's level.
+
+    Raises:
+      ProblemError: the pyramid has no such level.
+    """
+    if not 0 <= level < count:
+        raise ProblemError(f"has {count} levels and no level={level}; counting is from 0")
+    return level
+
+
+def check_size(values: int, limit: int, what: str) -> None:
+    """Refuses what would fill the memory.
+
+    Raises:
+      ProblemError: more than `limit` values.
+    """
+    if values > limit:
+        raise ProblemError(
+            f"{what} of {values} values (limit {limit}); if that is meant, raise max_pixels or "
+            "read it by parts with open_lazy"
+        )

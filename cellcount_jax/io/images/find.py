@@ -1,0 +1,97 @@
+"""Finds the images that a user names: files, folders, patterns."""
+
+import fnmatch
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from cellcount_jax.io.images.base import ImageError
+from cellcount_jax.io.images.ome_zarr import inner_images, is_zarr
+
+IMAGE_ENDINGS = (
+    ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".zarr", ".npy", ".czi", ".nd2", ".bmp", ".gif",
+    ".webp", ".jp2", ".pgm", ".ppm", ".btf", ".tf8", ".lsm", ".stk", ".svs", ".ndpi", ".scn",
+    ".qptiff",
+)  # fmt: skip
+
+
+def list_images(
+    paths: str | Path | Sequence[str | Path], *, pattern: str | None = None
+) -> list[Path]:
+    """Images in files, folders and patterns.
+
+    A file that is named is taken whatever it ends in. Folders are searched with all below them,
+    for files of `IMAGE_ENDINGS`; an OME-Zarr folder is one image; hidden files are passed over.
+
+    Args:
+      paths: one or several files, folders or patterns such as `plate/*/*.tif`.
+      pattern: only these of a folder's files, such as `*_ch0.tif`; it is compared with the name
+        and with the path inside the folder.
+
+    Returns:
+      Paths, those of a folder or pattern sorted as people count (2 before 10), none twice.
+
+    Raises:
+      ImageError: a path that does not exist, or one with no image in it.
+    """
+    given = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    found: dict[Path, None] = {}
+    for path in given:
+        found.update(dict.fromkeys(_one(Path(path), pattern)))
+    return list(found)
+
+
+def natural_key(path: Path) -> list[tuple[tuple[int, int | str], ...]]:
+    """Sorts numbers inside names by value, folder by folder."""
+    return [
+        tuple((0, int(p)) if p.isdigit() else (1, p.lower()) for p in re.split(r"(\d+)", part) if p)
+        for part in path.parts
+    ]
+
+
+def _one(path: Path, pattern: str | None) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found: Iterable[Path] = (p for p in _folder(path) if _fits(p, path, pattern))
+        where = str(path) if pattern is None else f"{path}, pattern {pattern!r}"
+    elif glob.has_magic(str(path)):
+        matches = [Path(p) for p in glob.glob(str(path), recursive=True)]
+        folders = {p for p in matches if p.is_dir()}
+        found = {p for p in matches if p not in folders and _is_image(p)}
+        found = {*found, *(p for folder in folders for p in _folder(folder))}
+        where = str(path)
+    else:
+        raise ImageError(f"{path}: there is no such file or folder")
+    if not (result := sorted(found, key=natural_key)):
+        raise ImageError(f"{where}: no images found (looked for {', '.join(IMAGE_ENDINGS)})")
+    return result
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for where, names, files in os.walk(folder):
+        inside = [Path(where, name) for name in names if not name.startswith(".")]
+        images = [p for p in inside if is_zarr(p)]
+        # In place, so that os.walk goes neither into hidden folders nor into images.
+        names[:] = [p.name for p in inside if p not in images]
+        for image in images:
+            yield from _folder(image)
+        yield from (Path(where, name) for name in files if _is_image(Path(name)))
+
+
+def _folder(path: Path) -> Iterable[Path]:
+    """Images in a folder, which may be one itself."""
+    return (inner_images(path) or [path]) if is_zarr(path) else _walk(path)
+
+
+def _is_image(path: Path) -> bool:
+    return not path.name.startswith(".") and path.name.lower().endswith(IMAGE_ENDINGS)
+
+
+def _fits(path: Path, folder: Path, pattern: str | None) -> bool:
+    if pattern is None:
+        return True
+    inside = path.relative_to(folder).as_posix()
+    return fnmatch.fnmatch(path.name, pattern) or fnmatch.fnmatch(inside, pattern)

@@ -1,0 +1,257 @@
+"""Images and volumes of any format: whole, by parts, or by the folder."""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from cellcount_jax.io.images.axes import Layout, arrange, read_part
+from cellcount_jax.io.images.base import ImageError, ProblemError, Request, Source, check_size
+from cellcount_jax.io.images.find import IMAGE_ENDINGS, list_images
+from cellcount_jax.io.images.registry import open_source
+
+_LOG = logging.getLogger(__name__)
+
+__all__ = [
+    "IMAGE_ENDINGS",
+    "MAX_PIXELS",
+    "Image",
+    "ImageError",
+    "LazyImage",
+    "list_images",
+    "open_lazy",
+    "read_image",
+]
+
+MAX_PIXELS = 2**29
+"""Most values (pixels times channels) that are read at once unless a caller allows more."""
+
+T = TypeVar("T")
+Channels = int | str | Sequence[int | str]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Image:
+    """One image in memory.
+
+    Attributes:
+      pixels: [H, W, C] or [D, H, W, C], the file's own dtype and values.
+      spacing: size of a pixel in micrometres, (y, x) or (z, y, x), if the file says.
+      channel_names: one per channel, or empty.
+      path: where it was read.
+    """
+
+    pixels: np.ndarray
+    spacing: tuple[float, ...] | None = None
+    channel_names: tuple[str, ...] = ()
+    path: Path | None = None
+
+    @property
+    def ndim(self) -> int:
+        """Number of space axes, 2 or 3."""
+        return self.pixels.ndim - 1
+
+    @property
+    def space_shape(self) -> tuple[int, ...]:
+        """(H, W) or (D, H, W)."""
+        return self.pixels.shape[:-1]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LazyImage:
+    """One image that is read by parts, also by several threads; `with` or `close` ends it.
+
+    Attributes:
+      shape: [H, W, C] or [D, H, W, C].
+      dtype: of the file.
+      spacing: size of a pixel in micrometres, (y, x) or (z, y, x), if the file says.
+      channel_names: one per channel, or empty.
+      chunks: sizes that the file stores together, per axis of `shape`; aligned reads are fast.
+      path: of the file.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    spacing: tuple[float, ...] | None
+    channel_names: tuple[str, ...]
+    chunks: tuple[int, ...]
+    path: Path
+    _source: Source = dataclasses.field(repr=False)
+    _layout: Layout = dataclasses.field(repr=False)
+
+    @property
+    def ndim(self) -> int:
+        """Number of space axes, 2 or 3."""
+        return len(self.shape) - 1
+
+    @property
+    def space_shape(self) -> tuple[int, ...]:
+        """(H, W) or (D, H, W)."""
+        return self.shape[:-1]
+
+    def read(self, slices: slice | Sequence[slice] = ()) -> np.ndarray:
+        """Values of a part.
+
+        Args:
+          slices: one per axis, from the first; axes left out are read whole. Steps must be
+            positive; only the values asked for are kept.
+
+        Returns:
+          [*space, C] of the part, the file's dtype.
+
+        Raises:
+          ImageError: that part of the file is damaged.
+          ValueError: the slices do not fit the image.
+        """
+        whole = _full_slices(self.shape, slices)
+        return _guarded(self.path, lambda: read_part(self._source, self._layout, whole))
+
+    def close(self) -> None:
+        """Gives the file back; the image cannot be read afterwards."""
+        self._source.close()
+
+    def __enter__(self) -> "LazyImage":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_image(
+    path: str | Path,
+    *,
+    axes: str | None = None,
+    channels: Channels | None = None,
+    index: Mapping[str, int] | None = None,
+    scene: int | None = None,
+    level: int = 0,
+    stored: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> Image:
+    """Reads a whole image; its format is told by content.
+
+    Colours are RGB: palettes and CMYK are converted, transparency is dropped. White-is-zero
+    TIFFs are inverted, so that bright is high. Grey pages of equal size are a stack along z
+    unless the file says otherwise. A stack of one plane is a flat image, unless `axes` has a Z.
+
+    Args:
+      path: PNG, JPEG, BMP, GIF, WebP, JPEG 2000, PNM, TIFF and its kin (OME, ImageJ, slides),
+        OME-Zarr 0.4 and 0.5 or plain Zarr folder, NumPy .npy, CZI, ND2.
+      axes: letters of the file's axes, such as "TZCYX" or "YXC", in place of what it says itself.
+      channels: index or name, or several, of the channels to keep; all if not given.
+      index: where to cut other axes, such as {"T": 0} or {"Z": 5}, counted from 0.
+      scene: which image of a file that holds several, counted from 0.
+      level: of a pyramid; 0 is the finest.
+      stored: values as stored: no colours for a palette, no inversion (for label masks).
+      max_pixels: most values (pixels times channels) to accept.
+
+    Returns:
+      The image.
+
+    Raises:
+      ImageError: it cannot be read, or the options do not fit it.
+    """
+    with open_lazy(
+        path,
+        axes=axes,
+        channels=channels,
+        index=index,
+        scene=scene,
+        level=level,
+        stored=stored,
+        max_pixels=max_pixels,
+    ) as lazy:
+        _guarded(
+            lazy.path, lambda: check_size(math.prod(lazy.shape), max_pixels, "declares an image")
+        )
+        return Image(lazy.read(), lazy.spacing, lazy.channel_names, lazy.path)
+
+
+def open_lazy(
+    path: str | Path,
+    *,
+    axes: str | None = None,
+    channels: Channels | None = None,
+    index: Mapping[str, int] | None = None,
+    scene: int | None = None,
+    level: int = 0,
+    stored: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> LazyImage:
+    """Opens an image of any size to read it by parts.
+
+    Zarr is read by chunk, TIFF by tile or strip, .npy and uncompressed TIFF are memory-mapped.
+    PNG, JPEG and the like can only be decoded whole, which is done once.
+
+    Args:
+      path: see `read_image`.
+      axes: see `read_image`.
+      channels: see `read_image`.
+      index: see `read_image`.
+      scene: see `read_image`.
+      level: see `read_image`.
+      stored: see `read_image`.
+      max_pixels: most values that are decoded at once: a chunk, tile or strip, or all of a PNG.
+
+    Returns:
+      The image, open.
+
+    Raises:
+      ImageError: it cannot be read, or the options do not fit it.
+    """
+    path = Path(path)
+    request = Request(scene=scene, level=level, stored=stored, limit=max_pixels)
+    source = _guarded(path, lambda: open_source(path, request))
+    try:
+        layout = _guarded(path, lambda: arrange(source, axes=axes, channels=channels, index=index))
+    except ImageError:
+        source.close()
+        raise
+    return LazyImage(
+        shape=layout.shape,
+        dtype=source.dtype.newbyteorder("="),
+        spacing=layout.spacing,
+        channel_names=layout.channel_names,
+        chunks=layout.chunks,
+        path=path,
+        _source=source,
+        _layout=layout,
+    )
+
+
+def _full_slices(shape: tuple[int, ...], slices: slice | Sequence[slice]) -> tuple[slice, ...]:
+    given = (slices,) if isinstance(slices, slice) else tuple(slices)
+    if len(given) > len(shape):
+        raise ValueError(f"{len(given)} slices for an image of shape {shape}")
+    given += (slice(None),) * (len(shape) - len(given))
+    full = tuple(slice(*s.indices(n)) for s, n in zip(given, shape, strict=True))
+    if any(s.step < 1 or s.stop <= s.start for s in full):
+        raise ValueError(f"slices {given} take nothing, or go backwards, in shape {shape}")
+    return full
+
+
+def _guarded(path: Path, action: Callable[[], T]) -> T:
+    """Runs a reader; whatever a library raises on a damaged file becomes one line."""
+    try:
+        return action()
+    except ImageError:
+        raise
+    except Exception as error:
+        _LOG.debug("%s", path, exc_info=True)
+        raise ImageError(_line(path, error)) from error
+
+
+def _line(path: Path, error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = text.replace(f"{path}/", "").replace(str(path), path.name).split(" [tensorstore_spec")[0]
+    if isinstance(error, ProblemError):
+        return f"{path}: {text}"
+    if isinstance(error, MemoryError):
+        return f"{path}: needs more memory than there is; read it by parts with open_lazy"
+    if isinstance(error, PermissionError):
+        return f"{path}: may not be read; change its permissions"
+    return f"{path}: damaged or not readable ({text[:200]}); save or copy it again"

@@ -1,0 +1,109 @@
+"""Voxel size and channel names from the metadata of TIFF files."""
+
+import math
+import re
+from typing import Any
+
+import tifffile
+from defusedxml import ElementTree
+
+from cellcount_jax.io.images.base import to_micrometres
+
+COARSEST_TAG = 20.0
+"""Resolution tags coarser than this (um per pixel) speak of paper, such as 72 dots per inch."""
+
+
+def spacing(
+    tif: tifffile.TiffFile,
+    scene: int,
+    full: tifffile.TiffPageSeries,
+    series: tifffile.TiffPageSeries,
+) -> dict[str, float]:
+    """Micrometres per pixel by axis letter, as far as the file says.
+
+    Args:
+      tif: the file.
+      scene: number of the series in it.
+      full: the series.
+      series: the chosen level of that series' pyramid.
+    """
+    if tif.is_ome:
+        sizes = _ome_spacing(_ome_pixels(tif, scene))
+    elif tif.is_imagej:
+        sizes = _imagej_spacing(tif.imagej_metadata or {}, full.keyframe)
+    else:
+        sizes = _slide_spacing(full.keyframe) or _tag_spacing(full.keyframe)
+    whole = dict(zip(full.axes, full.shape, strict=True))
+    level = dict(zip(series.axes, series.shape, strict=True))
+    return {c: s * whole.get(c, 1) / level.get(c, 1) for c, s in sizes.items()}
+
+
+def channel_names(tif: tifffile.TiffFile, scene: int) -> tuple[str, ...]:
+    """Names of the channels as OME or ImageJ metadata give them, else none."""
+    if tif.is_ome and (pixels := _ome_pixels(tif, scene)) is not None:
+        names = [c.get("Name") for c in pixels if c.tag.endswith("}Channel")]
+        return tuple(names) if names and all(names) else ()
+    if tif.is_imagej and (labels := (tif.imagej_metadata or {}).get("Labels")):
+        return tuple(map(str, labels)) if isinstance(labels, list) else ()
+    return ()
+
+
+def _ome_pixels(tif: tifffile.TiffFile, scene: int) -> Any:
+    """The Pixels element of an image; None if it cannot be found."""
+    try:
+        root = ElementTree.fromstring(tif.ome_metadata or "")
+    except Exception:  # of the parser and of defusedxml, of many kinds; metadata are optional
+        return None
+    pixels = [p for p in root.iter() if isinstance(p.tag, str) and p.tag.endswith("}Pixels")]
+    return pixels[scene] if scene < len(pixels) else None
+
+
+def _ome_spacing(pixels: Any) -> dict[str, float]:
+    if pixels is None:
+        return {}
+    sizes = {
+        axis: to_micrometres(
+            pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "um")
+        )
+        for axis in "ZYX"
+    }
+    return {axis: size for axis, size in sizes.items() if size is not None}
+
+
+def _imagej_spacing(facts: dict[str, Any], page: tifffile.TiffPage) -> dict[str, float]:
+    unit = facts.get("unit", "")
+    sizes = {"Z": to_micrometres(facts.get("spacing"), unit)}
+    for axis, tag in (("Y", "YResolution"), ("X", "XResolution")):
+        density = _rational(page, tag)
+        sizes[axis] = (
+            to_micrometres(1 / density, facts.get("yunit", unit) if axis == "Y" else unit)
+            if density
+            else None
+        )
+    return {axis: size for axis, size in sizes.items() if size is not None}
+
+
+def _tag_spacing(page: tifffile.TiffPage) -> dict[str, float]:
+    unit = page.tags.valueof("ResolutionUnit")
+    length = {2: 25400.0, 3: 10000.0}.get(int(unit)) if unit is not None else None
+    sizes = {}
+    for axis, tag in (("Y", "YResolution"), ("X", "XResolution")):
+        density = _rational(page, tag)
+        if length and density and length / density <= COARSEST_TAG:
+            sizes[axis] = length / density
+    return sizes
+
+
+def _slide_spacing(page: tifffile.TiffPage) -> dict[str, float]:
+    """Aperio slides write `MPP = 0.25` (micrometres per pixel) in their description."""
+    found = re.search(r"\|\s*MPP\s*=\s*([0-9.]+)", page.description or "")
+    size = to_micrometres(found[1], "um") if found else None
+    return {"Y": size, "X": size} if size is not None else {}
+
+
+def _rational(page: tifffile.TiffPage, tag: str) -> float | None:
+    value = page.tags.valueof(tag)
+    if not isinstance(value, tuple) or len(value) != 2 or not value[0] or not value[1]:
+        return None
+    density = value[0] / value[1]
+    return density if 0 < density < math.inf else None

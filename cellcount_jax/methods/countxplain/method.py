@@ -1,0 +1,208 @@
+"""CountXplain (MIDL 2025): a count made of similarities to prototypes of cells and background.
+
+Stage `csrnet`: the density network that is explained. Stage `prototypes`: with that network
+frozen, its features pass a 1x1 convolution and a sigmoid, are compared with K prototypes, and the
+similarities to the cell prototypes, weighted, are the density. At the end every prototype becomes
+the training feature nearest to it, so that it can be shown.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from cellcount_jax import losses
+from cellcount_jax.methods import csrnet
+from cellcount_jax.methods.base import Batch, Readout, Stage, Tree, Variables
+from cellcount_jax.methods.countxplain.projection import Places
+from cellcount_jax.models.csrnet import STRIDE
+from cellcount_jax.models.prototypes import PrototypeHead
+from cellcount_jax.models.prototypes.head import DENSITY_INPUTS, DensityLayer
+
+NAME = "prototypes"
+"""Of the stage."""
+
+CHUNK = 8
+"""Images whose features are computed together."""
+
+CHOICES = {
+    "density_inputs": DENSITY_INPUTS,
+    "reduction": ("sum", "mean"),
+    "bg_location": ("first", "random_tie"),
+    "project_restrict": ("none", "by_density"),
+}
+
+
+def stages(config: ConfigDict) -> tuple[Stage, ...]:
+    """The density network and the prototypes.
+
+    Raises:
+      ValueError: K odd or below 2, an unknown option, or augmentation of stored features.
+    """
+    _check(config)
+    return csrnet.stage(config), _prototype_stage(config)
+
+
+def head_of(options: Mapping[str, Any]) -> PrototypeHead:
+    """The head that `config.prototypes` describes."""
+    return PrototypeHead(
+        options["n_prototypes"],
+        density_inputs=options["density_inputs"],
+        channels=options.get("channels"),  # Absent from what was saved before it could be chosen.
+    )
+
+
+def density_weights(trained: Tree, options: Mapping[str, Any]) -> tuple[np.ndarray, float]:
+    """Weight of each prototype in the density, [K] (0 where it does not count), and the bias.
+
+    Args:
+      trained: parameters of the head.
+      options: `config.prototypes`.
+    """
+    kind, size = options["density_inputs"], options["n_prototypes"]
+    layer = DensityLayer(size if kind == "all" else size // 2, kind)
+    found: Any = layer.apply({"params": trained["density"]})
+    weights, bias = np.asarray(found[0], np.float64), float(found[1])
+    return np.pad(weights, (0, size - len(weights))), bias
+
+
+def _prototype_stage(config: ConfigDict) -> Stage:
+    options, scale = config.prototypes, float(config.model.target_scale)
+    net, head = csrnet.network(config), head_of(options)
+    n_cell = options.n_prototypes // 2
+    places = Places(
+        head,
+        n_cell=n_cell,
+        restrict=options.project_restrict == "by_density",
+        unique=options.project_unique,
+    )
+
+    def extract(frozen: Tree, images: jax.Array) -> dict[str, jax.Array]:
+        """Features, and the density of the network that is explained."""
+        state = frozen.get("model_state") or {}
+        maps: Any = net.apply({"params": frozen["trained"], **state}, images)
+        maps = jax.lax.stop_gradient(maps)
+        return {"features": maps["features"], "extractor_density": maps["density"] / scale}
+
+    def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
+        before = previous[csrnet.NAME]
+        frozen = {"trained": before.trained, "model_state": before.model_state}
+        image = batch["labelled"]["image"][:1]
+        shape = jax.eval_shape(extract, frozen, image)["features"].shape
+        variables = head.init(key, jnp.zeros(shape))
+        return Variables(variables["params"], frozen, {}, places.nowhere())
+
+    def prepare(data: Tree, frozen: Tree) -> Tree:
+        rows = data["labelled"]
+        compute = jax.jit(lambda images: extract(frozen, images)["features"])
+        stored = {"image": in_chunks(compute, rows["image"]), "source_image": rows["image"]}
+        stored |= {name: csrnet.pool(rows[name]) for name in ("target", "dots")}
+        return {**data, "labelled": {**rows, **stored, "size": rows["size"] // STRIDE}}
+
+    def loss(
+        trained: Tree,
+        frozen: Tree,
+        model_state: Tree,
+        batch: Batch,
+        key: jax.Array,
+        step: jax.Array,
+    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
+        del frozen, step
+        rows = batch["labelled"]  # features in the place of images, see `prepare`
+        maps: Any = head.apply({"params": trained}, rows["image"])
+        density = losses.density_mse(
+            maps["density"], rows["target"], scale=options.density_scale, mask=rows["mask"]
+        )
+        cell, background = losses.prototype_to_feature(
+            maps["distances"],
+            rows["target"],
+            n_cell=n_cell,
+            reduction=options.reduction,
+            bg_location=options.bg_location,
+            key=key,
+            mask=rows["mask"],
+        )
+        diversity = losses.prototype_diversity(
+            trained["prototypes"], n_cell=n_cell, tau=options.tau
+        )
+        value = options.density_weight * density
+        value += options.feature_weight * (cell + options.background_weight * background)
+        value += options.diversity_weight * diversity
+        parts = {"density_loss": density, "diversity_loss": diversity}
+        parts |= {"cell_loss": cell, "background_loss": background}
+        return value, (model_state, {"loss": value, **parts})
+
+    def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+        maps = extract(variables.frozen, images)
+        found: Any = head.apply({"params": variables.trained}, maps["features"])
+        shown = {name: found[name] for name in ("density", "similarity", "contribution")}
+        return {**shown, "extractor_density": maps["extractor_density"]}
+
+    def between_epochs(variables: Variables, data: Tree, epoch: int) -> Variables:
+        if not options.project_every or epoch % options.project_every:
+            return variables
+        return places.project(variables, data["labelled"])
+
+    def finish(variables: Variables, data: Tree) -> Variables:
+        """Projects the chosen checkpoint and keeps what is needed to show its prototypes."""
+        before = variables.trained
+        projected = places.project(variables, data["labelled"])
+        shown = {"unprojected": np.asarray(before["prototypes"])}
+        if options.refit_density:
+            refitted = places.refit(projected.trained, data["labelled"])
+            projected = projected._replace(trained=refitted)
+            old = {f"unprojected_density_{n}": np.asarray(v) for n, v in before["density"].items()}
+            shown |= old
+        shown |= places.describe(projected.trained, data["labelled"])
+        extras = {**projected.extras, **{k: jnp.asarray(v) for k, v in shown.items()}}
+        return projected._replace(extras=extras)
+
+    return Stage(
+        name=NAME,
+        init=init,
+        loss=loss,
+        predict=predict,
+        readout=Readout(count_map="density"),
+        stride=STRIDE,
+        halo=csrnet.HALO,
+        target=csrnet.target_map(config.model.sigma, adaptive=config.model.adaptive_sigma),
+        prepare=prepare,
+        between_epochs=between_epochs,
+        finish=finish,
+    )
+
+
+def in_chunks(compute: Any, images: np.ndarray) -> np.ndarray:
+    """`compute` of images [N, ...], some at a time; one shape is compiled."""
+    n = len(images)
+    found = []
+    for start in range(0, n, CHUNK):
+        rows = np.minimum(np.arange(start, start + CHUNK), n - 1)
+        found.append(np.asarray(compute(images[rows])))
+    return np.concatenate(found)[:n]
+
+
+def _check(config: ConfigDict) -> None:
+    options = config.prototypes
+    size = options.n_prototypes
+    if size < 2 or size % 2:
+        raise ValueError(
+            f"config.prototypes.n_prototypes is {size}; it must be even and at least 2, "
+            "half for cells and half for background"
+        )
+    for name, choices in CHOICES.items():
+        if options[name] not in choices:
+            raise ValueError(
+                f"config.prototypes.{name} is {options[name]!r}; it is one of {', '.join(choices)}"
+            )
+    plan = config.stages[NAME]
+    changes = [n for n in ("crop", "flips", "contrast", "offset") if plan[n]]
+    if changes:
+        raise ValueError(
+            f"config.stages.{NAME}.{changes[0]} is {plan[changes[0]]}: this stage trains on "
+            "features that were computed once, which cannot be augmented; set it to "
+            "None (crop), False (flips) or 0"
+        )

@@ -1,0 +1,235 @@
+"""2-D convolution of the networks: 3x3, stride 1, in the form that is quick where it is compiled.
+
+XLA's convolution takes all the multiplications; on a CPU `winograd` takes a quarter of them, and
+`joined_pixels` is the quicker one where channels are few.
+"""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.export
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jax.nn.initializers import Initializer
+
+from cellcount_jax.models.conv import packed_columns, winograd
+
+FORMULATIONS = ("auto", "native", "winograd", "joined")
+
+LEAST_CHANNELS = 32
+"""Of input and output; with fewer the transforms take longer than the multiplications they save."""
+
+LEAST_TO_FEWER = 64
+"""Of the input where there are fewer output channels: the transform of the input costs the most."""
+
+FEW_CHANNELS, FEW_FEATURES = 7, 31
+"""With so many input and output channels at most XLA's own convolution is slow."""
+
+LEAST_CHANNELS_OF_GRADIENT = 16
+"""Of input and output for the gradient of the kernel, in which XLA's own is slow."""
+
+MOST_ELEMENTS = 2**26
+"""Of the transformed image, 256 MiB; larger images are left to XLA, which needs less memory."""
+
+Saved = tuple[jax.Array, jax.Array]
+
+
+def conv2d(
+    x: jax.Array, kernel: jax.Array, *, dilation: int = 1, formulation: str = "auto"
+) -> jax.Array:
+    """3x3 convolution with zero padding that keeps the size, stride 1, without a bias.
+
+    Args:
+      x: [B, H, W, C] images.
+      kernel: [3, 3, C, F] in the dtype of x.
+      dilation: distance between the taps.
+      formulation: "native" is one call to XLA; "winograd" multiplies a quarter as often; "joined"
+        takes several pixels of a row as one; "auto" takes native but on a CPU, where it takes the
+        quickest for these channels, for the result and each gradient. They agree to 1e-5 of the
+        largest value, gradients included.
+
+    Returns:
+      [B, H, W, F] in the dtype of x.
+
+    Raises:
+      ValueError: shapes or dtypes do not fit, or an unknown formulation.
+    """
+    if x.ndim != 4 or kernel.shape[:3] != (3, 3, x.shape[-1]) or x.dtype != kernel.dtype:
+        raise ValueError(
+            "conv2d takes [B, H, W, C] and a kernel [3, 3, C, F] of one dtype, got "
+            f"{x.shape} {x.dtype} and {kernel.shape} {kernel.dtype}"
+        )
+    functions: dict[str, Callable[[jax.Array, jax.Array, int], jax.Array]] = {
+        "auto": _auto,
+        "native": _native,
+        "winograd": _winograd,
+        "joined": _joined_pixels,
+    }
+    if formulation not in functions:
+        raise ValueError(f"conv2d formulation {formulation!r} is not one of {FORMULATIONS}")
+    # Named, because rematerialisation cannot see a convolution in a choice of platforms.
+    return checkpoint_name(functions[formulation](x, kernel, dilation), "convolution")
+
+
+def _native(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (1, 1),
+        "SAME",
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _native_gradients(
+    x: jax.Array, kernel: jax.Array, cotangent: jax.Array, *, dilation: int
+) -> Saved:
+    return jax.vjp(lambda x, kernel: _native(x, kernel, dilation), x, kernel)[1](cotangent)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _winograd(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
+    split = winograd.convolve(_split(x, dilation), kernel)
+    return _joined(split, x.shape, dilation)
+
+
+def _winograd_gradients(
+    x: jax.Array, kernel: jax.Array, cotangent: jax.Array, *, dilation: int
+) -> Saved:
+    split = _split(cotangent, dilation)
+    of_input = _joined(winograd.gradient_of_input(kernel, split), x.shape, dilation)
+    return of_input, winograd.gradient_of_kernel(_split(x, dilation), split)
+
+
+_winograd.defvjp(
+    lambda x, kernel, dilation: (_winograd(x, kernel, dilation), (x, kernel)),
+    lambda dilation, saved, g: _winograd_gradients(saved[0], saved[1], g, dilation=dilation),
+)
+
+
+def _joined_pixels(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
+    # To 32 output channels; more only multiply by more zeros.
+    group = max(2, 32 // kernel.shape[-1])
+    split = packed_columns.convolve(_split(x, dilation), kernel, group)
+    return _joined(split, x.shape, dilation)
+
+
+def _on_cpu(x: jax.Array, kernel: jax.Array, *, dilation: int) -> jax.Array:
+    channels, features = kernel.shape[2:]
+    if _has_sides(x) and channels <= FEW_CHANNELS and features <= FEW_FEATURES:
+        return _joined_pixels(x, kernel, dilation)
+    quicker = _fits(x, kernel) and _quicker(channels, features)
+    return (_winograd if quicker else _native)(x, kernel, dilation)
+
+
+def _gradients_on_cpu(
+    x: jax.Array, kernel: jax.Array, cotangent: jax.Array, *, dilation: int
+) -> Saved:
+    # The compiler leaves out what is not taken of each.
+    native = _native_gradients(x, kernel, cotangent, dilation=dilation)
+    other = _winograd_gradients(x, kernel, cotangent, dilation=dilation)
+    channels, features = kernel.shape[2:]
+    fits = _fits(x, kernel)
+    of_input = fits and _quicker(features, channels)
+    of_kernel = fits and min(channels, features) >= LEAST_CHANNELS_OF_GRADIENT
+    return (other if of_input else native)[0], (other if of_kernel else native)[1]
+
+
+def _quicker(given: int, made: int) -> bool:
+    """Whether Winograd's form is the quicker one on a CPU from so many channels to so many."""
+    return min(given, made) >= LEAST_CHANNELS and (given <= made or given >= LEAST_TO_FEWER)
+
+
+def _has_sides(x: jax.Array) -> bool:
+    """Whether its sides are numbers: those of an exported network of any size are not."""
+    return not any(jax.export.is_symbolic_dim(n) for n in x.shape)
+
+
+def _fits(x: jax.Array, kernel: jax.Array) -> bool:
+    if not _has_sides(x):
+        return False
+    channels, features = kernel.shape[2:]
+    return winograd.elements(x) // channels * max(channels, features) <= MOST_ELEMENTS
+
+
+# The choice is left to the lowering, so that a program compiled here for another platform is right
+# too; the gradient is defined outside it, or both forms' intermediate results would be kept.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _auto(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
+    return jax.lax.platform_dependent(
+        x,
+        kernel,
+        cpu=functools.partial(_on_cpu, dilation=dilation),
+        default=lambda x, kernel: _native(x, kernel, dilation),
+    )
+
+
+def _auto_gradients(dilation: int, saved: Saved, cotangent: jax.Array) -> Saved:
+    return jax.lax.platform_dependent(
+        *saved,
+        cotangent,
+        cpu=functools.partial(_gradients_on_cpu, dilation=dilation),
+        default=functools.partial(_native_gradients, dilation=dilation),
+    )
+
+
+_auto.defvjp(lambda x, kernel, dilation: (_auto(x, kernel, dilation), (x, kernel)), _auto_gradients)
+
+
+def _split(x: jax.Array, d: int) -> jax.Array:
+    """Every d-th pixel of rows and columns as an image of its own, [B d d, H/d, W/d, C].
+
+    Taps d apart lie side by side there. Sides are padded with zeros to multiples of d.
+    """
+    if d == 1:
+        return x
+    B, H, W, C = x.shape
+    x = jnp.pad(x, ((0, 0), (0, -H % d), (0, -W % d), (0, 0)))
+    h, w = x.shape[1] // d, x.shape[2] // d
+    return x.reshape(B, h, d, w, d, C).transpose(0, 2, 4, 1, 3, 5).reshape(B * d * d, h, w, C)
+
+
+def _joined(x: jax.Array, shape: tuple[int, ...], d: int) -> jax.Array:
+    """The images of `_split` put together to the rows and columns of a shape."""
+    if d == 1:
+        return x
+    _, h, w, F = x.shape
+    x = x.reshape(-1, d, d, h, w, F).transpose(0, 3, 1, 4, 2, 5).reshape(-1, h * d, w * d, F)
+    return x[:, : shape[1], : shape[2]]
+
+
+class Conv2D(nn.Module):
+    """3x3 convolution with zero padding that keeps the size, computed by `conv2d`.
+
+    Parameters are those of `flax.linen.Conv`: `kernel` [3, 3, C, features] and `bias`.
+
+    Attributes:
+      features: number of output channels.
+      dilation: distance between the taps.
+      use_bias: add a bias per output channel.
+      kernel_init: of the kernel; the bias starts at 0.
+      formulation: see `conv2d`.
+      dtype: dtype of the computation and the output; parameters stay float32.
+    """
+
+    features: int
+    dilation: int = 1
+    use_bias: bool = True
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    formulation: str = "auto"
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Features [B, H, W, features] of images [B, H, W, C]."""
+        shape = (3, 3, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
+        y = conv2d(
+            x.astype(self.dtype), kernel, dilation=self.dilation, formulation=self.formulation
+        )
+        if self.use_bias:
+            y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        return y

@@ -1,0 +1,1 @@
+"""Pretrained weights: download, and a safe reader of PyTorch checkpoints."""

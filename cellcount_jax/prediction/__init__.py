@@ -1,0 +1,1 @@
+"""From files to a table of counts, with points and maps written beside it."""

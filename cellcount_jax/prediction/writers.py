@@ -1,0 +1,182 @@
+"""Files beside the table: points in the formats of other tools, density maps."""
+
+import collections
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellcount_jax.io.annotations.dots import Dots, write_dots
+
+POINTS_STYLES = {
+    "plain": (".csv", None),
+    "napari": (".csv", "napari"),
+    "fiji": (".zip", "roi_zip"),
+    "qupath": (".geojson", "geojson"),
+    "cell_counter": (".xml", "cell_counter"),
+}
+"""Ending and format of `io.annotations.dots` of each style of points."""
+
+_ROWS = 1 << 16
+"""Points that are written together."""
+
+_CHUNK = {2: (1024, 1024), 3: (64, 256, 256)}
+
+
+def output_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each file's outputs: its stem, longer where two files would share it."""
+    choices: list[Callable[[Path], str]] = [
+        lambda p: p.stem,
+        lambda p: p.name,
+        lambda p: "_".join(part for part in p.parts if part != p.anchor),
+    ]
+    names = [choices[0](p) for p in paths]
+    for choice in choices[1:]:
+        # Some file systems know no difference between capitals and small letters.
+        number = collections.Counter(n.casefold() for n in names)
+        names = [
+            choice(p) if number[n.casefold()] > 1 else n for p, n in zip(paths, names, strict=True)
+        ]
+    taken: set[str] = set()
+    for i, name in enumerate(names):
+        again = 1
+        while names[i].casefold() in taken:
+            again += 1
+            names[i] = f"{name}-{again}"
+        taken.add(names[i].casefold())
+    return names
+
+
+def points_path(out: Path, name: str, style: str) -> Path:
+    """Where the points of an image lie."""
+    return out / "points" / f"{name}{POINTS_STYLES[style][0]}"
+
+
+def write_points(
+    path: Path,
+    points: np.ndarray,
+    scores: np.ndarray,
+    *,
+    style: str,
+    spacing: Sequence[float] | None = None,
+    image_name: str | None = None,
+) -> None:
+    """Writes the points of an image.
+
+    Args:
+      path: file; its folder is made.
+      points: [N, ndim] pixels.
+      scores: [N].
+      style: of `POINTS_STYLES`. `plain` has columns `[z,]y,x,score` and, with a spacing, the
+        same in micrometres.
+      spacing: micrometres per pixel.
+      image_name: of the image, for formats that hold it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    format = POINTS_STYLES[style][1]
+    if style not in ("plain", "napari"):
+        dots = Dots(points, scores if style == "qupath" else None)
+        write_dots(path, dots, format=format, image_name=image_name)
+        return
+    ndim = points.shape[1]
+    names: Iterable[str] = ("z", "y", "x")[3 - ndim :]
+    header = [*names, "score"]
+    known = None
+    if style == "napari":
+        header = ["index", *(f"axis-{i}" for i in range(ndim)), "score"]
+    elif spacing is not None and len(spacing) == ndim:
+        header += [f"{n}_um" for n in names]
+        known = spacing
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(header)
+        # Some at a time: numbers as Python has them take ten times their memory in arrays.
+        for at in range(0, len(points), _ROWS):
+            rows = _rows(points[at : at + _ROWS], scores[at : at + _ROWS], known)
+            table.writerows(
+                [i, *row] if style == "napari" else row for i, row in enumerate(rows, at)
+            )
+
+
+def _rows(
+    points: np.ndarray, scores: np.ndarray, spacing: Sequence[float] | None
+) -> Iterator[list[str]]:
+    """Cells of a table: pixels, score, and micrometres if the spacing is known."""
+    # Measured from the centre of the first pixel, as the pixels are.
+    physical = [] if spacing is None else (points.astype(np.float64) * np.asarray(spacing)).tolist()
+    for i, (point, score) in enumerate(zip(points.tolist(), scores.tolist(), strict=True)):
+        values = [f"{v:.3f}" for v in point] + [f"{score:.6g}"]
+        yield values + [f"{v:.4f}" for v in (physical[i] if physical else ())]
+
+
+def write_density(path: Path, density: np.ndarray, spacing: Sequence[float] | None) -> None:
+    """Writes a density [*space] as OME-TIFF, float32, cells per value.
+
+    Args:
+      path: file; its folder is made.
+      density: of the whole image.
+      spacing: micrometres per value of the map.
+    """
+    import tifffile
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata: dict[str, Any] = {"axes": "ZYX"[3 - density.ndim :]}
+    for axis, size in zip("XYZ", reversed(spacing or ()), strict=False):
+        metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
+    tifffile.imwrite(
+        path,
+        np.asarray(density, np.float32),
+        ome=True,
+        compression="zlib",
+        photometric="minisblack",
+        metadata=metadata,
+    )
+
+
+class DensityZarr:
+    """Writes a density part by part as OME-Zarr 0.5, float32, cells per value.
+
+    Args:
+      path: folder of the group; what is in it is replaced.
+      shape: of the whole density.
+      spacing: micrometres per value, if known.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], spacing: Sequence[float] | None):
+        self._store = _open_zarr(path, shape)
+        unit = {"unit": "micrometer"} if spacing is not None else {}
+        axes = [{"name": a, "type": "space"} | unit for a in "zyx"[3 - len(shape) :]]
+        scale = [float(s) for s in spacing] if spacing is not None else [1.0] * len(shape)
+        level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+        ome = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}
+        group = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}}
+        (path / "zarr.json").write_text(json.dumps(group, indent=2), encoding="utf-8")
+
+    def __call__(self, box: tuple[slice, ...], values: np.ndarray) -> None:
+        """Writes a box of the map."""
+        self._store[box].write(values).result()
+
+
+def _open_zarr(path: Path, shape: tuple[int, ...]) -> Any:
+    """An empty array of level 0."""
+    import tensorstore as ts
+
+    chunks = [min(n, c) for n, c in zip(shape, _CHUNK[len(shape)], strict=True)]
+    return ts.open(
+        {
+            "driver": "zarr3",
+            "kvstore": {"driver": "file", "path": f"{path / '0'}/"},
+            "metadata": {
+                "shape": list(shape),
+                "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}},
+                "data_type": "float32",
+                "dimension_names": list("zyx"[3 - len(shape) :]),
+                "codecs": [{"name": "zstd", "configuration": {"level": 1}}],
+            },
+            "create": True,
+            "delete_existing": True,
+        }
+    ).result()

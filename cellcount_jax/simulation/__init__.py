@@ -1,0 +1,1 @@
+"""Simulated microscopy images and volumes with exact dots."""

@@ -1,0 +1,86 @@
+"""Uneven light and the camera."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def uneven_light(
+    rng: np.random.Generator, shape: Sequence[int], *, depth: float, variety: float
+) -> np.ndarray:
+    """A smooth surface of mean 1 over the image: a dome, tilted and twisted at random.
+
+    Args:
+      rng: source of randomness; five normal variates are drawn.
+      shape: (H, W), pixels.
+      depth: fall from the mean to the darkest place, fraction of the mean; at most 1.
+      variety: standard deviation of the tilts against the height of the dome.
+
+    Returns:
+      [H, W] float64, from 1 - depth up.
+    """
+    v, u = (2 * np.arange(n, dtype=np.float64) / max(n - 1, 1) - 1 for n in shape)
+    dome_y, dome_x = 1 + 0.8 * variety * rng.standard_normal(2)
+    tilt_y, tilt_x = variety * rng.standard_normal(2)
+    twist = 1.2 * variety * float(rng.standard_normal())
+    rows = tilt_y * v - dome_y * v**2
+    columns = tilt_x * u - dome_x * u**2
+    surface = rows[:, None] + columns[None] + twist * v[:, None] * u[None]
+    surface -= surface.mean()
+    return 1 + depth * surface / max(-surface.min(), 1e-9)
+
+
+def camera(
+    rng: np.random.Generator, light: np.ndarray, *, photons: float, read_noise: float
+) -> np.ndarray:
+    """Adds shot and read noise, both as normal variates.
+
+    Args:
+      rng: source of randomness.
+      light: expected brightness, any shape.
+      photons: photons per unit of brightness; 0 for no shot noise.
+      read_noise: standard deviation, in the unit of `light`.
+    """
+    variance = read_noise**2 + (np.maximum(light, 0) / photons if photons else 0.0)
+    return light + np.sqrt(variance) * rng.standard_normal(light.shape)
+
+
+def jpeg_colour(blue: np.ndarray) -> np.ndarray:
+    """A blue image as it comes back from a JPEG file with colour at half resolution (4:2:0).
+
+    Blue light is nearly all colour and little luminance, so halving the colour smooths it and
+    leaves traces of the lost detail in red and green. The block transform is left out.
+
+    Args:
+      blue: [H, W], grey levels 0 to 255.
+
+    Returns:
+      [H, W, 3] uint8, red, green, blue.
+
+    Source: JPEG File Interchange Format 1.02 (colour transform); libjpeg's triangle upsampling.
+    """
+    blue = np.clip(np.rint(blue), 0, 255)
+    luma = np.rint(0.114 * blue)
+    half = _halve(blue)
+    chroma_b = np.rint(_double(np.clip(np.rint(0.5 * half), -128, 127), blue.shape))
+    chroma_r = np.rint(_double(np.rint(-0.081312 * half), blue.shape))
+    red = luma + 1.402 * chroma_r
+    green = luma - 0.344136 * chroma_b - 0.714136 * chroma_r
+    rgb = np.stack([red, green, luma + 1.772 * chroma_b], axis=-1)
+    return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
+
+
+def _halve(a: np.ndarray) -> np.ndarray:
+    a = np.pad(a, [(0, n % 2) for n in a.shape], mode="edge")
+    return 0.25 * (a[::2, ::2] + a[1::2, ::2] + a[::2, 1::2] + a[1::2, 1::2])
+
+
+def _double(a: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Twice the size, each sample three parts its own and one part its nearer neighbour."""
+    for axis in (0, 1):
+        a = np.moveaxis(a, axis, 0)
+        above = np.concatenate([a[:1], a[:-1]])
+        below = np.concatenate([a[1:], a[-1:]])
+        twice = np.stack([0.75 * a + 0.25 * above, 0.75 * a + 0.25 * below], axis=1)
+        a = np.moveaxis(twice.reshape(-1, *a.shape[1:])[: shape[axis]], 0, axis)
+    return a

@@ -1,0 +1,262 @@
+"""What the steps of a stage are given: all data, resident on the device, or streamed batches.
+
+Small sets lie on the device whole and the jitted step draws its batch from them. Of larger ones
+the host reads each batch, crops it and sends it while the step before runs. Both draw the same
+rows and crops from the same keys; the losses differ by rounding alone. (Fresh variables that look
+at the data, such as a head started at the mean count, see the first batch of a streamed set and
+all of a resident one.)
+"""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import logging
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from cellcount_jax.data import batches, streaming
+from cellcount_jax.data.preprocess import Preprocessing
+from cellcount_jax.data.sample import Sample
+from cellcount_jax.methods.base import Batch, Stage, Tree
+from cellcount_jax.runtime import sharding
+
+log = logging.getLogger(__name__)
+
+PARTS = {"labelled": "train", "unlabelled": "unlabelled"}
+"""Which part of the data each stream of a plan reads."""
+
+Splits = Mapping[str, Sequence[Sample]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+    """The batches of one stage.
+
+    Attributes:
+      example: stream -> fields on the host, by which fresh variables are made.
+      given: what every step is given: the resident data; or the shapes of a streamed batch.
+      sampler: (what a step is given, step) -> augmented batch; runs inside the jitted step.
+      open: from a step on, streamed batches on the device; None where data are resident.
+    """
+
+    example: Tree
+    given: Tree
+    sampler: Callable[[Any, jax.Array], Batch]
+    open: Callable[[int], Generator[Tree, None, None]] | None = None
+
+    @property
+    def data(self) -> Tree | None:
+        """All data, if they are resident."""
+        return self.given if self.open is None else None
+
+    @contextlib.contextmanager
+    def from_step(self, step: int) -> Iterator[Iterator[Tree]]:
+        """What `step` is given, then the next, and so on."""
+        if self.open is None:
+            yield itertools.repeat(self.given)
+        else:
+            with contextlib.closing(self.open(step)) as streamed:
+                yield streamed
+
+
+def choose(
+    splits: Splits,
+    preprocessing: Preprocessing,
+    stage: Stage,
+    plan: ConfigDict,
+    *,
+    seed: int,
+    mesh: Mesh,
+    on_device_mib: float,
+) -> Feed:
+    """A resident feed where the stacked data fit, else a streamed one.
+
+    Args:
+      splits: the data.
+      preprocessing: of whole images.
+      stage: says what target its loss needs.
+      plan: of the stage: batch sizes by stream, crops and augmentation.
+      seed: of the run.
+      mesh: of devices.
+      on_device_mib: data of no more than so many MiB become resident; they are on every device.
+
+    Raises:
+      ValueError: a part is empty, or the stage needs all data at once and they do not fit.
+    """
+    parts = {name: splits.get(PARTS[name], []) for name in plan.batch_size}
+    for name, samples in parts.items():
+        if not samples:
+            raise ValueError(_nothing_in(stage, name))
+    fits = streaming.fits_device(
+        parts.values(), on_device_mib * 2**20, channels=preprocessing.channels, crop=_crop(plan)
+    )
+    if fits:
+        return _resident(parts, preprocessing, stage, plan, seed)
+    if stage.prepare or stage.between_epochs or stage.finish:
+        raise ValueError(
+            f"stage {stage.name}: works on all its images at once, and they take more than "
+            f"{on_device_mib} MiB; raise config.data.on_device_mib or lower config.data.n_train"
+        )
+    log.info("stage %s: more than %g MiB, streamed from the host", stage.name, on_device_mib)
+    return _streamed(parts, preprocessing, stage, plan, seed, mesh)
+
+
+def _nothing_in(stage: Stage, name: str) -> str:
+    if name == "unlabelled":
+        return (
+            f"stage {stage.name}: there are no unlabelled images; add some, or leave them out "
+            "with the preset supervised"
+        )
+    return f"stage {stage.name}: there are no labelled images to train on"
+
+
+def place(feed: Feed, stage: Stage, frozen: Tree, mesh: Mesh) -> Feed:
+    """Puts resident data on the devices, after the stage's own preparation of them."""
+    if feed.open is not None:
+        return feed
+    data = feed.given if stage.prepare is None else stage.prepare(feed.given, frozen)
+    return dataclasses.replace(feed, given=jax.device_put(data, sharding.replicated(mesh)))
+
+
+def _resident(
+    parts: Splits, preprocessing: Preprocessing, stage: Stage, plan: ConfigDict, seed: int
+) -> Feed:
+    data = {
+        name: batches.stack(
+            samples,
+            preprocessing,
+            target=_target(stage, name),
+            crop=_crop(plan),
+            multiple=stage.stride,
+        )
+        for name, samples in parts.items()
+    }
+
+    def sampler(data: Tree, step: jax.Array) -> Batch:
+        return batches.take_batch(
+            data,
+            step,
+            jax.random.key(seed),
+            sizes=plan.batch_size,
+            crop=_crop(plan),
+            **_changes(plan),
+        )
+
+    return Feed(example=data, given=data, sampler=sampler)
+
+
+def _streamed(
+    parts: Splits,
+    preprocessing: Preprocessing,
+    stage: Stage,
+    plan: ConfigDict,
+    seed: int,
+    mesh: Mesh,
+) -> Feed:
+    layouts = {name: _Layout.of(plan.batch_size[name], mesh) for name in parts}
+    readers = {
+        name: functools.partial(
+            streaming.open_stream,
+            parts[name],
+            preprocessing,
+            batch_size=plan.batch_size[name],
+            seed=seed,
+            target=_target(stage, name),
+            crop=_crop(plan),
+            multiple=stage.stride,
+            number=number,
+        )
+        for number, name in enumerate(sorted(parts))
+    }
+
+    def sampler(batch: Tree, step: jax.Array) -> Batch:
+        return batches.augment_batch(batch, step, jax.random.key(seed), **_changes(plan))
+
+    def open_at(step: int) -> Generator[Tree, None, None]:
+        with contextlib.ExitStack() as stack:
+            opened = {
+                name: stack.enter_context(
+                    contextlib.closing(reader(start_step=step, rows=layouts[name].rows))
+                )
+                for name, reader in readers.items()
+            }
+
+            def load() -> Tree:
+                return {name: layouts[name].put(next(rows)) for name, rows in opened.items()}
+
+            following = load()
+            while True:
+                # The copy of the next batch goes on while the step computes with this one.
+                ready, following = following, load()
+                yield ready
+
+    example = {name: _first(reader) for name, reader in readers.items()}
+    shapes = {name: layouts[name].shapes(rows) for name, rows in example.items()}
+    return Feed(example=example, given=shapes, sampler=sampler, open=open_at)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """How the rows of a batch lie on the devices, as `sharding.split_rows` wants them.
+
+    Attributes:
+      sharding: of every field.
+      rows: those on this host's devices.
+      size: of the whole batch.
+    """
+
+    sharding: NamedSharding
+    rows: list[int]
+    size: int
+
+    @classmethod
+    def of(cls, batch_size: int, mesh: Mesh) -> "_Layout":
+        spec = PartitionSpec("data" if batch_size % mesh.size == 0 else None)
+        layout = NamedSharding(mesh, spec)
+        parts = layout.addressable_devices_indices_map((batch_size,)).values()
+        every = np.arange(batch_size)
+        return cls(layout, np.unique([every[part] for part in parts]).tolist(), batch_size)
+
+    def put(self, rows: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """Global arrays of the whole batch from the rows that this host has read."""
+        every = np.arange(self.size)
+
+        def place(value: np.ndarray) -> jax.Array:
+            def part(index: tuple[slice, ...] | None) -> np.ndarray:
+                assert index is not None
+                return value[np.searchsorted(self.rows, every[index[0]])]
+
+            return jax.make_array_from_callback((self.size, *value.shape[1:]), self.sharding, part)
+
+        return {name: place(value) for name, value in rows.items()}
+
+    def shapes(self, rows: Mapping[str, np.ndarray]) -> dict[str, jax.ShapeDtypeStruct]:
+        """What `put` returns, without data."""
+        return {
+            name: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=self.sharding)
+            for name, value in rows.items()
+        }
+
+
+def _first(reader: Callable[..., Any]) -> dict[str, np.ndarray]:
+    """The whole batch of step 0, the same on every host."""
+    with contextlib.closing(reader(threads=0)) as rows:
+        return next(rows)
+
+
+def _target(stage: Stage, name: str) -> batches.Target | None:
+    return stage.target if name == "labelled" else None
+
+
+def _crop(plan: ConfigDict) -> tuple[int, ...] | None:
+    return None if plan.crop is None else tuple(plan.crop)
+
+
+def _changes(plan: ConfigDict) -> dict[str, Any]:
+    return {"flips": plan.flips, "contrast": plan.contrast, "offset": plan.offset}

@@ -1,0 +1,56 @@
+"""The error on the validation part by which a checkpoint is chosen, and what a readout fits."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from cellcount_jax.data.sample import Sample
+from cellcount_jax.evaluation.evaluate import evaluate, fit_readout
+from cellcount_jax.inference.counter import Count, Counter
+
+WHILE_TRAINING = 40
+"""Images that a readout is calibrated on while training goes on; at its end, all are taken."""
+
+
+def error(
+    counter: Counter, samples: Sequence[Sample], train: Sequence[Sample], *, radius: float
+) -> tuple[float, dict[str, Any]]:
+    """What is minimised, and what is logged.
+
+    A stage whose readout gives points and takes its count from elsewhere is chosen by 1 - F1; one
+    that counts is chosen by its mean absolute error per sample.
+    """
+    fitted = with_fitted_readout(counter, samples, train[:WHILE_TRAINING], radius=radius)
+    found = evaluate(fitted, samples, radius=radius)
+    keys = ("mae", "bias", "f1")
+    values: dict[str, Any] = {k: found.summary[k] for k in keys if k in found.summary}
+    if counter.stage.select == "f1":
+        return 1.0 - (values["f1"] or 0.0), values
+    return found.summary.get("patch_mae", values["mae"]), values
+
+
+def with_fitted_readout(
+    counter: Counter, samples: Sequence[Sample], train: Sequence[Sample], *, radius: float
+) -> Counter:
+    """The counter with its readout's threshold and scale, as far as the readout asks for it.
+
+    Args:
+      counter: of a stage that is being trained.
+      samples: choose the threshold, by F1.
+      train: training samples, which give the scale.
+      radius: matching radius in pixels.
+    """
+    readout = counter.stage.readout
+    if readout.candidates:
+        readout = fit_readout(readout, _counts(counter, samples), samples, radius=radius)
+    if readout.calibrate:
+        true = sum(s.count or 0 for s in train)
+        total = sum(c.count for c in _counts(counter, train))
+        if true > 0 and total > 0:
+            readout = dataclasses.replace(readout, count_scale=readout.count_scale * total / true)
+    readout = dataclasses.replace(readout, candidates=(), calibrate=False)
+    return dataclasses.replace(counter, stage=dataclasses.replace(counter.stage, readout=readout))
+
+
+def _counts(counter: Counter, samples: Sequence[Sample]) -> list[Count]:
+    return list(counter.at_own_scale().count_all(s.image for s in samples))

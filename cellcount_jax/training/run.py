@@ -1,0 +1,249 @@
+"""A run from config to report: data, stages, the one look at the test part, files."""
+
+import dataclasses
+import importlib.metadata
+import json
+import logging
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from cellcount_jax import defaults
+from cellcount_jax.data.pixel_size import common_pixel_size
+from cellcount_jax.data.preprocess import Preprocessing
+from cellcount_jax.datasets import folder, load
+from cellcount_jax.datasets.normalise_diameter import same_size
+from cellcount_jax.datasets.resample_voxels import with_voxel_size
+from cellcount_jax.evaluation.evaluate import Evaluation, baseline_errors, evaluate
+from cellcount_jax.evaluation.localisation import point_errors
+from cellcount_jax.explanation import faithfulness, prototypes
+from cellcount_jax.inference.counter import Counter
+from cellcount_jax.methods import build_stages
+from cellcount_jax.reporting import run_report
+from cellcount_jax.runtime import checkpoint, run_files, sharding
+from cellcount_jax.training.trainer import Run, fit, patch_rule
+
+log = logging.getLogger(__name__)
+
+PARTS = ("test", "validation", "train")
+"""In which errors are looked for, in this order."""
+
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+class WorkdirError(ValueError):
+    """A workdir does not belong to this run; one line says how it differs."""
+
+
+def train(config: ConfigDict, workdir: epath.Path, *, download: bool = False) -> dict[str, Any]:
+    """Trains what is not trained yet, evaluates once, and writes results and report.
+
+    Args:
+      config: see `configs/`.
+      workdir: made if missing; one that holds this run is gone on with.
+      download: fetch the data if they are absent and their publisher's address is known.
+
+    Returns:
+      The content of `results.json`.
+
+    Raises:
+      WorkdirError: the folder holds a run of another config.
+    """
+    finished = start(config, workdir)
+    if finished is not None:
+        return finished
+    source = load_source(config, download=download)
+    return train_source(config, workdir, source)
+
+
+def train_source(
+    config: ConfigDict, workdir: epath.Path, source: load.Source, *, scale: float = 1.0
+) -> dict[str, Any]:
+    """The same with data at hand, whose images were resized by `scale` before."""
+    finished = start(config, workdir)
+    if finished is not None:
+        return finished
+    part_to_evaluate(config, source)  # A wrong one is told before hours of training.
+    log.info("%s; on %s", source.description, sharding.describe_device())
+    run = Run(
+        config=config,
+        workdir=workdir,
+        source=source,
+        preprocessing=preprocessing_of(config, source),
+        scale=scale,
+        stages=build_stages(config),
+        mesh=sharding.data_mesh(),
+    )
+    return evaluate_run(config, workdir, source, fit(run))
+
+
+def preprocessing_of(config: ConfigDict, source: load.Source) -> Preprocessing:
+    """The config's, with the pixel size of the training images where they share one."""
+    preprocessing = Preprocessing.from_dict(config.preprocessing.to_dict())
+    pixel_size = preprocessing.pixel_size or common_pixel_size(source.splits["train"])
+    if pixel_size is not None:
+        log.info("pixels of %s um; images of other pixel sizes are resized to it", pixel_size)
+    return dataclasses.replace(preprocessing, pixel_size=pixel_size)
+
+
+def start(config: ConfigDict, workdir: epath.Path) -> dict[str, Any] | None:
+    """Claims the folder for this run; its results if it ended before."""
+    claim_workdir(config, workdir)
+    if not (workdir / "results.json").exists():
+        return None
+    log.info("%s: finished before; delete the folder to train again", workdir)
+    return json.loads((workdir / "results.json").read_text())
+
+
+def claim_workdir(config: ConfigDict, workdir: epath.Path) -> None:
+    """Writes `config.json`, or checks that the one that is there is the same."""
+    mine = json.loads(config.to_json_best_effort())
+    path = workdir / "config.json"
+    if not path.exists():
+        run_files.write_json(path, mine)
+        return
+    theirs = json.loads(path.read_text())
+    differing = sorted(_differences(mine, theirs))
+    if differing:
+        shown = ", ".join(differing[:4]) + (" ..." if len(differing) > 4 else "")
+        raise WorkdirError(
+            f"{workdir}: belongs to a run of another config ({shown}); "
+            "give another --workdir or delete this one"
+        )
+
+
+def _differences(mine: Any, theirs: Any, name: str = "") -> list[str]:
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        lines = []
+        for key in mine.keys() | theirs.keys():
+            before = defaults.ALL_AS_BEFORE.get(key)
+            values = [side.get(key, before) for side in (mine, theirs)]
+            lines += _differences(values[0], values[1], f"{name}.{key}".lstrip("."))
+        return lines
+    return [] if mine == theirs else [f"{name} {theirs!r} there, {mine!r} here"]
+
+
+def load_source(config: ConfigDict, *, download: bool = False) -> load.Source:
+    """The data set of a config, split by its protocol and seed; or the lab's folder it names.
+
+    Raises:
+      ValueError: the data are missing or wrong; one line that says what to do.
+    """
+    data = config.data
+    if "folder" in data:
+        if not data.folder:
+            raise ValueError("give --config.data.folder=FOLDER, with images and dots in it")
+        return folder.load_folder(Path(data.folder), seed=config.seed)
+    source = load.load(
+        data.name,
+        protocol=data.protocol,
+        seed=config.seed,
+        download=download,
+        patches=patch_rule(config),
+        n_train=data.n_train or None,
+    )
+    if data.get("voxel_size"):
+        return with_voxel_size(source, data.voxel_size)
+    if "same_size" in data:
+        return same_size(source, seed=config.seed, **data.same_size.to_dict())
+    return source
+
+
+def evaluate_run(
+    config: ConfigDict, workdir: epath.Path, source: load.Source, counter: Counter
+) -> dict[str, Any]:
+    """Counts the test part (without one: validation, else training) and writes the results.
+
+    `config.evaluate_on` "validation" passes the test part by.
+    """
+    part = part_to_evaluate(config, source)
+    test = source.splits[part]
+    if part != "test":
+        log.warning("the errors are those of the %s part, and too good", part)
+    next(iter(counter.count_all([test[0].image])))  # Compiles outside the measured time.
+    started = time.monotonic()
+    evaluation = evaluate(counter, test, radius=config.radius)
+    rate = len(test) / (time.monotonic() - started)
+    explained = {}
+    if prototypes.has_prototypes(counter):
+        explained = faithfulness.measure(counter, test, evaluation.counts, seed=config.seed)
+    results = {
+        "method": config.method,
+        **describe_source(source),
+        "split": part,
+        "seed": config.seed,
+        **evaluation.summary,
+        **point_errors(evaluation.counts, test, counter.stage.readout, radius=config.radius),
+        **explained,
+        **baseline_errors(source.splits["train"], test),
+        "decoder": counter.stage.readout.decoder,
+        "threshold": counter.stage.readout.threshold,
+        "images_per_second": rate,
+        **_training_facts(workdir),
+        "device": sharding.describe_device(),
+        "versions": {p: importlib.metadata.version(p) for p in ("cellcount_jax", *PACKAGES)},
+        "git": git_revision(),
+    }
+    write_results(workdir, results, evaluation)
+    return results
+
+
+def part_to_evaluate(config: ConfigDict, source: load.Source) -> str:
+    """The first part, from the one that is asked for on, that has images.
+
+    Raises:
+      ValueError: `config.evaluate_on` is no such part.
+    """
+    asked = config.get("evaluate_on", "test")
+    if asked not in PARTS:
+        raise ValueError(f"config.evaluate_on is {asked!r}; it is one of {', '.join(PARTS)}")
+    return next(p for p in PARTS[PARTS.index(asked) :] if source.splits.get(p))
+
+
+def describe_source(source: load.Source) -> dict[str, Any]:
+    """What results say about the data."""
+    return {
+        "dataset": source.name,
+        "dataset_is_fallback": source.is_fallback,
+        "protocol": source.protocol,
+        "split_hash": source.split_hash,
+        "n_train": len(source.splits["train"]),
+        "n_validation": len(source.splits.get("validation", [])),
+    }
+
+
+def write_results(workdir: epath.Path, results: Mapping[str, Any], evaluation: Evaluation) -> None:
+    """Report first: a run counts as finished when `results.json` is there."""
+    metrics = run_files.read_metrics(workdir)
+    run_files.write_text(
+        workdir / "report.html", run_report.run_report(results, evaluation, metrics)
+    )
+    run_files.write_json(workdir / "results.json", results)
+
+
+def _training_facts(workdir: epath.Path) -> dict[str, Any]:
+    """Seconds and steps of every stage, from the checkpoints themselves."""
+    facts = {}
+    for stage in sorted((workdir / "checkpoints").iterdir()):
+        facts[stage.name] = checkpoint.load_facts(stage)
+    return {
+        "seconds_train": sum(f["seconds"] for f in facts.values()),
+        "chosen_step": {name: f["step"] for name, f in facts.items()},
+    }
+
+
+def git_revision() -> str | None:
+    """Commit of the checkout that this package runs from, if it is one."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,82 @@
+"""Trains the default counter on a lab's own folder, with settings that its data suggest."""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from cellcount_jax import defaults
+from cellcount_jax.data import infer_settings, patches
+from cellcount_jax.data.sample import Sample
+from cellcount_jax.datasets import folder
+from cellcount_jax.datasets.load import Source
+from cellcount_jax.training import run
+
+log = logging.getLogger(__name__)
+
+
+def train_folder(
+    path: Path,
+    workdir: epath.Path,
+    *,
+    channels: Sequence[int | str] | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Trains on a folder and evaluates on its test part, or on validation if it has none.
+
+    Args:
+      path: laid out as `datasets.folder` says.
+      workdir: of the run; one that holds the same run is gone on with.
+      channels: of the images.
+      steps: of training; None takes the default.
+      seed: of split and training.
+
+    Returns:
+      The content of `results.json`.
+
+    Raises:
+      ValueError: nothing to train on, or a file that cannot be read; one line names it.
+    """
+    source = folder.load_folder(path, seed=seed, channels=channels)
+    log.info(source.description)
+    found = infer_settings.derive(source.splits["train"])
+    for line in found.lines():
+        log.info("derived: %s", line)
+    config = config_for(found, seed=seed, steps=steps)
+    config.data.name, config.data.protocol = str(path), source.protocol
+    return run.train_source(config, workdir, scaled(source, found.scale), scale=found.scale)
+
+
+def config_for(
+    found: infer_settings.Derived, *, seed: int = 0, steps: int | None = None
+) -> ConfigDict:
+    """The default counter's settings for derived facts."""
+    config = defaults.density()
+    config.seed = seed
+    config.radius = found.radius
+    config.model.sigma = found.sigma
+    plan = config.stages.density
+    plan.crop = found.crop
+    plan.steps = steps or plan.steps
+    config.preprocessing.update(
+        {"channels": found.channels, "normalise": found.normalise, "mean": (0.5,), "std": (0.25,)}
+    )
+    return config
+
+
+def scaled(source: Source, scale: float) -> Source:
+    """The same data with every image resized."""
+    if scale == 1.0:
+        return source
+
+    def resize(sample: Sample) -> Sample:
+        shape = [max(1, round(side * scale)) for side in sample.image.shape[:-1]]
+        return patches.resize_sample(sample, shape)
+
+    splits = {part: [resize(s) for s in rows] for part, rows in source.splits.items()}
+    return dataclasses.replace(source, splits=splits)

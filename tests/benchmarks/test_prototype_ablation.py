@@ -1,0 +1,35 @@
+"""The ablation of CountXplain: what is trained anew, its table and its plot."""
+
+import pytest
+
+from benchmarks.accuracy.seeds import prototype_ablation
+from configs import countxplain_vgg
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("K = 6", False), ("tau = 0.8", False), ("K = 2", True), ("tau = 0", True)],
+)
+def test_only_what_differs_from_the_config_is_trained_anew(name, changes):
+    config = countxplain_vgg.get_config("quick")
+    fields = prototype_ablation.VARIANTS[name]
+    assert any(prototype_ablation._changes(config, field) for field in fields) == changes
+
+
+def test_the_table_has_means_and_spreads_and_dashes_for_what_is_not_known():
+    results = {"default": [{"mae": 2.0}, {"mae": 4.0}], "K = 2": [{"mae": 3.0}]}
+    lines = prototype_ablation.table(results).splitlines()
+    assert lines[2].startswith("| default | 3.00 ± 1.41 | - |")
+    assert lines[3].startswith("| K = 2 | 3.00 | - |")
+
+
+def test_the_plot_has_a_dot_for_each_seed_and_no_distance_below_its_scale():
+    key = "unprojected_squared_distance_background_min"
+    results = {
+        "default": [{"projected_mae": 2.0, key: 1.5}, {"projected_mae": 3.0, key: 0.7}],
+        "no diversity loss": [{"projected_mae": 2.0, key: 0.0}],
+    }
+    error, distance, purity = prototype_ablation.plot(results).axes
+    assert [len(line.get_xdata()) for line in error.lines] == [2, 1]
+    assert distance.lines[1].get_xdata()[0] == prototype_ablation.LEAST_SHOWN
+    assert not purity.lines

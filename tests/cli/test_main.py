@@ -1,0 +1,115 @@
+"""The lab's commands, called as a person would."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cellcount_jax.cli.main import main
+from cellcount_jax.io.annotations.dots import Dots, write_dots
+from cellcount_jax.simulation import simulate
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A folder with six small annotated images."""
+    folder = tmp_path_factory.mktemp("lab")
+    (folder / "images").mkdir()
+    (folder / "dots").mkdir()
+    for i, sample in enumerate(simulate.simulate_dataset(0, 6, (48, 64), "vgg")):
+        Image.fromarray(sample.image).save(folder / "images" / f"field{i}.png")
+        dots = Dots(sample.dots, None, None)
+        write_dots(folder / "dots" / f"field{i}.csv", dots, format="napari")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(lab):
+    assert main.main(["train", str(lab), "--steps", "40"]) == 0
+    return lab / "cellcount"
+
+
+def test_train_says_what_it_derived_and_leaves_a_report(lab, model, capsys):
+    results = json.loads((model / "results.json").read_text())
+    assert results["split"] == "train"  # too few images to keep any aside, and it says so
+    assert (model / "report.html").exists()
+    assert main.main(["train", str(lab), "--steps", "40"]) == 0
+    captured = capsys.readouterr()
+    assert "finished before" in captured.err
+    assert "derived: sigma" in captured.err
+    assert "cellcount predict" in captured.out
+
+
+def test_predict_gives_a_row_per_image_and_goes_on_after_a_bad_one(lab, model, tmp_path, capsys):
+    (tmp_path / "bad.png").write_bytes(b"not an image")
+    Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(tmp_path / "field0.tif")
+    out = tmp_path / "out"
+    command = [
+        "predict",
+        str(lab / "images"),
+        str(tmp_path / "bad.png"),
+        str(tmp_path / "field0.tif"),
+    ]
+    code = main.main([*command, "--model", str(model), "-o", str(out), "--overlays"])
+    assert code == 1
+    with (out / "counts.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8
+    status = {row["image"].rpartition("/")[2]: row["status"] for row in rows}
+    assert status["bad.png"].startswith("error: ")
+    assert [s for name, s in status.items() if name != "bad.png"] == ["ok"] * 7
+    for row in rows:
+        if row["status"] == "ok":
+            assert float(row["count"]) == pytest.approx(float(row["density_sum"]), abs=0.01)
+    names = sorted(p.name for p in (out / "points").iterdir())
+    assert names[:2] == ["field0.png.csv", "field0.tif.csv"]
+    assert len(list((out / "overlays").glob("*.png"))) == 7
+    assert "7 of 8 images counted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (["train", "/absent/folder"], "error: /absent/folder: no such folder"),
+        (["data", "check", "vgg"], "error: no data set 'vgg'"),
+        (["dots", "check", "somewhere.csv"], "name its image with --image"),
+        (["predict", "x.png", "--model", "/absent", "-o", "out"], "no finished training here"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_exit_code_1(command, line, capsys):
+    assert main.main(command) == 1
+    error = capsys.readouterr().err
+    assert line in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_propose_then_check_then_convert(tmp_path, capsys):
+    assert (
+        main.main(["simulate", str(tmp_path), "-n", "2", "--shape", "64", "80", "--seed", "3"]) == 0
+    )
+    for path in (tmp_path / "dots").iterdir():
+        path.unlink()
+    assert main.main(["propose", str(tmp_path)]) == 0
+    written = sorted((tmp_path / "dots").iterdir())
+    assert len(written) == 2
+    assert main.main(["dots", "check", str(tmp_path)]) == 0
+    target = tmp_path / "a.geojson"
+    assert main.main(["dots", "convert", str(written[0]), str(target)]) == 0
+    assert json.loads(target.read_text())["type"] == "FeatureCollection"
+    assert "2 files of dots checked, 0 remarks" in capsys.readouterr().out
+
+
+def test_check_reports_swapped_dots(tmp_path, capsys):
+    Image.fromarray(np.zeros((40, 200), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "a.csv").write_text("y,x\n150,20\n160,30\n20,10\n")
+    assert main.main(["dots", "check", str(tmp_path)]) == 1
+    assert "swap" in capsys.readouterr().out
+
+
+def test_data_list_names_every_set(capsys):
+    assert main.main(["data", "list"]) == 0
+    out = capsys.readouterr().out
+    for name in ("vgg_cells", "mbm", "adi", "dcc", "idcia", "light_sheet", "bbbc050", "dsb2018"):
+        assert name in out

@@ -1,0 +1,191 @@
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from scipy import ndimage
+
+from cellcount_jax.datasets import tfds_builder
+from cellcount_jax.datasets.base import centroids
+from cellcount_jax.datasets.registry import BENCHMARKS
+from tests.datasets import made_sets
+
+NAMES = list(BENCHMARKS)
+
+
+def test_every_benchmark_has_a_made_set():
+    assert set(made_sets.MAKERS) == set(BENCHMARKS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reads_the_layout(name, tmp_path):
+    made = made_sets.make(name, tmp_path)
+    benchmark = BENCHMARKS[name]
+    samples = list(benchmark.read(tmp_path / name))
+    assert [s.name for s in samples] == list(made)
+    for sample in samples:
+        dots = made[sample.name]
+        assert sample.image.dtype == np.dtype(benchmark.dtype)
+        assert sample.image.ndim == benchmark.ndim + 1
+        assert sample.image.shape[-1] == benchmark.channels
+        if dots is None:
+            assert sample.dots is None
+            continue
+        assert sample.dots is not None
+        assert sample.dots.dtype == np.float32
+        np.testing.assert_allclose(sample.dots, dots, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prepared_equals_raw_without_tensorflow(name, tmp_path):
+    made_sets.make(name, tmp_path, n=2)
+    benchmark = BENCHMARKS[name]
+    records = tfds_builder.prepare(
+        benchmark, str(tmp_path / "tfds"), name="raw-0", raw_dir=tmp_path / name
+    )
+    raw = list(benchmark.read(tmp_path / name))
+    assert len(records) == len(raw)
+    for stored, sample in zip(records, raw, strict=True):
+        assert (stored.name, stored.group) == (sample.name, sample.group)
+        assert stored.spacing == sample.spacing
+        for field in ("image", "dots", "labels"):
+            expected, found = getattr(sample, field), getattr(stored, field)
+            if expected is None:
+                assert found is None
+            else:
+                np.testing.assert_array_equal(found, expected)
+                assert found.dtype == expected.dtype
+    assert not [m for m in sys.modules if m.split(".")[0] == "tensorflow"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_record_is_complete(name):
+    benchmark = BENCHMARKS[name]
+    assert benchmark.name == name
+    assert benchmark.default_protocol in benchmark.protocols
+    assert set(benchmark.patches) <= set(benchmark.protocols)
+    assert benchmark.page.startswith("https://")
+    assert benchmark.licence
+    assert benchmark.citation
+    for text in (benchmark.title, benchmark.raw_layout, benchmark.citation):
+        assert "\n" not in text
+
+
+def test_groups(tmp_path):
+    for name, groups in {
+        "mbm": ["BM_GRAZ_HE_0000_01"] * 2 + ["BM_GRAZ_HE_0001_01"] * 2,
+        "adi": ["GTEX-A0", "GTEX-A0", "GTEX-A1", "GTEX-A1"],
+        "bbbc050": ["Emb01", "Emb01", "Emb02", "Emb02"],
+        "dsb2018": ["20x24", "18x18", "20x24", "18x18"],
+        "idcia": ["Cy3"] * 4 + ["DAPI"] * 4,
+        "light_sheet": ["train"] * 4 + ["test"] * 4 + ["unlabelled"] * 4,
+    }.items():
+        made_sets.make(name, tmp_path)
+        assert [s.group for s in BENCHMARKS[name].read(tmp_path / name)] == groups
+
+
+def test_touching_dots_are_counted_each(tmp_path):
+    marks = np.zeros((8, 8, 3), np.uint8)
+    marks[2, 2:5, 0] = 255
+    marks[5, 5, 0] = 254
+    Image.fromarray(marks).save(tmp_path / "001dots.png")
+    Image.fromarray(marks).save(tmp_path / "001cell.png")
+    (sample,) = BENCHMARKS["vgg_cells"].read(tmp_path)
+    assert sample.count == 3
+
+
+def test_centroids_agree_with_scipy():
+    labels = np.random.default_rng(0).choice([0, 1, 4, 9], (6, 7, 8), p=[0.7, 0.1, 0.1, 0.1])
+    expected = ndimage.center_of_mass(labels > 0, labels, [1, 4, 9])
+    np.testing.assert_allclose(centroids(labels.astype(np.uint16)), expected, rtol=1e-5)
+    assert centroids(np.zeros((5, 5), np.uint16)).shape == (0, 2)
+
+
+def _fails(name: str, folder: Path, pattern: str) -> None:
+    with pytest.raises(ValueError, match=pattern) as caught:
+        list(BENCHMARKS[name].read(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_image_without_its_partner(tmp_path):
+    for name, partner in {
+        "vgg_cells": "002dots.png",
+        "mbm": "BM_GRAZ_HE_0000_01_dots_001.png",
+        "adi": "annotations/1-100_GTEX-A0_Adipose-Subcutaneous.jpeg",
+        "idcia": "ground_truth/DAPI/DAPI_1.csv",
+        "bbbc050": "labels/Emb01_t351.tif",
+        "dsb2018": "labels/0001.png",
+    }.items():
+        made_sets.make(name, tmp_path)
+        path = tmp_path / name / partner
+        path.unlink()
+        _fails(name, tmp_path / name, f"its partner {re.escape(path.name)} is missing")
+    made_sets.make("light_sheet", tmp_path)
+    (tmp_path / "light_sheet/test/dots/v1.csv").unlink()
+    _fails("light_sheet", tmp_path / "light_sheet", r"neither test/labels/v1.tif nor test/dots")
+
+
+def test_broken_and_wrong_files(tmp_path):
+    made_sets.make("vgg_cells", tmp_path)
+    path = tmp_path / "vgg_cells/001cell.png"
+    path.write_bytes(path.read_bytes()[:200])
+    _fails("vgg_cells", path.parent, "001cell.png: cannot be read as an image")
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
+    _fails("vgg_cells", path.parent, "001dots.png: its size .* differs")
+    made_sets.make("bbbc050", tmp_path)
+    path = tmp_path / "bbbc050/labels/Emb01_t301.tif"
+    path.write_bytes(b"not an image")
+    _fails("bbbc050", tmp_path / "bbbc050", "Emb01_t301.tif: cannot be read as a TIFF")
+    tifffile.imwrite(path, np.zeros((18, 18), np.uint16))
+    _fails("bbbc050", tmp_path / "bbbc050", "Emb01_t301.tif: a volume expected")
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        ("Label,Mean\n1,2\n", "no column 'Y'"),
+        ("X,Y\n3,4\n5,north\n", "line 3: '5,north'"),
+        ("X,Y\n3,4\n5,nan\n", "not finite"),
+        ("X,Y\n3,4\n5,70\n", r"line 3: dot \(y=70, x=5\) lies outside .*60 high, 80 wide"),
+    ],
+)
+def test_bad_tables(tmp_path, text, pattern):
+    made_sets.make("idcia", tmp_path, n=1)
+    (tmp_path / "idcia/ground_truth/DAPI/DAPI_0.csv").write_text(text)
+    _fails("idcia", tmp_path / "idcia", pattern)
+
+
+def test_tables_without_cells(tmp_path):
+    made_sets.make("idcia", tmp_path, n=1)
+    for text in ("", "\n", " ,X,Y\n"):
+        (tmp_path / "idcia/ground_truth/DAPI/DAPI_0.csv").write_text(text)
+        counts = {s.name: s.count for s in BENCHMARKS["idcia"].read(tmp_path / "idcia")}
+        assert counts["DAPI/DAPI_0"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "mean", "sd"),
+    [("vgg_cells", 200, 176.0, 61.2), ("mbm", 44, 126.2, 33.1), ("adi", 200, 155.1, 35.9)],
+)
+def test_real_counts(raw_dir, name, n, mean, sd):
+    counts = [s.count or 0 for s in BENCHMARKS[name].read(raw_dir / name)]
+    assert len(counts) == n
+    assert np.mean(counts) == pytest.approx(mean, abs=0.05)
+    assert np.std(counts) == pytest.approx(sd, abs=0.05)
+
+
+@pytest.mark.parametrize(("name", "ending"), [("bbbc050", "tif"), ("dsb2018", "png")])
+def test_real_instances(raw_dir, tmp_path, name, ending):
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+        for path in sorted((raw_dir / name / part).glob(f"*.{ending}"))[:3]:
+            (tmp_path / part / path.name).symlink_to(path)
+    samples = list(BENCHMARKS[name].read(tmp_path))
+    assert len(samples) == 3
+    for sample in samples:
+        assert sample.labels is not None
+        assert sample.count == len(np.unique(sample.labels)) - 1 > 0
+        assert sample.spacing == ((1.75, 0.8, 0.8) if name == "bbbc050" else None)

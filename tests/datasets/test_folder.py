@@ -1,0 +1,143 @@
+"""A lab's folder: whatever tool made the clicks, images and dots find each other."""
+
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cellcount_jax.data import infer_settings
+from cellcount_jax.datasets import folder, propose_dots
+from cellcount_jax.io.annotations.dots import Dots, read_dots, write_dots
+from cellcount_jax.simulation import simulate
+
+
+def image(path, shape=(40, 50)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros(shape, np.uint8)).save(path)
+
+
+def dots(path, points, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_dots(path, Dots(np.array(points, np.float32).reshape(-1, 2), None, None), **options)
+
+
+def test_dots_in_a_folder_of_their_own_and_an_unlabelled_image(tmp_path):
+    for name in ("a", "b", "c"):
+        image(tmp_path / "images" / f"{name}.png")
+    dots(tmp_path / "dots" / "a.csv", [[1, 2], [30, 40]], format="napari")
+    dots(tmp_path / "dots" / "CellCounter_b.xml", [[5, 6]])
+    found = {s.name: s.count for s in folder.read_folder(tmp_path)}
+    assert found == {"images/a.png": 2, "images/b.png": 1, "images/c.png": None}
+
+
+def test_dots_beside_the_images(tmp_path):
+    image(tmp_path / "x.png")
+    image(tmp_path / "y.png")
+    dots(tmp_path / "x_RoiSet.zip", [[3, 4], [8, 9]])
+    marks = np.zeros((40, 50), np.uint8)
+    marks[3, 3] = marks[9, 20] = marks[30, 30] = 255
+    Image.fromarray(marks).save(tmp_path / "y_dots.png")
+    found = {s.name: s.count for s in folder.read_folder(tmp_path)}
+    assert found == {"x.png": 2, "y.png": 3}
+
+
+def test_split_file_and_random_split(tmp_path):
+    for i in range(4):
+        image(tmp_path / "images" / f"{i}.png")
+        dots(tmp_path / "dots" / f"{i}.csv", [[i, i]], format="napari")
+    (tmp_path / "split.csv").write_text("image,split\n0.png,train\nimages/1.png,Train\n2,test\n")
+    source = folder.load_folder(tmp_path)
+    names = {part: [s.name for s in rows] for part, rows in source.splits.items()}
+    assert names == {"train": ["images/0.png", "images/1.png"], "test": ["images/2.png"]}
+    for n, sizes in ((5, (5, 0, 0)), (10, (8, 2, 0)), (40, (28, 4, 8))):
+        parts = folder.random_split(n, seed=3)
+        assert tuple(len(parts[p]) for p in ("train", "validation", "test")) == sizes
+        assert sorted(i for rows in parts.values() for i in rows) == list(range(n))
+
+
+@pytest.mark.parametrize(
+    ("row", "line"),
+    [
+        ("0.png,trian", r"split.csv, line 2: split 'trian' is none of"),
+        ("9.png,test", r"split.csv, line 2: no image '9.png'"),
+    ],
+)
+def test_wrong_split_files_are_told_by_line(tmp_path, row, line):
+    image(tmp_path / "images" / "0.png")
+    dots(tmp_path / "dots" / "0.csv", [[1, 1]], format="napari")
+    (tmp_path / "split.csv").write_text(f"image,split\n{row}\n")
+    with pytest.raises(folder.FolderError, match=line):
+        folder.load_folder(tmp_path)
+
+
+def test_what_cannot_be_used_is_one_line(tmp_path):
+    with pytest.raises(folder.FolderError, match="no such folder"):
+        folder.read_folder(tmp_path / "absent")
+    with pytest.raises(ValueError, match="no images found"):
+        folder.read_folder(tmp_path)
+    image(tmp_path / "a.png")
+    with pytest.raises(folder.FolderError, match="cellcount propose"):
+        folder.read_folder(tmp_path)
+    dots(tmp_path / "a.csv", [[1, 1]], format="napari")
+    dots(tmp_path / "a_points.xml", [[1, 1]], format="cell_counter")
+    with pytest.raises(folder.FolderError, match="more than one annotation"):
+        folder.read_folder(tmp_path)
+
+
+def test_settings_follow_from_the_dots():
+    samples = list(simulate.simulate_dataset(0, 3, (128, 160), "vgg"))
+    found = infer_settings.derive(samples)
+    assert found.scale == 1.0
+    assert found.crop == (128, 128)
+    assert found.channels == 3
+    assert found.normalise == "dtype"
+    assert 1.0 <= found.sigma <= 1.5
+    wide = np.stack(np.meshgrid(np.arange(20, 128, 40), np.arange(20, 160, 40)), -1).reshape(-1, 2)
+    spread = [
+        s.__class__(s.name, s.image.astype(np.uint16), wide.astype(np.float32)) for s in samples
+    ]
+    found = infer_settings.derive(spread)
+    assert found.scale == pytest.approx(16 / 40)
+    assert found.spacing == pytest.approx(16)
+    assert found.normalise == "percentile"
+    assert found.crop == (48, 48)
+
+
+def test_no_dot_anywhere_is_an_error():
+    empty = simulate.simulate_cells(0, (32, 32), 0)
+    sample = next(simulate.simulate_dataset(0, 1, (32, 32), "vgg"))
+    sample = sample.__class__("e", empty[0], empty[1])
+    with pytest.raises(ValueError, match="single dot"):
+        infer_settings.derive([sample])
+
+
+@pytest.mark.parametrize("method", ["otsu", "log"])
+def test_proposals_find_most_separate_discs_and_split_touching_ones(method):
+    yy, xx = np.mgrid[:120, :120]
+    centres = [(20, 20), (20, 80), (60, 40), (60, 51), (100, 100), (95, 20)]
+    image = np.zeros((120, 120), np.float32)
+    for y, x in centres:
+        image = np.maximum(image, np.exp(-((((yy - y) ** 2 + (xx - x) ** 2) / 40) ** 2)))
+    pixels = (200 * image + 20).astype(np.uint8)[..., None]
+    found = propose_dots.propose(pixels, method=method, diameter=11)
+    distances = np.linalg.norm(found[:, None] - np.array(centres)[None], axis=-1)
+    assert len(found) == len(centres)
+    assert distances.min(axis=0).max() < 3
+    dark = propose_dots.propose(255 - pixels, method=method, diameter=11, dark=True)
+    assert len(dark) == len(centres)
+    assert propose_dots.propose(np.zeros((20, 20, 1), np.uint8)).shape == (0, 2)
+
+
+def test_proposals_for_a_folder_are_napari_files_and_keep_what_is_there(tmp_path, caplog):
+    for i, sample in enumerate(simulate.simulate_dataset(0, 2, (96, 96), "vgg")):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(sample.image).save(tmp_path / "images" / f"{i}.png")
+    dots(tmp_path / "dots" / "0.csv", [[1, 1]], format="napari")
+    with caplog.at_level(logging.INFO):
+        written = propose_dots.propose_folder(tmp_path)
+    assert [p.name for p in written] == ["1.csv"]
+    assert "kept" in caplog.text
+    path = tmp_path / "dots" / "1.csv"
+    assert path.read_text().startswith("index,axis-0,axis-1")
+    assert len(read_dots(path).points) == written[path] > 0

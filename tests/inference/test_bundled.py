@@ -1,0 +1,160 @@
+"""The model in the box: what is in its file, that it counts, and that it comes with the package."""
+
+import csv
+import json
+import re
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cellcount_jax.cli.main import main
+from cellcount_jax.export import model_file, provenance
+from cellcount_jax.inference import bundled
+from cellcount_jax.inference.counter import Counter
+from cellcount_jax.inference.detect import match_points
+from cellcount_jax.simulation.simulate import simulate_cells
+from tests.inference.made_counters import cells
+from tests.io.images.image_writers import write_ome_zarr
+from tests.prediction.test_predict_files import hostile, odd, write_hostile
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def counter():
+    return Counter.load("nuclei")
+
+
+@pytest.mark.parametrize("name", bundled.NAMES)
+def test_a_model_in_the_box_is_small_and_says_how_it_came_about(name):
+    path = Path(bundled.resolve(name))
+    assert path.stat().st_size < 5e6
+    facts = model_file.read_facts(path)
+    assert facts == provenance.without_paths(facts)
+    training = facts["training"]
+    assert training["dataset_is_fallback"] is False
+    for key in ("dataset", "protocol", "split_hash", "seed", "mae", "f1", "versions"):
+        assert training[key] is not None
+    card = (ROOT / "docs" / f"{name}.md").read_text()
+    assert model_file.checksum(path) in card
+    config = facts["config"]
+    assert f"configs/{name}.py:quick" in card
+    assert ", ".join(map(str, config["model"]["channels"])) in card
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_counts_simulated_cells(counter, seed):
+    image, dots = simulate_cells(seed, (256, 256), 60)
+    found = counter.count(image)
+    assert found.count == pytest.approx(60, rel=0.2)
+    tp, fp, fn = match_points(found.points, dots, radius=6.0)
+    assert 2 * tp / (2 * tp + fp + fn) > 0.85
+
+
+@pytest.mark.parametrize("strength", [2, 20])
+def test_noise_is_no_cell(counter, strength):
+    noise = np.random.default_rng(0).normal(100, strength, (256, 256))
+    assert counter.count(noise.astype(np.uint8)).count <= 3
+    assert counter.count(np.full((64, 64), 7, np.uint8)).count == 0
+
+
+def test_a_run_in_a_folder_of_that_name_comes_before_the_box(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nuclei").mkdir()
+    assert Path(bundled.resolve("nuclei")).suffix == ".cellcount"
+    (tmp_path / "nuclei" / "checkpoints").mkdir()
+    assert bundled.resolve("nuclei") == "nuclei"
+    assert bundled.resolve(tmp_path / "x") == tmp_path / "x"
+
+
+def test_images_are_counted_without_a_model_being_named(tmp_path, capsys):
+    image, _ = simulate_cells(0, (128, 128), 20)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    assert main.main(["predict", str(tmp_path / "a.png"), "-o", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert "model: nuclei, which comes with the package" in told
+    with (out / "counts.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["model"] == "nuclei"
+    assert float(row["count"]) == pytest.approx(20, abs=4)
+    named = [*("predict", str(tmp_path / "a.png"), "--model", "nuclei", "-o", str(out))]
+    assert main.main(named) == 0  # goes on where the first ended
+    assert "comes with the package" not in capsys.readouterr().out
+
+
+def test_it_can_be_exported_like_any_other(tmp_path):
+    target = tmp_path / "mine.cellcount"
+    facts = model_file.export("nuclei", target)
+    assert facts["training"] == model_file.read_facts(Path(bundled.resolve("nuclei")))["training"]
+    assert Counter.load(target).cell_diameter == Counter.load("nuclei").cell_diameter
+
+
+def test_wheel_and_source_archive_hold_it(tmp_path):
+    wheel = pytest.importorskip("hatchling.builders.wheel")
+    sdist = pytest.importorskip("hatchling.builders.sdist")
+    (made,) = wheel.WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    with zipfile.ZipFile(made) as archive:
+        inside = archive.read("cellcount_jax/inference/bundled/nuclei.cellcount")
+    assert inside == Path(bundled.resolve("nuclei")).read_bytes()
+    (made,) = sdist.SdistBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    with tarfile.open(made) as archive:
+        names = archive.getnames()
+    assert sum(n.endswith("/cellcount_jax/inference/bundled/nuclei.cellcount") for n in names) == 1
+
+
+@pytest.mark.slow
+def test_three_hundred_hostile_files_do_not_keep_it_from_twenty_good_ones(tmp_path, capsys):
+    (folder := tmp_path / "in").mkdir()
+    write_hostile(folder, damaged=300 - len(hostile()) - len(odd()) - 2)
+    for name, data in odd().items():
+        (folder / name).write_bytes(data)
+    zarr = write_ome_zarr(folder / "holes.zarr", cells((64, 64))[..., 0], "yx")
+    next(p for p in sorted((zarr / "s0").rglob("*")) if p.is_file() and p.name == "0").unlink()
+    true = {}
+    for i in range(20):
+        true[f"good{i}.png"] = 3 + i
+        image, _ = simulate_cells(i, (128, 128), 3 + i)
+        Image.fromarray(image).save(folder / f"good{i}.png")
+    out = tmp_path / "out"
+    assert main.main(["predict", str(folder), "-o", str(out)]) == 1
+    with (out / "counts.csv").open(newline="") as file:
+        rows = {Path(row["image"]).name: row for row in csv.DictReader(file)}
+    assert len(rows) == 320
+    for row in rows.values():
+        assert row["status"] == "ok" or row["status"].startswith("error: ")
+        assert "\n" not in row["status"]
+    found = {name: float(rows[name]["count"]) for name in true}
+    assert all(rows[name]["status"] == "ok" for name in true)
+    errors = [abs(found[name] - true[name]) / true[name] for name in true]
+    assert np.mean(errors) < 0.2
+    assert all(rows[name]["status"].startswith("error: ") for name in hostile())
+    failed = sum(row["status"] != "ok" for row in rows.values())
+    assert f"{320 - failed} of 320 images counted" in capsys.readouterr().out
+
+
+def readme_example() -> str:
+    """The README's example from Python that uses the model in the box."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (example,) = (b for b in blocks if 'Counter.load("nuclei")' in b)
+    return example
+
+
+def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_images").mkdir()
+    for i in range(2):
+        image, _ = simulate_cells(i, (128, 128), 20)
+        Image.fromarray(image).save(tmp_path / "my_images" / f"{'ab'[i]}.png")
+    names: dict = {}
+    exec(readme_example(), names)
+    rows = names["rows"]
+    assert [r["status"] for r in rows] == ["ok", "ok"]
+    assert float(rows[0]["count"]) == names["found"].count == len(names["found"].points) > 0
+    assert (tmp_path / "counts" / "counts.csv").exists()
+    assert json.dumps(rows)
+    assert capsys.readouterr().out

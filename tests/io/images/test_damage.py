@@ -1,0 +1,221 @@
+"""Damaged and hostile files: one clear line, never another error, a hang or a wrong image."""
+
+import logging
+import os
+import struct
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cellcount_jax.io.images.image import ImageError, open_lazy, read_image
+from tests.io.images.image_writers import (
+    mutations,
+    npy_bytes,
+    pillow_bytes,
+    pixels,
+    tiff_bytes,
+    write_ome_zarr,
+)
+
+GREY, RGB = pixels(24, 20), pixels(24, 20, 3)
+STACK = pixels(5, 16, 18, dtype="uint16")
+FLOATS = pixels(20, 20, dtype="float32")
+ZYX = {"axes": "ZYX"}
+
+FORMATS = {
+    "png": pillow_bytes(RGB, "PNG"),
+    "jpeg": pillow_bytes(RGB, "JPEG"),
+    "bmp": pillow_bytes(RGB, "BMP"),
+    "gif": pillow_bytes(GREY, "GIF"),
+    "webp": pillow_bytes(RGB, "WEBP"),
+    "jpeg2000": pillow_bytes(RGB, "JPEG2000"),
+    "tiff": tiff_bytes(GREY),
+    "tiff of one bit": tiff_bytes(GREY > 99),
+    "lzw": tiff_bytes(GREY, compression="lzw", rowsperstrip=7),
+    "tiles": tiff_bytes(RGB, tile=(16, 16), compression="zlib", photometric="rgb"),
+    "jpeg tiles": tiff_bytes(RGB, tile=(16, 16), compression="jpeg", photometric="rgb"),
+    "floats": tiff_bytes(FLOATS, compression="zstd", predictor=True),
+    "pages": tiff_bytes(STACK, compression="zlib"),
+    "plain pages": tiff_bytes(STACK, metadata=None, compression="zlib"),
+    "imagej": tiff_bytes(STACK, imagej=True, metadata=ZYX | {"unit": "um", "spacing": 2.0}),
+    "ome": tiff_bytes(STACK, ome=True, metadata=ZYX),
+    "bigtiff": tiff_bytes(STACK, ome=True, metadata=ZYX, bigtiff=True, tile=(16, 16)),
+    "npy": npy_bytes(FLOATS),
+}
+STACKS = ("pages", "plain pages", "imagej", "ome", "bigtiff")
+
+
+def read_or_refuse(path: Path) -> np.ndarray | None:
+    """The pixels, or None if the file was refused in one line that begins with its name."""
+    start = time.monotonic()
+    found, message = None, f"{path}: "
+    try:
+        found = read_image(path).pixels
+    except ImageError as error:
+        message = str(error)
+    assert message.startswith(f"{path}: ")
+    assert len(message.splitlines()) == 1
+    assert time.monotonic() - start < 20
+    if found is not None:
+        assert found.ndim in (3, 4)
+        assert found.size > 0
+        assert found.dtype.kind in "buif"
+    return found
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_two_hundred_damaged_files(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "damaged"
+    refused = 0
+    for data in mutations(FORMATS[name], 200):
+        path.write_bytes(data)
+        refused += read_or_refuse(path) is None
+    assert refused > 20
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_two_hundred_damaged_zarr_folders(tmp_path: Path, version: str) -> None:
+    group = write_ome_zarr(tmp_path / "a.zarr", STACK, "zyx", version=version)
+    files = sorted(p for p in group.rglob("*") if p.is_file() and "s1" not in p.parts)
+    refused = 0
+    for number, path in enumerate(files):
+        whole = path.read_bytes()
+        for data in mutations(whole, 200 // len(files) + 1, seed=number):
+            path.write_bytes(data)
+            refused += read_or_refuse(group) is None
+        path.write_bytes(whole)
+    assert refused > 20
+    np.testing.assert_array_equal(read_image(group).pixels[..., 0], STACK)
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_a_stack_that_is_cut_short_never_becomes_a_thinner_one(tmp_path: Path, name: str) -> None:
+    whole, path = FORMATS[name], tmp_path / "short"
+    tifffile_log = logging.getLogger("tifffile")
+    for silenced in (False, True):
+        tifffile_log.setLevel(logging.CRITICAL if silenced else logging.NOTSET)
+        for length in range(0, len(whole), 61):
+            path.write_bytes(whole[:length])
+            found = read_or_refuse(path)
+            assert found is None or found.shape == (5, 16, 18, 1), length
+    tifffile_log.setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize("compression", [None, "packbits"])
+def test_values_that_a_file_lacks_are_named(tmp_path: Path, compression: str | None) -> None:
+    path = tmp_path / "short.tif"
+    path.write_bytes(tiff_bytes(GREY, rowsperstrip=7, compression=compression)[:-3])
+    with pytest.raises(ImageError, match="is cut short: it declares more than it holds"):
+        read_image(path)
+
+
+def test_strips_that_are_missing_are_an_error_and_tiles_are_empty(tmp_path: Path) -> None:
+    import tifffile
+
+    path = tmp_path / "sparse.tif"
+    for options in ({"rowsperstrip": 8}, {"tile": (16, 16)}):
+        path.write_bytes(tiff_bytes(GREY, compression="zlib", **options))
+        with tifffile.TiffFile(path, mode="r+b") as file:
+            tags = file.pages[0].tags
+            for name in ("StripByteCounts", "TileByteCounts"):
+                if name in tags:
+                    tags[name].overwrite((0, *tags[name].value[1:]))
+        if "tile" in options:
+            expected = GREY.copy()
+            expected[:16, :16] = 0
+            np.testing.assert_array_equal(read_image(path).pixels[..., 0], expected)
+        else:
+            with pytest.raises(ImageError, match="lacks strips"):
+                read_image(path)
+
+
+def test_missing_files_of_a_set_are_an_error(tmp_path: Path) -> None:
+    import tifffile
+
+    data = tiff_bytes(STACK, ome=True, metadata=ZYX)
+    with tifffile.TiffFile(_saved(tmp_path, data)) as file:
+        xml = file.ome_metadata or ""
+    more = xml.replace('SizeZ="5"', 'SizeZ="7"')
+    path = _saved(tmp_path, tiff_bytes(STACK, description=more.encode(), metadata=None))
+    with pytest.raises(ImageError, match="missing 2 frames"):
+        read_image(path)
+
+
+def _saved(folder: Path, data: bytes) -> Path:
+    (folder / "x.ome.tif").write_bytes(data)
+    return folder / "x.ome.tif"
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG that declares a size and holds nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+    return start + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_a_huge_declared_size_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb"
+    path.write_bytes(png_of(60000, 60000))
+    with pytest.raises(ImageError, match=r"10800000000 values .*raise max_pixels or read it by"):
+        read_image(path)
+    path.write_bytes(FORMATS["tiles"])
+    with pytest.raises(ImageError, match=r"1440 values \(limit 1000\)"):
+        read_image(path, max_pixels=1000)
+    with open_lazy(path, max_pixels=1000) as lazy:
+        np.testing.assert_array_equal(lazy.read(), RGB)
+    with pytest.raises(ImageError, match="pieces of 768 values"):
+        open_lazy(path, max_pixels=100)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", r"is empty \(0 bytes\)"),
+        (b"x", "no image of a known format"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "it looks like HDF5"),
+        (b"PK\x03\x04" + bytes(99), "it looks like zip"),
+        (b"<html></html>", "it looks like text"),
+        (npy_bytes(np.zeros((0, 5))), r"has no pixels \(shape \(0, 5\)\)"),
+        (npy_bytes(np.zeros((5, 5, 0))), r"has no pixels"),
+        (npy_bytes(np.zeros((5, 5), complex)), "values of type complex128"),
+        (npy_bytes(np.array([[object()]])), "damaged or not readable"),
+        (npy_bytes(np.zeros((5, 5), "M8[s]")), "values of type datetime64"),
+        (tiff_bytes(np.zeros((5, 5), "c8")), "values of type complex64"),
+        (pillow_bytes(GREY, "PNG")[:60], "damaged or not readable"),
+    ],
+)
+def test_files_that_are_no_images(tmp_path: Path, data: bytes, message: str) -> None:
+    path = tmp_path / "wrong.png"
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=message) as error:
+        read_image(path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    "array", [pixels(1, 1), pixels(1, 30), pixels(30, 1, dtype="int64"), pixels(1, 1, 3)]
+)
+def test_tiny_images_are_images(tmp_path: Path, array: np.ndarray) -> None:
+    path = tmp_path / "tiny"
+    shape = array.shape if array.ndim == 3 else (*array.shape, 1)
+    path.write_bytes(tiff_bytes(array))
+    assert read_image(path).pixels.shape == shape
+    path.write_bytes(npy_bytes(array))
+    assert read_image(path).pixels.shape == shape
+
+
+def test_paths_that_are_no_files(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="there is no such file"):
+        read_image(tmp_path / "none.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ImageError, match="is no ordinary file"):
+        read_image(tmp_path / "pipe.png")

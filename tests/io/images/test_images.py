@@ -1,0 +1,398 @@
+"""Images of many formats are read as they were written."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image as PILImage
+
+from cellcount_jax.io.images.image import Image, ImageError, open_lazy, read_image
+from tests.io.images.image_writers import npy_bytes, pillow_bytes, pixels, tiff_bytes
+
+GREY, DEEP, RGB = pixels(70, 50), pixels(70, 50, dtype="uint16"), pixels(70, 50, 3)
+STACK = pixels(5, 40, 30, dtype="uint16")
+TWO = pixels(5, 2, 40, 30, dtype="uint16")
+"""A stack of two channels, [Z, C, Y, X]."""
+
+
+def save(folder: Path, data: bytes, name: str = "image.dat") -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("array", "kind"),
+    [
+        (GREY, "PNG"),
+        (GREY > 99, "PNG"),
+        (DEEP, "PNG"),
+        (RGB, "PNG"),
+        (RGB, "BMP"),
+        (GREY, "GIF"),
+        (RGB, "PPM"),
+    ],
+)
+def test_lossless_formats_are_told_by_content(tmp_path: Path, array: np.ndarray, kind: str) -> None:
+    image = read_image(save(tmp_path, pillow_bytes(array, kind), "wrong_ending.jpg"))
+    expected = array if array.ndim == 3 else array[..., None]
+    np.testing.assert_array_equal(image.pixels, expected)
+    assert image.pixels.dtype == array.dtype
+    assert (image.ndim, image.space_shape) == (2, (70, 50))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "JPEG2000"])
+def test_lossy_formats_are_those_of_pillow(tmp_path: Path, kind: str) -> None:
+    path = save(tmp_path, pillow_bytes(RGB, kind))
+    np.testing.assert_array_equal(read_image(path).pixels, np.array(PILImage.open(path)))
+
+
+def test_transparency_is_dropped_and_colours_become_rgb(tmp_path: Path) -> None:
+    rgba = pixels(9, 8, 4)
+    read = read_image(save(tmp_path, pillow_bytes(rgba, "PNG"))).pixels
+    np.testing.assert_array_equal(read, rgba[..., :3])
+    grey_alpha = PILImage.fromarray(rgba[..., :2], "LA")
+    grey_alpha.save(tmp_path / "la.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "la.png").pixels, rgba[..., :1])
+    PILImage.fromarray(rgba, "CMYK").save(tmp_path / "cmyk.jpg", quality=100)
+    expected = np.array(PILImage.open(tmp_path / "cmyk.jpg").convert("RGB"))
+    np.testing.assert_array_equal(read_image(tmp_path / "cmyk.jpg").pixels, expected)
+
+
+def test_palette_is_applied_unless_stored_values_are_asked_for(tmp_path: Path) -> None:
+    palette = pixels(256, 3)
+    image = PILImage.fromarray(GREY)
+    image.putpalette(palette.tobytes())
+    image.save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "palette.png").pixels, palette[GREY])
+    stored = read_image(tmp_path / "palette.png", stored=True).pixels
+    np.testing.assert_array_equal(stored[..., 0], GREY)
+    table = (palette.T.astype("uint16")) * 257
+    path = save(tmp_path, tiff_bytes(GREY, photometric="palette", colormap=table))
+    np.testing.assert_array_equal(read_image(path).pixels, palette[GREY])
+    assert read_image(path).channel_names == ("red", "green", "blue")
+    np.testing.assert_array_equal(read_image(path, stored=True).pixels[..., 0], GREY)
+
+
+def test_sixteen_bit_colour_png_keeps_its_bits(tmp_path: Path) -> None:
+    rgba = pixels(9, 8, 4, dtype="uint16")
+    path = save(tmp_path, imagecodecs.png_encode(rgba))
+    np.testing.assert_array_equal(read_image(path).pixels, rgba[..., :3])
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "u4", "f2", "f4", "f8", "i8"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"byteorder": ">"},
+        {"compression": "lzw", "rowsperstrip": 13},
+        {"compression": "zlib", "tile": (16, 32)},
+        {"compression": "zstd", "tile": (32, 16)},
+    ],
+)
+def test_tiff_of_all_types_and_layouts(tmp_path: Path, dtype: str, options: dict) -> None:
+    array = pixels(70, 50, dtype=dtype)
+    image = read_image(save(tmp_path, tiff_bytes(array, **options)))
+    np.testing.assert_array_equal(image.pixels[..., 0], array)
+    assert image.pixels.dtype == np.dtype(dtype)
+    assert image.pixels.flags.writeable
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "packbits", "rowsperstrip": 7}])
+def test_tiff_of_one_bit(tmp_path: Path, options: dict) -> None:
+    path = save(tmp_path, tiff_bytes(GREY > 99, **options))
+    np.testing.assert_array_equal(read_image(path).pixels[..., 0], GREY > 99)
+
+
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+@pytest.mark.parametrize("planar", [False, True])
+def test_tiff_colours(tmp_path: Path, tile: tuple | None, planar: bool) -> None:
+    rgba = pixels(40, 30, 4)
+    array = np.moveaxis(rgba, -1, 0) if planar else rgba
+    options = {"planarconfig": "separate" if planar else "contig", "tile": tile}
+    data = tiff_bytes(array, photometric="rgb", compression="zlib", **options)
+    np.testing.assert_array_equal(read_image(save(tmp_path, data)).pixels, rgba[..., :3])
+    green = read_image(save(tmp_path, data), channels="green").pixels
+    np.testing.assert_array_equal(green[..., 0], rgba[..., 1])
+    turned = read_image(save(tmp_path, data), channels=["blue", 1]).pixels
+    np.testing.assert_array_equal(turned, rgba[..., 2:0:-1])
+
+
+def test_tiff_of_other_colour_models(tmp_path: Path) -> None:
+    path = save(tmp_path, tiff_bytes(GREY, photometric="miniswhite"))
+    np.testing.assert_array_equal(read_image(path).pixels[..., 0], 255 - GREY)
+    cmyk = pixels(40, 30, 4)
+    path = save(tmp_path, tiff_bytes(cmyk, photometric="separated"))
+    expected = np.array(PILImage.fromarray(cmyk, "CMYK").convert("RGB"), int)
+    assert np.abs(read_image(path).pixels - expected).max() <= 1
+    smooth = np.add.outer(np.arange(64), np.arange(64)).astype("uint8")[..., None].repeat(3, -1)
+    data = tiff_bytes(smooth, photometric="rgb", compression="jpeg", tile=(32, 32))
+    difference = read_image(save(tmp_path, data)).pixels.astype(int) - smooth
+    assert np.abs(difference).max() < 8
+    with pytest.raises(ImageError, match="CIELab; save it as grey or RGB"):
+        read_image(save(tmp_path, tiff_bytes(RGB, photometric="cielab")))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compression": "zlib"},
+        {"compression": "zlib", "tile": (16, 16)},
+        {"compression": "zlib", "tile": (16, 16, 16), "volumetric": True},
+        {"metadata": None},
+        {"metadata": None, "compression": "lzw"},
+        {"imagej": True, "metadata": {"axes": "ZYX"}},
+        {"ome": True, "metadata": {"axes": "ZYX"}, "tile": (16, 16)},
+    ],
+)
+def test_grey_pages_are_a_stack(tmp_path: Path, options: dict) -> None:
+    path = save(tmp_path, tiff_bytes(STACK, photometric="minisblack", **options))
+    np.testing.assert_array_equal(read_image(path).pixels[..., 0], STACK)
+    plane = read_image(path, index={"Z": 3})
+    np.testing.assert_array_equal(plane.pixels[..., 0], STACK[3])
+
+
+def test_imagej_stack_has_its_voxel_size(tmp_path: Path) -> None:
+    facts = {"axes": "ZCYX", "spacing": 1.5, "unit": "um"}
+    data = tiff_bytes(TWO, imagej=True, resolution=(1 / 0.2, 1 / 0.25), metadata=facts)
+    image = read_image(save(tmp_path, data))
+    np.testing.assert_array_equal(image.pixels, np.moveaxis(TWO, 1, -1))
+    assert image.spacing == pytest.approx((1.5, 0.25, 0.2))
+    flat = read_image(save(tmp_path, data), index={"Z": 0}, channels=1)
+    assert flat.spacing == pytest.approx((0.25, 0.2))
+    np.testing.assert_array_equal(flat.pixels[..., 0], TWO[0, 1])
+
+
+@pytest.mark.parametrize("unit", ["micron", "\\u00B5m", "pixel", None])
+def test_imagej_units(tmp_path: Path, unit: str | None) -> None:
+    facts = {"axes": "YX"} | ({"unit": unit} if unit else {})
+    data = tiff_bytes(GREY, imagej=True, resolution=(4, 4), metadata=facts)
+    expected = None if unit in ("pixel", None) else pytest.approx((0.25, 0.25))
+    assert read_image(save(tmp_path, data)).spacing == expected
+
+
+def test_ome_tiff_has_axes_voxel_size_and_channel_names(tmp_path: Path) -> None:
+    facts = {
+        "axes": "CZYX",
+        "PhysicalSizeX": 0.1,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": 110,
+        "PhysicalSizeYUnit": "nm",
+        "PhysicalSizeZ": 0.002,
+        "PhysicalSizeZUnit": "mm",
+        "Channel": {"Name": ["DAPI", "GFP"]},
+    }
+    data = tiff_bytes(np.moveaxis(TWO, 1, 0), ome=True, metadata=facts, compression="zlib")
+    image = read_image(save(tmp_path, data))
+    np.testing.assert_array_equal(image.pixels, np.moveaxis(TWO, 1, -1))
+    assert image.spacing == pytest.approx((2.0, 0.11, 0.1))
+    assert image.channel_names == ("DAPI", "GFP")
+    swapped = read_image(save(tmp_path, data), channels=["gfp", 0])
+    np.testing.assert_array_equal(swapped.pixels, np.moveaxis(TWO, 1, -1)[..., ::-1])
+    assert swapped.channel_names == ("GFP", "DAPI")
+
+
+def test_resolution_tags_count_only_where_they_mean_a_specimen(tmp_path: Path) -> None:
+    fine = tiff_bytes(GREY, resolution=(20000, 10000), resolutionunit="CENTIMETER")
+    assert read_image(save(tmp_path, fine)).spacing == pytest.approx((1.0, 0.5))
+    paper = tiff_bytes(GREY, resolution=(300, 300), resolutionunit="INCH")
+    assert read_image(save(tmp_path, paper)).spacing is None
+    slide = tiff_bytes(GREY, description="Aperio PILImage|MPP = 0.25|x", metadata=None)
+    assert read_image(save(tmp_path, slide)).spacing == pytest.approx((0.25, 0.25))
+
+
+def test_time_must_be_chosen(tmp_path: Path) -> None:
+    path = save(tmp_path, tiff_bytes(STACK, imagej=True, metadata={"axes": "TYX"}))
+    with pytest.raises(ImageError, match=r'holds 5 points in time.*index=\{"T": 0\}'):
+        read_image(path)
+    np.testing.assert_array_equal(read_image(path, index={"T": 4}).pixels[..., 0], STACK[4])
+    with pytest.raises(ImageError, match="T=5 is outside its axis of length 5"):
+        read_image(path, index={"T": 5})
+    np.testing.assert_array_equal(read_image(path, axes="ZYX").pixels[..., 0], STACK)
+    with pytest.raises(ImageError, match="has no axis 'P'"):
+        read_image(path, index={"P": 0, "T": 0})
+
+
+def test_axes_that_are_given_replace_those_of_the_file(tmp_path: Path) -> None:
+    path = save(tmp_path, tiff_bytes(TWO, compression="zlib", photometric="minisblack"))
+    with pytest.raises(ImageError, match=r"does not say what its axes .* pass axes"):
+        read_image(path)
+    read = read_image(path, axes="zcyx").pixels
+    np.testing.assert_array_equal(read, np.moveaxis(TWO, 1, -1))
+    turned = read_image(path, axes="CZXY").pixels
+    np.testing.assert_array_equal(turned, TWO.transpose(1, 3, 2, 0))
+    with pytest.raises(ImageError, match=r"axes='ZYX' names 3 axes, the file has 4"):
+        read_image(path, axes="ZYX")
+    with pytest.raises(ImageError, match="must name Y once"):
+        read_image(path, axes="ZCQX")
+    with pytest.raises(ImageError, match="must be different letters"):
+        read_image(path, axes="ZZYX")
+
+
+def test_one_plane_is_flat_unless_axes_have_z(tmp_path: Path) -> None:
+    data = tiff_bytes(STACK[:1], ome=True, metadata={"axes": "ZYX"})
+    assert read_image(save(tmp_path, data)).pixels.shape == (40, 30, 1)
+    assert read_image(save(tmp_path, data), axes="TCZYXS").pixels.shape == (1, 40, 30, 1)
+
+
+def test_channels_that_are_not_there(tmp_path: Path) -> None:
+    path = save(tmp_path, pillow_bytes(RGB, "PNG"))
+    with pytest.raises(ImageError, match="has 3 channels and no channel 3"):
+        read_image(path, channels=3)
+    with pytest.raises(ImageError, match="no one channel named 'DAPI'; its names: red, green"):
+        read_image(path, channels=["DAPI"])
+    with pytest.raises(ImageError, match="channels is empty"):
+        read_image(path, channels=[])
+    grey = save(tmp_path, pillow_bytes(GREY, "PNG"))
+    with pytest.raises(ImageError, match="none; give a number from 0 to 0"):
+        read_image(grey, channels="DAPI")
+
+
+def test_several_images_in_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "several.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(STACK[0], metadata=None)
+        file.write(DEEP, metadata=None)
+    with pytest.raises(ImageError, match="holds 2 images; choose one with scene=0 to scene=1"):
+        read_image(path)
+    np.testing.assert_array_equal(read_image(path, scene=1).pixels[..., 0], DEEP)
+    with pytest.raises(ImageError, match="no scene=2"):
+        read_image(path, scene=2)
+    with tifffile.TiffWriter(path) as file:  # a slide and its thumbnail
+        file.write(DEEP, metadata=None)
+        file.write(DEEP[::9, ::9], metadata=None)
+    np.testing.assert_array_equal(read_image(path).pixels[..., 0], DEEP)
+
+
+def test_levels_of_a_pyramid(tmp_path: Path) -> None:
+    path = tmp_path / "pyramid.ome.tif"
+    facts = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    with tifffile.TiffWriter(path, ome=True) as file:
+        file.write(DEEP, subifds=1, tile=(16, 16), metadata=facts)
+        file.write(DEEP[::2, ::2], subfiletype=1, tile=(16, 16))
+    half = read_image(path, level=1)
+    np.testing.assert_array_equal(half.pixels[..., 0], DEEP[::2, ::2])
+    assert half.spacing == pytest.approx((1.0, 1.0))
+    with pytest.raises(ImageError, match="has 2 levels and no level=2"):
+        read_image(path, level=2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((9, 8), (9, 8, 1)),
+        ((9, 8, 3), (9, 8, 3)),
+        ((2, 9, 8), (9, 8, 2)),
+        ((7, 9, 8), (7, 9, 8, 1)),
+        ((7, 9, 8, 2), (7, 9, 8, 2)),
+        ((2, 7, 9, 8), (7, 9, 8, 2)),
+        ((1, 2, 7, 9, 8), (7, 9, 8, 2)),
+    ],
+)
+def test_numpy_files_and_their_guessed_axes(tmp_path: Path, shape: tuple, expected: tuple) -> None:
+    path = save(tmp_path, npy_bytes(pixels(*shape)))
+    assert read_image(path).pixels.shape == expected
+
+
+def test_numpy_file_whose_axes_cannot_be_guessed(tmp_path: Path) -> None:
+    path = save(tmp_path, npy_bytes(pixels(5, 6, 7, 8)))
+    with pytest.raises(ImageError, match=r"shape \(5, 6, 7, 8\) does not say .* pass axes"):
+        read_image(path)
+    assert read_image(path, axes="ZYXC").pixels.shape == (5, 6, 7, 8)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        tiff_bytes(TWO, imagej=True, metadata={"axes": "ZCYX"}),
+        tiff_bytes(TWO, ome=True, metadata={"axes": "ZCYX"}, tile=(16, 32), compression="zlib"),
+        tiff_bytes(TWO, ome=True, metadata={"axes": "ZCYX"}, rowsperstrip=7, compression="lzw"),
+        npy_bytes(np.moveaxis(TWO, 1, -1)),
+        tiff_bytes(
+            np.moveaxis(TWO, 1, -1), photometric="minisblack", planarconfig="contig", tile=(16, 16)
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "slices",
+    [
+        (),
+        (slice(1, 3), slice(5, 38), slice(15, 30)),
+        (slice(None, None, 2), slice(3, None, 5), slice(None, None, 7), slice(1, 2)),
+        (slice(4, 5), slice(39, 40), slice(29, 30)),
+    ],
+)
+def test_parts_are_parts_of_the_whole(tmp_path: Path, data: bytes, slices: tuple) -> None:
+    path = save(tmp_path, data)
+    axes = "ZYXC" if b"shape" in data[:400] else None
+    whole = read_image(path, axes=axes).pixels
+    np.testing.assert_array_equal(whole, np.moveaxis(TWO, 1, -1))
+    with open_lazy(path, axes=axes) as lazy:
+        assert (lazy.shape, lazy.dtype) == (whole.shape, whole.dtype)
+        assert (lazy.ndim, lazy.space_shape) == (3, (5, 40, 30))
+        assert len(lazy.chunks) == len(lazy.shape)
+        np.testing.assert_array_equal(lazy.read(slices), whole[slices])
+    with open_lazy(path, axes=axes, channels=1) as lazy:
+        np.testing.assert_array_equal(lazy.read(slices[:3]), whole[..., 1:][slices[:3]])
+
+
+def test_threads_may_share_an_image(tmp_path: Path) -> None:
+    array = pixels(6, 128, 128, dtype="uint16")
+    path = save(tmp_path, tiff_bytes(array, tile=(16, 16), compression="zlib", metadata=None))
+    parts = [(slice(z, z + 1), slice(y, y + 40)) for z in range(6) for y in range(0, 128, 8)]
+    with open_lazy(path) as lazy, ThreadPoolExecutor(4) as threads:
+        for part, read in zip(parts, threads.map(lazy.read, parts), strict=True):
+            np.testing.assert_array_equal(read[..., 0], array[part])
+
+
+def test_parts_must_not_be_empty(tmp_path: Path) -> None:
+    with open_lazy(save(tmp_path, pillow_bytes(RGB, "PNG"))) as lazy:
+        np.testing.assert_array_equal(lazy.read(slice(3, 5)), RGB[3:5])
+        for wrong in [(slice(5, 5),), (slice(None, None, -1),), (slice(None),) * 4]:
+            with pytest.raises(ValueError, match="slices"):
+                lazy.read(wrong)
+
+
+def test_only_the_tiles_of_a_part_are_read(tmp_path: Path) -> None:
+    array = pixels(64, 64)
+    path = save(tmp_path, tiff_bytes(array, tile=(16, 16), compression="zlib"))
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].dataoffsets[-1]
+    data = bytearray(path.read_bytes())
+    data[place : place + 20] = bytes(20)
+    path.write_bytes(data)
+    with open_lazy(path) as lazy:
+        assert lazy.chunks == (16, 16, 1)
+        part = lazy.read((slice(0, 48), slice(0, 64)))
+        np.testing.assert_array_equal(part[..., 0], array[:48])
+        with pytest.raises(ImageError, match=r"image\.dat: damaged"):
+            lazy.read((slice(48, 64), slice(48, 64)))
+
+
+def test_an_image_outlives_its_file(tmp_path: Path) -> None:
+    path = save(tmp_path, npy_bytes(GREY))
+    image = read_image(path)
+    path.write_bytes(bytes(10))
+    np.testing.assert_array_equal(image.pixels[..., 0], GREY)
+
+
+def test_image_of_an_array() -> None:
+    assert Image(np.zeros((3, 4, 5, 1))).space_shape == (3, 4, 5)
+
+
+def test_published_files_are_read(raw_dir: Path) -> None:
+    vgg = read_image(raw_dir / "vgg_cells" / "001cell.png")
+    assert (vgg.pixels.shape, vgg.pixels.dtype) == ((256, 256, 3), np.uint8)
+    dots = read_image(next((raw_dir / "mbm").glob("*_dots_*.png"))).pixels
+    assert dots.shape[:2] == (600, 600)
+    jpeg = next((raw_dir / "adi" / "images").glob("*.jpeg"))
+    np.testing.assert_array_equal(read_image(jpeg).pixels, np.array(PILImage.open(jpeg)))
+    for path in [*(raw_dir / "bbbc050" / "images").glob("*.tif")][:5]:
+        image = read_image(path)
+        assert image.ndim == 3
+        np.testing.assert_array_equal(image.pixels[..., 0], tifffile.imread(path))

@@ -1,0 +1,320 @@
+"""Prototypes against reference pairs, slow loops and identities."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cellcount_jax import losses
+from cellcount_jax.models.prototypes import (
+    PrototypeHead,
+    project,
+    project_finish,
+    project_merge,
+    project_start,
+    project_update,
+    similarity,
+    squared_distances,
+)
+
+
+def assert_close(got, expected, tolerance, *, relative=False):
+    """max|got - expected| <= tolerance * max|expected|, at least `tolerance` unless relative."""
+    got, expected = np.asarray(got), np.asarray(expected)
+    assert got.shape == expected.shape
+    size = np.abs(expected).max()
+    bound = tolerance * (size if relative else max(1.0, size))
+    worst = np.abs(got - expected).max()
+    assert worst <= bound, f"off by {worst}, allowed {bound}"
+
+
+def case(pairs, name):
+    """The arrays of one case of a golden file, its prefix cut."""
+    return {
+        key.split("__")[1]: value for key, value in pairs.items() if key.startswith(name + "__")
+    }
+
+
+def head_params(pairs, density):
+    """Parameters of `PrototypeHead` from the arrays of a golden case."""
+    return {
+        "process": {"kernel": pairs["conv_kernel"], "bias": pairs["conv_bias"]},
+        "prototypes": pairs["prototypes"],
+        "density": density,
+    }
+
+
+# --- distances and similarity ---
+
+
+def test_similarity_at_known_distances():
+    got = similarity(np.array([0.0, 1.0, 5.0, 64.0]))
+    exact = np.log((np.array([0, 1, 5, 64]) + 1) / (np.array([0, 1, 5, 64]) + 1e-4))
+    np.testing.assert_allclose(got, exact, rtol=3e-7)
+    np.testing.assert_allclose(got[:3], [9.2103, 0.69305, 0.18230], atol=5e-5)
+
+
+def test_distance_to_itself_is_zero_and_half_precision_is_lifted():
+    features = jnp.asarray(np.random.default_rng(0).random((1, 2, 3, 64)), jnp.bfloat16)
+    distances = squared_distances(features, features[0, 1])
+    assert distances.dtype == jnp.float32
+    np.testing.assert_array_equal(np.diagonal(distances[0, 1]), 0)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5, 8), (2, 3, 4, 7), (3, 4, 8)])
+def test_squared_distances_wrong_shape_is_one_line(shape):
+    with pytest.raises(ValueError, match=r"image|fit") as error:
+        squared_distances(jnp.zeros(shape), jnp.zeros((6, 8)))
+    assert str(shape) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+# --- head ---
+
+
+@pytest.mark.parametrize("name", ["main", "small"])
+def test_head_golden(golden, name):
+    pairs = case(golden("prototype_head"), name)
+    n_prototypes = len(pairs["prototypes"])
+    features, epsilon = pairs["features"], float(pairs["epsilon"])
+
+    def run(density_inputs, density):
+        head = PrototypeHead(n_prototypes, density_inputs=density_inputs, epsilon=epsilon)
+        return jax.jit(head.apply)({"params": head_params(pairs, density)}, features)
+
+    kernel, bias = pairs["density_kernel_cell"], pairs["density_bias_cell"]
+    cell = run("cell_half", {"kernel": kernel, "bias": bias})
+    assert_close(cell["processed"], pairs["expected_processed"], 1e-6)
+    assert_close(cell["distances"], pairs["expected_distances"], 1e-5)
+    assert_close(cell["similarity"], pairs["expected_similarities"], 1e-4)
+    assert_close(cell["density"], pairs["expected_density_cell"][..., 0], 1e-4)
+    assert_close(cell["contribution"], pairs["expected_contributions_cell"], 1e-4)
+    assert_close(cell["density"].sum((1, 2)), pairs["expected_count_cell"], 1e-4)
+    for prototype, *place in pairs["coincident"]:
+        np.testing.assert_allclose(cell["similarity"][(*place, prototype)], 9.2103, atol=1e-3)
+    every = run("all", {"kernel": pairs["density_kernel_all"]})
+    assert_close(every["density"], pairs["expected_density_all"][..., 0], 1e-4)
+    assert_close(every["density"].sum((1, 2)), pairs["expected_count_all"], 1e-4)
+
+
+def test_total_loss_and_gradients_golden(golden):
+    pairs = case(golden("prototype_losses"), "total")
+    head = PrototypeHead(len(pairs["prototypes"]), epsilon=float(pairs["epsilon"]))
+    density = {"kernel": pairs["density_kernel"], "bias": pairs["density_bias"]}
+    target, n_cell = pairs["target"][..., 0], int(pairs["n_cell"])
+
+    def total(params):
+        maps = head.apply({"params": params}, pairs["features"])
+        fit = losses.density_mse(maps["density"], target, scale=float(pairs["density_scale"]))
+        cell, background = losses.prototype_to_feature(maps["distances"], target, n_cell=n_cell)
+        diversity = losses.prototype_diversity(
+            params["prototypes"], n_cell=n_cell, tau=float(pairs["tau"])
+        )
+        weights = pairs["weights"]
+        loss = weights[0] * fit + weights[1] * (cell + background) + weights[2] * diversity
+        return loss, (fit, cell, background, diversity)
+
+    (value, parts), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(
+        head_params(pairs, density)
+    )
+    assert_close(value, pairs["expected_total"], 1e-5, relative=True)
+    names = ("density_loss", "cell_sum", "background_sum", "diversity")
+    for part, name in zip(parts, names, strict=True):
+        assert_close(part, pairs[f"expected_{name}"], 1e-5, relative=True)
+    for got, name in [
+        (gradient["process"]["kernel"], "conv_kernel"),
+        (gradient["process"]["bias"], "conv_bias"),
+        (gradient["prototypes"], "prototypes"),
+        (gradient["density"]["kernel"], "density_kernel"),
+        (gradient["density"]["bias"], "density_bias"),
+    ]:
+        assert_close(got, pairs[f"expected_grad_{name}"], 1e-5, relative=True)
+
+
+@pytest.mark.parametrize(
+    ("density_inputs", "n_density", "n_inputs"),
+    [("cell_half", 4, 3), ("positive", 4, 3), ("all", 6, 6), ("additive", 3, 3)],
+)
+def test_head_parameters_and_contributions(density_inputs, n_density, n_inputs):
+    head = PrototypeHead(6, density_inputs=density_inputs)
+    features = jax.random.normal(jax.random.key(1), (2, 3, 4, 64))
+    maps, variables = jax.jit(head.init_with_output)(jax.random.key(0), features)
+    params = variables["params"]
+    count = {key: sum(x.size for x in jax.tree.leaves(value)) for key, value in params.items()}
+    assert count == {"process": 4160, "prototypes": 384, "density": n_density}
+    # The default of PyTorch: uniform within 1 / sqrt(fan in), for the bias as well.
+    for leaf in jax.tree.leaves(params["process"]):
+        assert 0.1 < np.abs(leaf).max() <= 0.125
+    assert params["prototypes"].min() >= 0
+    assert params["prototypes"].max() < 1
+    assert maps["contribution"].shape == (2, 3, 4, n_inputs)
+    bias = params["density"].get("bias", np.zeros(1))[0]
+    np.testing.assert_allclose(maps["density"], maps["contribution"].sum(-1) + bias, atol=1e-5)
+
+
+def test_space_of_the_prototypes_may_be_wider_than_that_of_the_features():
+    head = PrototypeHead(4, channels=64)
+    maps, variables = head.init_with_output(jax.random.key(0), jnp.ones((1, 2, 2, 16)))
+    assert maps["processed"].shape == (1, 2, 2, 64)
+    assert variables["params"]["prototypes"].shape == (4, 64)
+
+
+@pytest.mark.parametrize("density_inputs", ["positive", "additive"])
+def test_heads_of_weights_that_cannot_be_negative_never_subtract_and_learn(density_inputs):
+    head = PrototypeHead(4, density_inputs=density_inputs)
+    features = jax.random.normal(jax.random.key(1), (1, 3, 4, 8))
+    params = head.init(jax.random.key(0), features)["params"]
+    params["density"]["kernel"] = jnp.array([-3.0, 2.0]).reshape(1, 1, 2, 1)
+
+    def count(params):
+        maps = head.apply({"params": params}, features)
+        return maps["density"].sum(), maps["contribution"]
+
+    (_, contribution), gradient = jax.jit(jax.value_and_grad(count, has_aux=True))(params)
+    assert float(contribution.min()) >= 0
+    assert float(np.abs(gradient["density"]["kernel"]).min()) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "message"),
+    [
+        ({"n_prototypes": 5}, (1, 2, 2, 8), "n_prototypes is 5"),
+        ({"n_prototypes": 0}, (1, 2, 2, 8), "n_prototypes is 0"),
+        ({"density_inputs": "none"}, (1, 2, 2, 8), "'none'"),
+        ({}, (1, 2, 2, 2, 8), r"\(1, 2, 2, 2, 8\)"),
+    ],
+)
+def test_head_says_what_is_wrong_in_one_line(options, shape, message):
+    with pytest.raises(ValueError, match=message) as error:
+        PrototypeHead(**options).init(jax.random.key(0), jnp.zeros(shape))
+    assert "\n" not in str(error.value)
+
+
+def test_the_gradient_of_distances_is_exact_also_of_a_prototype_on_a_feature():
+    features = jax.random.uniform(jax.random.key(0), (2, 3, 4, 8))
+    prototypes = jnp.concatenate([features[0, 0, :2], jnp.ones((1, 8))])
+    pull = jax.random.normal(jax.random.key(1), (2, 3, 4, 3))
+
+    def plain(x, p):
+        return jnp.square(x[..., None, :] - p).sum(-1)
+
+    def slope(distances):
+        return jax.grad(lambda x, p: (similarity(distances(x, p)) * pull).sum(), (0, 1))
+
+    found, expected = (
+        slope(squared_distances)(features, prototypes),
+        slope(plain)(features, prototypes),
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+# --- projection ---
+
+
+@pytest.mark.parametrize("name", ["main", "ties"])
+def test_project_golden(golden, name):
+    pairs = case(golden("prototype_projection"), name)
+    features = pairs["processed_features"]
+    projected, origin = project(pairs["prototypes"], features)
+    np.testing.assert_array_equal(projected, pairs["expected_prototypes"])
+    for key, expected in [("image", "image"), ("row", "row"), ("column", "col")]:
+        np.testing.assert_array_equal(origin[key], pairs[f"expected_{expected}"])
+    assert_close(origin["distance"], pairs["expected_distance"], 1e-5)
+    # Projected prototypes lie on training features: the distance is 0, the similarity highest.
+    nearest = squared_distances(features, projected).min(axis=(0, 1, 2))
+    np.testing.assert_array_equal(nearest, 0)
+
+
+def sixteenths(seed, shape):
+    """Random multiples of 1/16: squared distances are exact, so ties are true ties."""
+    return np.random.default_rng(seed).integers(0, 4, shape).astype(np.float32) / 16
+
+
+def slow_project(prototypes, features, density, n_cell, unique):
+    """The definition, written as loops: pairs in order of distance, prototype, place."""
+    pairs = []
+    for k, prototype in enumerate(prototypes):
+        for place in np.ndindex(features.shape[:3]):
+            if density is not None:
+                value, least = density[place], density[place[0]].min()
+                if not (value > 0 if k < n_cell else value == least):
+                    continue
+            pairs.append((float(((features[place] - prototype) ** 2).sum()), k, place))
+    result, used = {}, set()
+    for distance, k, place in sorted(pairs):
+        vector = features[place].tobytes()
+        if k not in result and not (unique and vector in used):
+            result[k] = (distance, *place)
+            used.add(vector)
+    return result
+
+
+@pytest.mark.parametrize("restricted", [False, True])
+@pytest.mark.parametrize("unique", [False, True])
+def test_project_fold_equals_whole_equals_loops(restricted, unique):
+    # Two channels of four values: 16 vectors for 60 places, so places share vectors.
+    # No prototype lies on one of them.
+    features, prototypes = sixteenths(0, (5, 3, 4, 2)), sixteenths(1, (6, 2)) + 1 / 64
+    prototypes[1] = prototypes[0]
+    density = np.random.default_rng(2).integers(0, 3, (5, 3, 4)).astype(np.float32)
+    density[1::2] += 1  # the minimum is one of each image
+    options = {"restrict": density, "n_cell": 3} if restricted else {}
+    whole, origin = project(prototypes, features, unique=unique, **options)
+
+    expected = slow_project(prototypes, features, options.get("restrict"), 3, unique)
+    names = ("distance", "image", "row", "column")
+    for k, place in expected.items():
+        assert tuple(float(origin[name][k]) for name in names) == place
+        np.testing.assert_array_equal(whole[k], features[place[1:]])
+    assert len(expected) == 6
+    if unique:
+        assert len(np.unique(whole, axis=0)) == 6
+
+    # Batches of 2 in disorder, the last filled up with a row that would win if it counted.
+    def fold(batches):
+        best = project_start(prototypes, unique=unique)
+        for ids, mask in batches:
+            real = np.array(mask)
+            batch = np.where(real[:, None, None, None], features[ids], prototypes[0])
+            part = {"restrict": density[ids], "n_cell": 3} if restricted else {}
+            best = project_update(best, prototypes, batch, np.array(ids), mask=real, **part)
+        return best
+
+    folded = fold([([4, 1], [1, 1]), ([3, 0], [1, 1]), ([2, 2], [1, 0])])
+    halves = project_merge(fold([([2, 3], [1, 1]), ([4, 4], [1, 0])]), fold([([1, 0], [1, 1])]))
+    for best in (folded, halves):
+        again, again_origin = project_finish(best, prototypes)
+        np.testing.assert_array_equal(again, whole)
+        for name in names:
+            np.testing.assert_array_equal(again_origin[name], origin[name])
+
+
+def test_project_leaves_a_prototype_without_a_place():
+    features, prototypes = sixteenths(3, (5, 3, 4, 2)), sixteenths(4, (6, 2))
+    density = np.zeros((5, 3, 4), np.float32)
+    projected, origin = project(prototypes, features, restrict=density, n_cell=3)
+    np.testing.assert_array_equal(projected[:3], prototypes[:3])
+    for name, expected in [("image", -1), ("row", -1), ("column", -1), ("distance", np.inf)]:
+        np.testing.assert_array_equal(origin[name][:3], expected)
+    assert (np.asarray(origin["image"][3:]) >= 0).all()
+
+
+def test_unique_project_with_fewer_vectors_than_prototypes():
+    features = np.zeros((5, 3, 4, 2), np.float32)
+    features[1:] = 0.5
+    prototypes = sixteenths(5, (6, 2))
+    _, origin = project(prototypes, features, unique=True)
+    assert sorted(np.asarray(origin["image"])) == [-1, -1, -1, -1, 0, 1]
+
+
+def test_project_says_what_is_wrong():
+    features, prototypes = jnp.zeros((5, 3, 4, 2)), jnp.zeros((6, 2))
+    with pytest.raises(ValueError, match="n_cell is None"):
+        project(prototypes, features, restrict=jnp.zeros((5, 3, 4)))
+    with pytest.raises(ValueError, match=r"\(5, 3\).*\(5, 3, 4\)"):
+        project(prototypes, features, restrict=jnp.zeros((5, 3)), n_cell=3)
+    with pytest.raises(ValueError, match=r"\(4,\).*\(5, 3, 4, 2\)"):
+        project_update(project_start(prototypes), prototypes, features, jnp.arange(4))
+    with pytest.raises(ValueError, match="volume"):
+        project(prototypes, jnp.zeros((5, 3, 4, 4, 2)))

@@ -1,0 +1,429 @@
+"""Files into a table: resumed, torn, failed, sharded, and beside it points and densities."""
+
+import csv
+import dataclasses
+import io
+import json
+import logging
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from cellcount_jax.cli.main import main
+from cellcount_jax.cli.main import predict as predict_command
+from cellcount_jax.inference import out_of_core
+from cellcount_jax.inference.readout import Count
+from cellcount_jax.io.annotations.dots import read_dots
+from cellcount_jax.io.images.image import open_lazy, read_image
+from cellcount_jax.prediction import counts_csv, predict_file, predict_files, writers
+from tests.inference.made_counters import cells
+from tests.inference.test_counter import bright_counter
+from tests.io.images.image_writers import mutations, npy_bytes, tiff_bytes, write_ome_zarr
+
+
+@pytest.fixture(scope="module")
+def counter():
+    return bright_counter()
+
+
+@pytest.fixture
+def images(tmp_path) -> list[Path]:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(5):
+        Image.fromarray(cells((40, 32), i)).save(folder / f"{i}.png")
+    return sorted(folder.iterdir())
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Names of the files that are really counted."""
+    names, plain = [], predict_file.count_one
+
+    def spy(counter, path, *rest):
+        names.append(path.name)
+        return plain(counter, path, *rest)
+
+    monkeypatch.setattr(predict_files, "count_one", spy)
+    return names
+
+
+def test_a_second_call_counts_only_what_failed_or_changed(counter, images, tmp_path, counted):
+    out = tmp_path / "out"
+    (bad := images[1]).write_bytes(b"nothing")
+    assert predict_files.predict_files(counter, images, out, model="m") == 1
+    first = rows_of(out / "counts.csv")
+    assert [r["status"][:5] for r in first] == ["ok", "error", "ok", "ok", "ok"]
+    assert first[1]["status"].startswith(f"error: {bad}")
+    counted.clear()
+    Image.fromarray(cells((40, 32), 1)).save(bad)
+    assert predict_files.predict_files(counter, images, out, model="m") == 0
+    assert counted == ["1.png"]
+    second = rows_of(out / "counts.csv")
+    assert [r["image"] for r in second] == list(map(str, images))
+    assert [r for r in second if r["image"] != str(bad)] == [r for r in first if r != first[1]]
+    counted.clear()
+    (out / "points" / "2.csv").unlink()
+    predict_files.predict_files(counter, images, out, model="m")
+    assert counted == ["2.png"]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_what_was_counted_before_a_stop_is_kept(counter, images, tmp_path, monkeypatch, stop):
+    out, plain, names, stops_now = tmp_path / "out", predict_file.count_one, [], [True]
+
+    def stops(counter, path, *rest):
+        names.append(path.name)
+        if path.name == "3.png" and stops_now:
+            raise stops_now.pop() and stop
+        return plain(counter, path, *rest)
+
+    monkeypatch.setattr(predict_files, "count_one", stops)
+    with pytest.raises(stop):
+        predict_files.predict_files(counter, images, out, model="m")
+    assert len(rows_of(out / "counts.csv")) == 3
+    with (out / "counts.csv").open("a") as file:  # as a crash would leave it
+        file.write(f"{images[3]},12.0,1")
+    names.clear()
+    assert predict_files.predict_files(counter, images, out, model="m") == 0
+    assert names == ["3.png", "4.png"]
+    assert [r["image"] for r in rows_of(out / "counts.csv")] == list(map(str, images))
+
+
+def test_rows_of_another_model_are_set_aside(counter, images, tmp_path, counted, caplog):
+    out = tmp_path / "out"
+    predict_files.predict_files(counter, images[:2], out, model="m")
+    retrained = dataclasses.replace(
+        counter, variables=counter.variables._replace(trained={"scale": np.float32(0.25)})
+    )
+    caplog.set_level(logging.WARNING)
+    predict_files.predict_files(retrained, images[:2], out, model="m")
+    assert counted == ["0.png", "1.png"] * 2
+    assert "is of another model or other settings" in caplog.text
+    old, new = rows_of(out / "counts.before-1.csv"), rows_of(out / "counts.csv")
+    for one, other in zip(old, new, strict=True):
+        assert float(other["count"]) == pytest.approx(float(one["count"]) / 2, abs=1e-3)
+
+
+@pytest.mark.parametrize("cut", range(1, 160, 13))
+def test_a_torn_table_loses_its_last_image_only(tmp_path, cut):
+    path = tmp_path / "counts.csv"
+    rows = [dict.fromkeys(counts_csv.COLUMNS, "1") | {"image": f"a,{i}"} for i in range(3)]
+    rows.append(rows[-1] | {"roi": "second"})
+    counts_csv.write(path, rows)
+    whole = counts_csv.read(path)
+    assert [r["image"] for r in whole] == ["a,0", "a,1", "a,2", "a,2"]
+    text = path.read_bytes()[:-cut]
+    # The rows of an image are one write, so a tear never falls exactly between two of them.
+    path.write_bytes(text.removesuffix(b"\n"))
+    left = counts_csv.read(path)
+    assert left == [r for r in whole if r["image"] in {x["image"] for x in left}]
+    assert len(left) <= 2
+
+
+def test_names_never_collide(tmp_path):
+    paths = [Path(p) for p in ("x/a.png", "x/a.tif", "y/a.tif", "b.png", "x/B.png")]
+    paths += [Path("p_q/r.png"), Path("p/q_r.png"), Path("p/q/r.png"), Path("p_q_r.png")]
+    names = writers.output_names(paths)
+    assert len({n.casefold() for n in names}) == len(paths)
+    assert writers.output_names([Path("x/one.png"), Path("y/two.png")]) == ["one", "two"]
+    many = [Path(f"{i % 700}/{i // 700}.png") for i in range(20_000)]
+    assert len(set(writers.output_names(many))) == len(many)
+
+
+@pytest.mark.parametrize("style", writers.POINTS_STYLES)
+@pytest.mark.parametrize("number", [0, 4])
+def test_points_are_read_back_from_every_style(tmp_path, style, number):
+    points = np.random.default_rng(0).uniform(1, 20, (number, 2)).astype(np.float32)
+    path = writers.points_path(tmp_path, "a.b", style)
+    scores = np.ones(number, np.float32)
+    writers.write_points(path, points, scores, style=style, spacing=(2.0, 0.5), image_name="a.tif")
+    found = read_dots(path, image_shape=(30, 30)).points
+    # Cell Counter holds whole pixels.
+    np.testing.assert_allclose(found, points, atol=0.51 if style == "cell_counter" else 1e-3)
+    if style == "plain":
+        assert path.read_text().splitlines()[0] == "y,x,score,y_um,x_um"
+        for row, point in zip(rows_of(path), points, strict=True):
+            assert float(row["y_um"]) == pytest.approx(2 * point[0], abs=1e-3)
+
+
+def test_the_styles_of_the_command_are_those_that_are_written():
+    assert tuple(writers.POINTS_STYLES) == predict_command.POINTS_STYLES
+
+
+def test_large_images_are_counted_by_parts_with_the_same_table(counter, tmp_path, monkeypatch):
+    pixels = cells((120, 90))[..., 0]
+    paths = [tmp_path / "a.ome.tif", tmp_path / "b.ome.zarr"]
+    facts = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    tifffile.imwrite(paths[0], pixels, ome=True, tile=(32, 32), metadata=facts)
+    write_ome_zarr(paths[1], pixels, "yx", spacing=(0.5, 0.5))
+    shown: list = []
+    for name in ("memory", "parts"):
+        if name == "parts":
+            monkeypatch.setattr(out_of_core, "LARGE", 1000)
+            monkeypatch.setattr(predict_file, "DRAWN", 40)
+            counter.network._largest = 32
+        predict_files.predict_files(
+            counter,
+            paths,
+            tmp_path / name,
+            model="m",
+            density=True,
+            on_counted=lambda *given: shown.append(given),
+        )
+    monkeypatch.setattr(counter.network, "_largest", None)
+    expected, found = (rows_of(tmp_path / n / "counts.csv") for n in ("memory", "parts"))
+    for one, other in zip(expected, found, strict=True):
+        assert one["status"] == other["status"] == "ok"
+        assert float(other["count"]) == pytest.approx(float(one["count"]), rel=1e-4)
+        assert float(other["cells_per_mm2"]) == pytest.approx(
+            float(one["count"]) / (120 * 90 * 0.25e-6), rel=1e-4
+        )
+        assert other["n_points"] == one["n_points"] != "0"
+    for name in ("a.ome", "b.ome"):
+        texts = [(tmp_path / n / "points" / f"{name}.csv").read_text() for n in ("memory", "parts")]
+        assert texts[0] == texts[1]
+        whole = read_image(tmp_path / "memory" / "density" / f"{name}.ome.tif")
+        parts = read_image(tmp_path / "parts" / "density" / f"{name}.ome.zarr")
+        np.testing.assert_allclose(parts.pixels, whole.pixels, atol=1e-6)
+        assert parts.spacing == whole.spacing == (0.5, 0.5)
+    image, drawn = shown[2][1], shown[2][2]
+    assert image.space_shape == (40, 30)
+    assert drawn.points.max() < 40
+
+
+def test_a_volume_in_micrometres(tmp_path):
+    volume = cells((12, 30, 28))
+    np.save(tmp_path / "v.npy", volume[..., 0])
+    code = predict_files.predict_files(
+        bright_counter(3), [tmp_path / "v.npy"], tmp_path / "out", model="m", voxel_size=(2, 1, 0.5)
+    )
+    (row,) = rows_of(tmp_path / "out" / "counts.csv")
+    assert code == 0
+    assert (row["depth"], row["height"], row["width"]) == ("12", "30", "28")
+    volume_mm3 = 12 * 30 * 28 * 2 * 1 * 0.5 * 1e-9
+    assert float(row["cells_per_mm3"]) == pytest.approx(float(row["count"]) / volume_mm3, rel=1e-4)
+    assert row["cells_per_mm2"] == ""
+
+
+def test_channels_and_axes_are_passed_on(counter, tmp_path):
+    stack = np.stack([np.zeros((40, 32), np.uint8), cells((40, 32))[..., 0]])
+    np.save(tmp_path / "c.npy", stack)
+    one, other = tmp_path / "one", tmp_path / "other"
+    options = {"model": "m", "axes": "CYX"}
+    assert (
+        predict_files.predict_files(counter, [tmp_path / "c.npy"], one, **options, channels=[1])
+        == 0
+    )
+    np.save(tmp_path / "plain.npy", stack[1])
+    assert predict_files.predict_files(counter, [tmp_path / "plain.npy"], other, model="m") == 0
+    counts = [rows_of(p / "counts.csv")[0]["count"] for p in (one, other)]
+    assert counts[0] == counts[1]
+    assert (
+        predict_files.predict_files(counter, [tmp_path / "c.npy"], tmp_path / "all", **options) == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"points_style": "svg"}, "no points style 'svg'"),
+        ({"voxel_size": (0, 1, 1)}, "voxel size"),
+        ({"shard": (3, 2)}, "shard 3/2"),
+        ({"diameter": 5.0}, "not trained on cells of one size"),
+    ],
+)
+def test_options_that_make_no_sense(counter, images, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        predict_files.predict_files(counter, images, tmp_path / "out", model="m", **options)
+
+
+def test_shards_merge_into_the_table_of_one_call(counter, all_images, tmp_path):
+    one, many = tmp_path / "one", tmp_path / "many"
+    predict_files.predict_files(counter, all_images, one, model="m")
+    for i in (1, 3):
+        predict_files.predict_files(counter, all_images, many, model="m", shard=(i, 3))
+    with pytest.raises(ValueError, match="shard 2/3 is missing"):
+        counts_csv.merge(many)
+    predict_files.predict_files(counter, all_images, many, model="m", shard=(2, 3))
+    target, images, failed = counts_csv.merge(many)
+    assert (images, failed) == (5, 0)
+    assert target.read_text() == (one / "counts.csv").read_text()
+    assert main.main(["merge", str(many)]) == 0
+    settings = json.loads((many / "counts.shard-2-of-3.json").read_text())
+    (many / "counts.shard-2-of-3.json").write_text(json.dumps(settings | {"weights": "x"}))
+    with pytest.raises(ValueError, match="another model or other settings"):
+        counts_csv.merge(many)
+    with pytest.raises(ValueError, match="no tables of shards"):
+        counts_csv.merge(tmp_path)
+
+
+def test_several_rows_of_an_image_come_from_the_caller(counter, images, tmp_path):
+    class Halves:
+        def __init__(self, image):
+            assert image.space_shape == (40, 32)
+
+        def rows(self, row, found):
+            assert isinstance(found, Count)
+            return [row | {"roi": "left"}, row | {"roi": "right"}]
+
+    out = tmp_path / "out"
+    predict_files.predict_files(counter, images[:2], out, model="m", rows_of=Halves)
+    assert [r["roi"] for r in rows_of(out / "counts.csv")] == ["left", "right"] * 2
+
+
+def test_counting_goes_on_without_its_own_images(counter, images, tmp_path):
+    folder = images[0].parent
+    rows = counter.count_files(folder, out=folder / "out", model="m")
+    (folder / "out" / "overlays").mkdir()
+    images[0].rename(folder / "out" / "overlays" / "0.png")
+    again = counter.count_files(folder, out=folder / "out", pattern="*.png", model="m")
+    assert len(rows) == 5
+    assert again == rows[1:]
+
+
+def hostile() -> dict[str, bytes]:
+    """Files that no counter can count, each with what makes it so."""
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 255, (30, 30), np.uint8)
+    png = io.BytesIO()
+    Image.fromarray(grey).save(png, "PNG")
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    ihdr = b"IHDR" + header
+    huge = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + ihdr
+    huge += struct.pack(">I", zlib.crc32(ihdr)) + struct.pack(">I", 0) + b"IDAT"
+    nan, inf = np.ones((9, 9), np.float32), np.ones((9, 9), np.float32)
+    nan[3, 3], inf[4, 4] = np.nan, -np.inf
+    return {
+        "empty.png": b"",
+        "truncated.png": png.getvalue()[:200],
+        "truncated.tif": tiff_bytes(grey, rowsperstrip=5, compression="zlib")[:400],
+        "text.jpg": b"these are words",
+        "html.tif": b"<html></html>",
+        "no_channels.npy": npy_bytes(np.zeros((5, 5, 0))),
+        "no_pixels.npy": npy_bytes(np.zeros((0, 5))),
+        "nan.npy": npy_bytes(nan),
+        "inf.tif": tiff_bytes(inf),
+        "complex.npy": npy_bytes(np.zeros((5, 5), complex)),
+        "huge.png": huge,
+        "objects.npy": npy_bytes(np.array([[object()]])),
+        "many_channels.npy": npy_bytes(np.zeros((5, 5, 3, 7, 2, 2), np.uint8)),
+        "zip.tif": b"PK\x03\x04" + bytes(90),
+    }
+
+
+def odd() -> dict[str, bytes]:
+    """Files that are unusual and yet images."""
+    rng = np.random.default_rng(1)
+    colours = rng.integers(0, 255, (20, 20, 4), np.uint8)
+    kept = {}
+    for mode in ("RGBA", "CMYK", "P", "1", "LA"):
+        data = io.BytesIO()
+        image = Image.fromarray(colours, "RGBA" if mode != "CMYK" else "CMYK")
+        image.convert(mode).save(data, "TIFF")
+        kept[f"{mode}.tif"] = data.getvalue()
+    kept["one_pixel.png"] = kept["RGBA.tif"][:0] + tiff_bytes(np.ones((1, 1), np.uint8))
+    kept["one_row.tif"] = tiff_bytes(rng.integers(0, 9, (1, 50), np.uint8))
+    kept["long.npy"] = npy_bytes(rng.integers(0, 2**40, (9, 9)))
+    kept["wrong_ending.png"] = npy_bytes(rng.random((12, 12)))
+    return kept
+
+
+def write_hostile(folder: Path, damaged: int) -> None:
+    for name, data in hostile().items():
+        (folder / name).write_bytes(data)
+    source = io.BytesIO()
+    Image.fromarray(cells((24, 24))).save(source, "PNG")
+    for i, data in enumerate(mutations(source.getvalue(), damaged)):
+        (folder / f"damaged{i}.png").write_bytes(data)
+    zarr = write_ome_zarr(folder / "broken.zarr", cells((24, 24))[..., 0], "yx")
+    (zarr / "s0" / ".zarray").write_text("{")
+
+
+def check_hostile(counter, folder: Path, damaged: int, good: int) -> None:
+    write_hostile(folder, damaged)
+    for name, data in odd().items():
+        (folder / name).write_bytes(data)
+    for i in range(good):
+        Image.fromarray(cells((24, 24), i)).save(folder / f"good{i}.png")
+    zarr = write_ome_zarr(folder / "holes.zarr", cells((24, 24))[..., 0], "yx")
+    next(p for p in sorted((zarr / "s0").rglob("*")) if p.is_file() and p.name == "0").unlink()
+    out = folder.parent / "out"
+    paths = predict_files.find_images(folder, out)
+    failed = predict_files.predict_files(counter, paths, out, model="m")
+    rows = {Path(row["image"]).name: row for row in rows_of(out / "counts.csv")}
+    assert len(rows) == len(paths)
+    for i in range(good):
+        assert rows[f"good{i}.png"]["status"] == "ok"
+        assert float(rows[f"good{i}.png"]["count"]) > 0
+    for name in (*odd(), "holes.zarr"):
+        assert rows[name]["status"] == "ok", rows[name]["status"]
+        assert np.isfinite(float(rows[name]["count"]))
+    for name in (*hostile(), "broken.zarr"):
+        status = rows[name]["status"]
+        assert status.startswith("error: "), name
+        assert str(folder / name) in status
+        assert "\n" not in status
+        assert len(status) < 700
+    assert failed == sum(row["status"] != "ok" for row in rows.values()) >= len(hostile())
+
+
+def test_hostile_files_leave_a_row_each_and_the_good_ones_are_counted(counter, tmp_path):
+    (folder := tmp_path / "in").mkdir()
+    check_hostile(counter, folder, damaged=6, good=3)
+
+
+def test_annotations_of_a_labs_folder_are_not_counted_unless_named(tmp_path):
+    for folder in ("images", "dots"):
+        (tmp_path / "lab" / folder).mkdir(parents=True)
+        Image.fromarray(cells((24, 24))).save(tmp_path / "lab" / folder / "a.png")
+    image, dots = (tmp_path / "lab" / folder / "a.png" for folder in ("images", "dots"))
+    out = tmp_path / "out"
+    assert predict_files.find_images(tmp_path, out) == [image]
+    assert predict_files.find_images(tmp_path / "lab", out) == [image]
+    assert predict_files.find_images(tmp_path / "lab" / "dots", out) == [dots]
+
+
+@pytest.mark.slow
+def test_three_hundred_hostile_files_and_twenty_good_ones(counter, tmp_path):
+    (folder := tmp_path / "in").mkdir()
+    check_hostile(counter, folder, damaged=286, good=20)
+
+
+def test_a_large_image_that_holds_next_to_nothing_is_refused(counter, tmp_path, monkeypatch):
+    monkeypatch.setattr(out_of_core, "LARGE", 1000)
+    zarr = write_ome_zarr(
+        tmp_path / "a.zarr", np.zeros((9000, 9000), np.uint8), "yx", levels=("s0",)
+    )
+    for file in (zarr / "s0").rglob("*"):
+        if file.is_file() and not file.name.startswith("."):
+            file.unlink()
+    assert predict_files.predict_files(counter, [zarr], tmp_path / "out", model="m") == 1
+    (row,) = rows_of(tmp_path / "out" / "counts.csv")
+    assert "GiB of pixels and holds" in row["status"]
+    with open_lazy(zarr) as image:
+        assert image.space_shape == (9000, 9000)
+
+
+def test_a_table_needs_nothing_heavy():
+    import subprocess
+
+    code = (
+        "import sys; import cellcount_jax.inference.counter;"
+        "import cellcount_jax.prediction.predict_files;"
+        "heavy = ('orbax', 'optax', 'tensorflow_datasets', 'grain', 'matplotlib', 'tensorstore');"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,338 @@
+"""Counts by region add up, and regions of every kind of file cover the pixels that they should."""
+
+import io
+import json
+import logging
+import zipfile
+
+import numpy as np
+import pytest
+import roifile
+import tifffile
+from PIL import Image
+from skimage import draw
+
+from cellcount_jax.inference import region_counts, region_integrals
+from cellcount_jax.inference.readout import Count
+from cellcount_jax.io.images.image import open_lazy
+from cellcount_jax.io.regions import fill
+
+RNG = np.random.default_rng(0)
+
+
+def counted(points=None, density=None, scale=1.0) -> Count:
+    total = None if density is None else float(density.astype(np.float64).sum())
+    count = float(len(points)) if total is None else total
+    return Count(count, points, None, density, {}, scale, total)
+
+
+def mask_regions(tmp_path, mask, shape):
+    tifffile.imwrite(tmp_path / "mask.tif", mask, photometric="minisblack")
+    return region_counts.read_regions(tmp_path / "mask.tif", shape)
+
+
+def whole(region, shape):
+    """The region as a mask of the image's size."""
+    found = np.zeros(shape, bool)
+    found[(..., *region.box)] = region.inside
+    return found
+
+
+def loop_density(density, inside, stride):
+    """Cells in a mask, pixel by pixel: each has an equal part of its position's cells."""
+    total = 0.0
+    height, width = inside.shape
+    for i, j in np.ndindex(density.shape):
+        part = inside[i * stride : (i + 1) * stride, j * stride : (j + 1) * stride]
+        total += float(density[i, j]) * part.mean()
+    assert density.shape == (-(-height // stride), -(-width // stride))
+    return total
+
+
+def test_points_belong_to_the_pixel_that_they_lie_in(tmp_path):
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2:4, 2:4] = 7
+    found = mask_regions(tmp_path, mask, (8, 8))
+    points = np.array([[1.49, 2], [1.51, 2], [3.49, 3.49], [3.51, 3], [-0.6, -0.6], [7.9, 7]])
+    inside = region_integrals.points_inside(points, found[0], (8, 8))
+    assert inside.tolist() == [False, True, True, False, False, False]
+    rows = region_counts.count_regions(counted(points.astype(np.float32)), found, (8, 8))
+    assert [(r["roi"], r["count"], r["n_points"], r["area_px"]) for r in rows] == [
+        ("7", 2.0, 2, 4),
+        ("outside", 4.0, 4, 60),
+    ]
+    assert rows[0]["density_sum"] == ""
+    assert "cells_per_mm2" not in rows[0]
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_density_in_regions_is_that_of_a_loop_and_adds_up(tmp_path, stride):
+    shape = (37, 50)
+    mask = RNG.integers(0, 4, (5, 5)).repeat(8, 0).repeat(10, 1)[:37, :50].astype(np.uint8)
+    mask[:3, :3] = 0
+    density = RNG.normal(size=[-(-n // stride) for n in shape]).astype(np.float32)
+    found = mask_regions(tmp_path, mask, shape)
+    rows = region_counts.count_regions(counted(density=density), found, shape, spacing=(0.5, 0.25))
+    for row in rows:
+        inside = mask == (0 if row["roi"] == "outside" else int(row["roi"]))
+        assert row["count"] == pytest.approx(loop_density(density, inside, stride), abs=1e-6)
+        assert row["area_px"] == inside.sum()
+        area = inside.sum() * 0.5 * 0.25 * 1e-6
+        assert row["cells_per_mm2"] == pytest.approx(row["count"] / area)
+    assert sum(r["count"] for r in rows) == pytest.approx(float(density.sum()), abs=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.4, 0.5, 1.7])
+def test_regions_of_a_resized_image_add_up(tmp_path, scale):
+    shape = (61, 45)
+    mask = np.zeros(shape, np.uint8)
+    mask[10:30, 5:40], mask[30:55, 5:20] = 1, 2
+    sides = [-(-max(1, round(n * scale)) // 2) for n in shape]
+    density = RNG.random(sides).astype(np.float32)
+    found = mask_regions(tmp_path, mask, shape)
+    rows = region_counts.count_regions(counted(density=density, scale=scale), found, shape)
+    total = float(density.astype(np.float64).sum())
+    assert sum(r["count"] for r in rows) == pytest.approx(total, abs=1e-6)
+    # The outside, summed as a region of its own, is what the rows leave for it.
+    rest = mask_regions(tmp_path, (mask == 0).astype(np.uint8), shape)
+    alone = region_integrals.density_sums(density, rest, shape, scale=scale)[0]
+    assert rows[-1]["count"] == pytest.approx(alone, abs=1e-6)
+    # An even density is shared by area, at any scale.
+    flat = np.ones(sides) * np.diff(region_integrals.map_edges(61, sides[0], scale))[:, None]
+    flat *= np.diff(region_integrals.map_edges(45, sides[1], scale))
+    assert region_integrals.density_sums(flat, found, shape, scale=scale) == pytest.approx(
+        [700, 375]
+    )
+
+
+def test_parts_of_a_density_add_up_to_the_whole(tmp_path):
+    shape = (40, 64)
+    mask = np.zeros(shape, np.uint16)
+    mask[5:33, 9:50], mask[33:, 50:] = 300, 2
+    found = mask_regions(tmp_path, mask, shape)
+    found.append(region_integrals.union(found, shape))
+    density = RNG.random((10, 16)).astype(np.float32)
+    sums = np.zeros(3)
+    for y in range(0, 10, 3):
+        for x in range(0, 16, 5):
+            box = (slice(y, min(10, y + 3)), slice(x, min(16, x + 5)))
+            sums += region_integrals.density_sums(
+                density[box], found, shape, box=box, whole=(10, 16)
+            )
+    np.testing.assert_allclose(
+        sums, region_integrals.density_sums(density, found, shape), rtol=1e-12
+    )
+    large = Count(float(density.sum()), None, None, None, {}, 1.0, float(density.sum()))
+    rows = region_counts.count_regions(large, found[:2], shape, sums=sums)
+    assert [r["count"] for r in rows[:2]] == pytest.approx(sums[:2].tolist())
+    with pytest.raises(ValueError, match="not kept"):
+        region_counts.count_regions(large, found[:2], shape)
+
+
+def test_overlapping_regions_each_count_their_own_and_it_is_said(caplog):
+    found = [
+        fill("a", [np.array([[0, 0], [0, 6], [6, 6], [6, 0.0]])], (10, 10)),
+        fill("b", [np.array([[4, 4], [4, 9], [9, 9], [9, 4.0]])], (10, 10)),
+    ]
+    points = np.array([[5, 5], [1, 1], [8, 8], [9, 0]], np.float32)
+    with caplog.at_level(logging.WARNING):
+        rows = region_counts.count_regions(counted(points), found, (10, 10))
+    assert [r["count"] for r in rows] == [2, 2, 1]
+    assert "overlap" in caplog.text
+
+
+def test_flat_and_solid_regions_of_a_volume(tmp_path):
+    points = np.array([[0, 1, 1], [3, 1, 1], [3, 5, 5]], np.float32)
+    density = RNG.random((4, 8, 8)).astype(np.float32)
+    plane = np.zeros((8, 8), np.uint8)
+    plane[:4, :4] = 1
+    solid = np.zeros((4, 8, 8), np.uint8)
+    solid[2:, :4, :4] = 1
+    for mask, n, size in ((plane, 2, 64), (solid, 1, 32)):
+        found = mask_regions(tmp_path, mask, (4, 8, 8))
+        rows = region_counts.count_regions(
+            counted(points, density), found, (4, 8, 8), spacing=(2, 1, 1)
+        )
+        assert (rows[0]["n_points"], rows[0]["area_px"]) == (n, 16)
+        inside = np.broadcast_to(mask, solid.shape) == 1
+        assert rows[0]["count"] == pytest.approx(density[inside].sum(), rel=1e-6)
+        assert rows[0]["cells_per_mm3"] == pytest.approx(rows[0]["count"] / (size * 2e-9))
+        assert "cells_per_mm2" not in rows[0]
+        assert sum(r["n_points"] for r in rows) == 3
+
+
+def test_filling_takes_the_pixels_whose_centres_lie_inside():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        angle = np.sort(rng.uniform(0, 2 * np.pi, 9))
+        ring = 20 + np.stack([np.sin(angle), np.cos(angle)], 1) * rng.uniform(5, 25, (9, 1))
+        found = whole(fill("r", [ring], (40, 45)), (40, 45))
+        expected = draw.polygon2mask((40, 45), ring - 0.5)  # its integers are centres
+        assert (found != expected).sum() == 0
+
+
+def test_outlines_that_share_borders_cover_each_pixel_once():
+    corners = np.mgrid[0:5, 0:5].reshape(2, -1).T * 8.0
+    inner = (corners > 0).all(1) & (corners < 32).all(1)
+    corners[inner] += RNG.uniform(-3, 3, (inner.sum(), 2)).round(1)
+    corners = corners.reshape(5, 5, 2)
+    covered = np.zeros((32, 32), int)
+    for i, j in np.ndindex(4, 4):
+        ring = [corners[i, j], corners[i, j + 1], corners[i + 1, j + 1], corners[i + 1, j]]
+        covered += whole(fill("", [np.array(ring)], (32, 32)), (32, 32))
+    assert (covered == 1).all()
+
+
+def feature(kind, coordinates, **properties):
+    geometry = {"type": kind, "coordinates": coordinates}
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+def square(x, y, side):
+    return [[x, y], [x + side, y], [x + side, y + side], [x, y + side], [x, y]]
+
+
+def test_geojson_with_holes_pieces_names_and_points(tmp_path, caplog):
+    path = tmp_path / "a.geojson"
+    kind = {"classification": {"name": "tumour"}}
+    features = [
+        feature("Polygon", [square(2, 4, 10), square(4, 6, 2)], name="core", **kind),
+        feature("MultiPolygon", [[square(20, 20, 3)], [square(28, 28, 8)]], **kind),
+        feature("Polygon", [square(-4, -4, 5)], **kind),
+        feature("Polygon", [square(13, 0, 2)], name="outside"),
+        feature("Point", [1, 1]),
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    with caplog.at_level(logging.WARNING):
+        found = region_counts.read_regions(path, (30, 32))
+    assert "1 points or lines" in caplog.text
+    assert [r.name for r in found] == ["core", "tumour", "tumour (2)", "outside (2)"]
+    expected = np.zeros((30, 32), bool)
+    expected[4:14, 2:12] = True
+    expected[6:8, 4:6] = False
+    assert (whole(found[0], (30, 32)) == expected).all()
+    assert [int(r.inside.sum()) for r in found] == [96, 9 + 2 * 4, 1, 4]
+
+
+def test_imagej_regions(tmp_path):
+    outline = roifile.ImagejRoi.frompoints(np.array([[3, 2], [9, 2], [9, 8], [3, 8]]), name="dg")
+    outline.roitype = roifile.ROI_TYPE.POLYGON
+    box = roifile.ImagejRoi(roitype=roifile.ROI_TYPE.RECT, name="ca1")
+    box.left, box.top, box.right, box.bottom = 10, 1, 14, 4
+    oval = roifile.ImagejRoi(roitype=roifile.ROI_TYPE.OVAL)
+    oval.left, oval.top, oval.right, oval.bottom = 20, 10, 36, 22
+    with zipfile.ZipFile(tmp_path / "a_RoiSet.zip", "w") as archive:
+        for i, roi in enumerate((outline, box, oval)):
+            archive.writestr(f"{i}-roi.roi", roi.tobytes())
+    found = region_counts.read_regions(tmp_path / "a_RoiSet.zip", (24, 40))
+    assert [r.name for r in found] == ["dg", "ca1", "2-roi"]
+    masks = [whole(r, (24, 40)) for r in found]
+    assert masks[0][2:8, 3:9].all()
+    assert masks[0].sum() == 36
+    assert masks[1][1:4, 10:14].all()
+    assert masks[1].sum() == 12
+    y, x = np.mgrid[:24, :40] + 0.5
+    assert (masks[2] == (((y - 16) / 6) ** 2 + ((x - 28) / 8) ** 2 < 1)).all()
+    (tmp_path / "b.roi").write_bytes(outline.tobytes())
+    assert region_counts.read_regions(tmp_path / "b.roi", (24, 40))[0].name == "dg"
+
+
+def test_masks_of_any_type(tmp_path):
+    mask = np.zeros((9, 11), np.uint32)
+    mask[0, 0], mask[5:, 5:] = 3_000_000_000, 4
+    Image.fromarray((mask > 0).astype(np.uint8) * 255).save(tmp_path / "m.png")
+    np.save(tmp_path / "m.npy", np.where(mask > 0, 5.0, 2.0).astype(np.float32))
+    tifffile.imwrite(tmp_path / "m.tif", mask)
+    named = {
+        e: [(r.name, int(r.inside.sum())) for r in region_counts.read_regions(path, mask.shape)]
+        for e in ("png", "npy", "tif")
+        if (path := tmp_path / f"m.{e}")
+    }
+    assert named["png"] == [("255", 25)]
+    assert named["npy"] == [("2", 74), ("5", 25)]
+    assert named["tif"] == [("4", 24), ("3000000000", 1)]
+
+
+def zip_of(**entries) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(f"{name}.roi", content)
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "line"),
+    [
+        ("a.geojson", b'{"type": "Feature"', "broken JSON"),
+        ("a.geojson", b'{"type": "Topology"}', "no list of features"),
+        ("a.geojson", b'[{"type": "Feature", "geometry": null}]', "feature 1: has no geometry"),
+        (
+            "a.geojson",
+            json.dumps([feature("Polygon", [[[0, 0], ["a", 1], [2, 2]]])]).encode(),
+            "feature 1: has an outline",
+        ),
+        ("a.geojson", json.dumps([feature("Polygon", None)]).encode(), "cannot be read"),
+        ("a.geojson", json.dumps([feature("Point", [1, 2])]).encode(), "holds no area"),
+        ("a.zip", b"PK\x03\x04 not really", "damaged zip"),
+        ("a.zip", zip_of(a=b"Iout" + bytes(9)), "region 1: is a damaged ImageJ region"),
+        ("a.roi", b"Iout", "damaged ImageJ region"),
+        ("a.png", b"\x89PNG\r\n", "a.png"),
+    ],
+)
+def test_files_that_are_wrong_say_so_in_one_line(tmp_path, name, data, line):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=line) as caught:
+        region_counts.read_regions(tmp_path / name, (10, 10))
+    assert "\n" not in str(caught.value)
+    assert name in str(caught.value)
+
+
+def test_masks_that_do_not_fit_say_so(tmp_path):
+    np.save(tmp_path / "m.npy", np.ones((5, 6), np.uint8))
+    with pytest.raises(ValueError, match="5 x 6 pixels does not fit an image of 6 x 5"):
+        region_counts.read_regions(tmp_path / "m.npy", (6, 5))
+    for values, line in ((np.zeros((5, 6), int), "0 everywhere"), (np.eye(6)[:5] / 2, "whole")):
+        np.save(tmp_path / "m.npy", values)
+        with pytest.raises(ValueError, match=line):
+            region_counts.read_regions(tmp_path / "m.npy", (5, 6))
+
+
+def test_the_file_of_an_image_is_found_by_its_name(tmp_path):
+    image = tmp_path / "images" / "a.tif"
+    for name in ("a.tif.geojson", "b_RoiSet.zip", "c_regions.png", "d.roi", "d.zip", "e.txt"):
+        (tmp_path / name).write_bytes(b"")
+    for letter, name in (("a", "a.tif.geojson"), ("b", "b_RoiSet.zip"), ("c", "c_regions.png")):
+        found = region_counts.find_regions_file(tmp_path, image.with_name(f"{letter}.tif"))
+        assert found == tmp_path / name
+    assert region_counts.find_regions_file(tmp_path, image.with_name("e.tif")) is None
+    assert region_counts.find_regions_file(tmp_path / "d.roi", image) == tmp_path / "d.roi"
+    with pytest.raises(ValueError, match=r"d.roi, d.zip.*keep one"):
+        region_counts.find_regions_file(tmp_path, image.with_name("d.tif"))
+    with pytest.raises(ValueError, match="no such file or folder of regions"):
+        region_counts.find_regions_file(tmp_path / "absent", image)
+
+
+def test_rows_of_a_table(tmp_path, caplog):
+    for name in ("a", "b"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((20, 30), np.uint8))
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    (marks / "a.geojson").write_text(json.dumps(feature("Polygon", [square(0, 0, 10)], name="n")))
+    density = np.full((20, 30), 1 / 3, np.float32)
+    row = {"image": "a.tif", "count": 200.0, "spacing_y": 0.5, "spacing_x": 0.5, "status": "ok"}
+    make = region_counts.rows_of(marks)
+    with open_lazy(tmp_path / "a.tif") as image:
+        rows = make(image).rows(row, counted(density=density))
+    assert [(r["image"], r["roi"], r["status"]) for r in rows] == [
+        ("a.tif", "n", "ok"),
+        ("a.tif", "outside", "ok"),
+    ]
+    assert sum(r["count"] for r in rows) == pytest.approx(200, abs=1e-5)
+    assert rows[0]["cells_per_mm2"] == pytest.approx(100 / 3 / 25e-6, rel=1e-6)
+    with open_lazy(tmp_path / "b.tif") as image, caplog.at_level(logging.WARNING):
+        alone = make(image).rows({"image": "b.tif"}, counted(density=density))
+    assert alone == [{"image": "b.tif"}]
+    assert "counted as a whole" in caplog.text
+    with pytest.raises(ValueError, match="no such file or folder of regions"):
+        region_counts.rows_of(tmp_path / "absent")

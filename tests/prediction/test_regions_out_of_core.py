@@ -1,0 +1,134 @@
+"""Regions of an image that is counted by parts: the table is that of the image in memory."""
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellcount_jax.inference import out_of_core, region_counts
+from cellcount_jax.inference.counter import Counter
+from cellcount_jax.prediction import predict_files
+from tests.inference.made_counters import cells, made
+from tests.inference.test_counter import ShortOfMemory, bright_counter
+
+
+def table(counter: Counter, path: Path, out: Path, place: Path) -> list[dict[str, str]]:
+    failed = predict_files.predict_files(
+        counter,
+        [path],
+        out,
+        model="m",
+        density=True,
+        rows_of=region_counts.rows_of(place),
+        about_rows=str(place),
+        voxel_size=(2.0, 0.5, 0.25),
+    )
+    assert failed == 0
+    with (out / "counts.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def outlines(path: Path) -> Path:
+    """Two polygons, the second with a hole, across the borders of many windows."""
+    rings = [
+        [[[3, 5], [70, 9], [60, 88], [11, 60], [3, 5]]],
+        [[[72, 60], [88, 60], [88, 115], [72, 115], [72, 60]], [[75, 70], [80, 70], [80, 90]]],
+    ]
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": ring},
+            "properties": {"name": name},
+        }
+        for name, ring in zip(("one", "two"), rings, strict=True)
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return path
+
+
+def mask(path: Path, shape: tuple[int, ...]) -> Path:
+    blocks = np.random.default_rng(0).integers(0, 3, [-(-n // 7) for n in shape])
+    values = np.kron(blocks, np.ones((7,) * len(shape), int))[tuple(slice(0, n) for n in shape)]
+    tifffile.imwrite(path, values.astype(np.uint8), photometric="minisblack")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["outlines", "mask", "points", "volume", "flat regions"])
+def test_regions_by_parts_are_those_of_the_image_in_memory(kind, tmp_path, monkeypatch):
+    shape = (23, 50, 37) if kind in ("volume", "flat regions") else (120, 90)
+    counter = made("density") if kind == "outlines" else bright_counter(len(shape))
+    if kind == "points":
+        readout = dataclasses.replace(counter.stage.readout, count="peaks")
+        counter = dataclasses.replace(
+            counter, stage=dataclasses.replace(counter.stage, readout=readout)
+        )
+    counter.network._largest = 64 if kind == "outlines" else 16
+    image = cells(shape) if kind == "outlines" else cells(shape)[..., 0]
+    tifffile.imwrite(tmp_path / "a.tif", image, tile=(32, 32))
+    if kind == "outlines":
+        place = outlines(tmp_path / "r.geojson")
+    else:
+        place = mask(tmp_path / "r.tif", shape[1:] if kind == "flat regions" else shape)
+    found = []
+    for name, large in (("memory", out_of_core.LARGE), ("parts", 100)):
+        monkeypatch.setattr(out_of_core, "LARGE", large)
+        found.append(table(counter, tmp_path / "a.tif", tmp_path / name, place))
+    assert found[0] == found[1]
+    assert [row["roi"] for row in found[1]][-1] == "outside"
+    assert len(found[1]) == 3
+    for row in found[1]:
+        extent = 1e-6 * 0.5 * 0.25 * int(row["area_px"])
+        count = float(row["count"])
+        assert count > 0
+        if len(shape) == 2:
+            assert float(row["cells_per_mm2"]) == pytest.approx(count / extent, rel=1e-6)
+        elif kind == "flat regions":
+            assert float(row["cells_per_mm3"]) == pytest.approx(
+                count / (extent * 23 * 2e-3), rel=1e-6
+            )
+    axes = "ZYX"[3 - len(shape) :] + "C" * (image.ndim - len(shape))
+    whole = counter.count(image, axes=axes).count
+    assert sum(float(row["count"]) for row in found[1]) == pytest.approx(whole, abs=1e-3)
+
+
+def test_a_resized_image_has_its_regions_by_parts_too(tmp_path, monkeypatch):
+    counter = dataclasses.replace(bright_counter(), scale=0.7)
+    counter.network._largest = 32
+    monkeypatch.setattr(out_of_core, "LOOKED_AT", 10_000)
+    np.save(tmp_path / "a.npy", cells((120, 90))[..., 0])
+    place = outlines(tmp_path / "r.geojson")
+    memory = table(counter, tmp_path / "a.npy", tmp_path / "memory", place)
+    monkeypatch.setattr(out_of_core, "LARGE", 100)
+    parts = table(counter, tmp_path / "a.npy", tmp_path / "parts", place)
+    for one, other in zip(memory, parts, strict=True):
+        assert other["area_px"] == one["area_px"]
+        assert float(other["count"]) == pytest.approx(float(one["count"]), rel=1e-3)
+
+
+def test_sums_begin_anew_when_windows_shrink(tmp_path, monkeypatch):
+    plain = bright_counter()
+    np.save(tmp_path / "a.npy", cells((240, 210))[..., 0])
+    place = outlines(tmp_path / "r.geojson")
+    monkeypatch.setattr(out_of_core, "LARGE", 100)
+    expected = table(plain, tmp_path / "a.npy", tmp_path / "plain", place)
+
+    class Forgetful(ShortOfMemory):
+        """Full from its second batch on, until windows are small."""
+
+        def __call__(self, variables, images):
+            if not self.shapes or images.shape[1] < 40:
+                self.shapes.append(images.shape)
+                return self.predict(variables, images)
+            return super().__call__(variables, images)
+
+    device = Forgetful(plain.stage.predict, 0)
+    short = dataclasses.replace(plain, predict=device)
+    short.network._largest = 64
+    found = table(short, tmp_path / "a.npy", tmp_path / "short", place)
+    assert device.shapes[0][1] > device.shapes[-1][1]
+    for one, other in zip(expected, found, strict=True):
+        assert float(other["count"]) == pytest.approx(float(one["count"]), rel=1e-5)

@@ -1,0 +1,52 @@
+"""Large pages change where memory comes from, in a process of its own, and nothing else."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import re, jax, jax.numpy as jnp
+from cellcount_jax.runtime.malloc import use_large_pages
+
+print(use_large_pages())
+if {twice}:
+    print(use_large_pages())
+x = jax.jit(lambda: jnp.ones((4096, 4096)) * 2)()
+print(float(x.sum()))
+rollup = open("/proc/self/smaps_rollup").read()
+print(int(re.search(r"AnonHugePages: *([0-9]+) kB", rollup)[1]) // 1024)
+"""
+
+
+def run(program: str, **environment: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.split()
+
+
+linux = pytest.mark.skipif(
+    platform.system() != "Linux" or platform.libc_ver()[0] != "glibc", reason="glibc on Linux only"
+)
+
+
+@linux
+def test_arrays_lie_in_large_pages_and_are_right():
+    used, again, total, megabytes = run(PROGRAM.format(twice=True), CELLCOUNT_LARGE_PAGES="1")
+    assert (used, again, total) == ("True", "True", str(2.0 * 4096**2))
+    with open("/sys/kernel/mm/transparent_hugepage/enabled") as file:
+        if "[never]" not in file.read():
+            assert int(megabytes) >= 60  # of an array of 64 MiB
+
+
+@linux
+def test_the_environment_can_refuse():
+    used, total, _ = run(PROGRAM.format(twice=False), CELLCOUNT_LARGE_PAGES="0")
+    assert (used, total) == ("False", str(2.0 * 4096**2))

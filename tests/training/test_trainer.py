@@ -1,0 +1,101 @@
+"""Training end to end on little data: resume equals the unbroken run, failures keep their work."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from cellcount_jax.datasets.load import Source
+from cellcount_jax.runtime import checkpoint, run_files
+from cellcount_jax.simulation import simulate
+from cellcount_jax.training import run, trainer
+from configs import dcl_vgg
+
+
+def source(side: int = 32) -> Source:
+    samples = list(simulate.simulate_dataset(0, 9, (side, side), "vgg"))
+    splits = {"train": samples[:5], "validation": samples[5:7], "test": samples[7:]}
+    return Source("simulated", "none", 0, splits, False, "0" * 12, "nine simulated images")
+
+
+def config(steps: int):
+    config = dcl_vgg.get_config("tiny")
+    for plan in config.stages.values():
+        plan.steps = steps
+        plan.crop = None
+    return config
+
+
+def final_weights(workdir: epath.Path, stage: str) -> list[np.ndarray]:
+    variables = checkpoint.load_final(workdir / "checkpoints" / stage)[0]
+    return jax.tree.leaves(variables)
+
+
+def strip_times(results: dict) -> dict:
+    return {k: v for k, v in results.items() if not k.startswith(("seconds", "images_per"))}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    workdir = epath.Path(tmp_path_factory.mktemp("unbroken"))
+    results = run.train_source(config(7), workdir, source())
+    return workdir, results
+
+
+def test_files_of_a_run(unbroken):
+    workdir, results = unbroken
+    assert json.loads((workdir / "results.json").read_text()) == results
+    wanted = "method dataset protocol split split_hash seed n_images mae rmse bias mape f1 radius"
+    assert set(wanted.split()) <= set(results)
+    assert {"baseline_mean_mae", "baseline_intensity_mae", "baseline_histogram_mae"} <= set(results)
+    page = (workdir / "report.html").read_text()
+    assert "data:image/png;base64" in page
+    assert "http" not in page.replace("data:image", "")
+    lines = run_files.read_metrics(workdir)
+    assert {m["stage"] for m in lines} == {"counter", "localizer"}
+    assert {m["split"] for m in lines} == {"train", "validation"}
+
+
+@pytest.mark.parametrize("killed_in", ["counter", "localizer"])
+def test_a_killed_run_resumes_to_the_same_result(unbroken, tmp_path, monkeypatch, killed_in):
+    workdir = epath.Path(tmp_path)
+    real = trainer.validate.error
+    calls = {"counter": 0, "localizer": 0}
+
+    def dies(counter, samples, train, *, radius):
+        calls[counter.stage.name] += 1
+        if counter.stage.name == killed_in and calls[killed_in] == 2:
+            raise KeyboardInterrupt
+        return real(counter, samples, train, radius=radius)
+
+    monkeypatch.setattr(trainer.validate, "error", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run.train_source(config(7), workdir, source())
+    monkeypatch.setattr(trainer.validate, "error", real)
+    results = run.train_source(config(7), workdir, source())
+    assert strip_times(results) == strip_times(unbroken[1])
+    for stage in ("counter", "localizer"):
+        for a, b in zip(
+            final_weights(unbroken[0], stage), final_weights(workdir, stage), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+    assert run_files.read_metrics(workdir) == run_files.read_metrics(unbroken[0])
+
+
+def test_a_finished_run_gives_its_result_again(unbroken):
+    workdir, results = unbroken
+    assert run.train_source(config(7), workdir, source()) == results
+
+
+def test_a_workdir_of_another_config_is_refused_by_name_of_the_field(unbroken):
+    with pytest.raises(run.WorkdirError, match=r"stages\.counter\.steps 7 there, 8 here"):
+        run.train_source(config(8), unbroken[0], source())
+
+
+def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path):
+    broken = config(40)
+    broken.stages.counter.optimizer.update({"learning_rate": 1e30, "clip": None})
+    with pytest.raises(trainer.TrainingError, match="learning_rate"):
+        run.train_source(broken, epath.Path(tmp_path), source())
