@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.accuracy.seeds import seeds
-from benchmarks.accuracy.seeds.prototype_ablation import mean_and_spread
+from benchmarks.accuracy import seeds
+from benchmarks.accuracy.prototype_ablation import mean_and_spread
 
 VARIANTS: Mapping[str, tuple[str, str]] = {
     "gaussian": ("Gaussian", "gaussian"),

@@ -18,7 +18,7 @@ from pathlib import Path
 from etils import epath
 from ml_collections import ConfigDict
 
-from benchmarks.accuracy.seeds.seeds import run_name, table
+from benchmarks.accuracy.seeds import run_name, table
 from cellcount_jax.runtime import compilation, setup
 from cellcount_jax.training import run as experiment
 

@@ -22,7 +22,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from benchmarks.accuracy.seeds import seeds as accuracy
+from benchmarks.accuracy import seeds as accuracy
 
 VARIANTS: Mapping[str, tuple[str, ...]] = {
     "default": (),

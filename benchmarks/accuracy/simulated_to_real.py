@@ -12,7 +12,7 @@ from pathlib import Path
 
 from etils import epath
 
-from benchmarks.accuracy.seeds.seeds import table
+from benchmarks.accuracy.seeds import table
 from cellcount_jax.runtime import compilation, setup
 from cellcount_jax.simulation import simulate
 from cellcount_jax.training import run as experiment

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.accuracy.seeds import consistency_ablation, held_back
+from benchmarks.accuracy import consistency_ablation, held_back
 from cellcount_jax.training import run
 from tests.datasets import made_sets
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.accuracy.seeds import prototype_ablation
+from benchmarks.accuracy import prototype_ablation
 from configs import countxplain_vgg
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cellcount_jax.cli.main import main
+from cellcount_jax.cli import main
 from cellcount_jax.datasets.folder import FolderError
 from cellcount_jax.evaluation import folder as evaluate_folder
 from cellcount_jax.evaluation import summary

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cellcount_jax.cli.main import main
+from cellcount_jax.cli import main
 from cellcount_jax.io.annotations.dots import Dots, write_dots
 from cellcount_jax.simulation import simulate
 

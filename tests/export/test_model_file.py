@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 from etils import epath
 
-from cellcount_jax.cli.main import main
+from cellcount_jax.cli import main
 from cellcount_jax.export import model_file, provenance
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.methods.base import Variables

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cellcount_jax.cli.main import main
+from cellcount_jax.cli import main
 from cellcount_jax.export import model_file, provenance
 from cellcount_jax.inference import bundled
 from cellcount_jax.inference.counter import Counter

@@ -15,7 +15,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from cellcount_jax.cli.main import main
+from cellcount_jax.cli import main
 from cellcount_jax.cli.main import predict as predict_command
 from cellcount_jax.inference import out_of_core
 from cellcount_jax.inference.readout import Count

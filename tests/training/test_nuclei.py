@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from benchmarks.accuracy.seeds import nuclei as benchmark
+from benchmarks.accuracy import nuclei as benchmark
 from cellcount_jax.data import cell_diameter as cell_size
 from cellcount_jax.data.preprocess import Preprocessing
 from cellcount_jax.data.sample import Sample
