@@ -21,9 +21,9 @@ from cellcount_jax.data import cell_diameter
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets import load
 from cellcount_jax.evaluation import metrics
+from cellcount_jax.evaluation.matching import match_points
 from cellcount_jax.inference.cell_scale import with_diameter
 from cellcount_jax.inference.counter import Counter
-from cellcount_jax.inference.detect import match_points
 from cellcount_jax.runtime import compilation, setup
 
 COLUMNS = {
@@ -61,7 +61,7 @@ def evaluate_run(run: Path) -> dict[str, Any]:
     counter = Counter.load(run)
     counter = dataclasses.replace(counter, predict=jax.jit(counter.stage.predict))
     data, seed = counter.facts["config"]["data"], counter.facts["config"]["seed"]
-    source = load.load(data["name"], protocol=data["protocol"], seed=seed)
+    source = load.load_dataset(data["name"], protocol=data["protocol"], seed=seed)
     samples = source.splits["test"]
     by = {}
     for name, given in (("size estimated", False), ("size given", True)):

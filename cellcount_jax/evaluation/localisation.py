@@ -7,6 +7,7 @@ import numpy as np
 
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.evaluation import metrics
+from cellcount_jax.evaluation.matching import match_labels
 from cellcount_jax.inference import detect as decode
 from cellcount_jax.inference.counter import Count
 from cellcount_jax.methods.base import Readout
@@ -73,13 +74,13 @@ def _errors(
 
 
 def in_labels(found: Sequence[np.ndarray], samples: Sequence[Sample]) -> dict[str, Any]:
-    """Points against instance masks (`points.match_labels`); empty if a sample has none."""
+    """Points against instance masks (`matching.match_labels`); empty if a sample has none."""
     if not samples or any(s.labels is None for s in samples):
         return {}
     matched = []
     for points, sample in zip(found, samples, strict=True):
         assert sample.labels is not None
-        matched.append(decode.match_labels(points, sample.labels))
+        matched.append(match_labels(points, sample.labels))
     result = metrics.localisation_of_sums(metrics.label_sums(matched))
     keys = ("f1", "precision", "recall", "macro_f1")
     return {f"label_{key}": result[key] for key in keys}

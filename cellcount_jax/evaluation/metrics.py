@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cellcount_jax.inference.detect import match_points
+from cellcount_jax.evaluation.matching import match_points
 
 Sums = dict[str, float]
 
@@ -174,8 +174,8 @@ def localisation(
     Args:
       predicted: per image [N, ndim] pixels.
       true: per image [M, ndim] pixels.
-      radius: of `points.match_points`.
-      spacing: of `points.match_points`.
+      radius: of `matching.match_points`.
+      spacing: of `matching.match_points`.
 
     Returns:
       `tp, fp, fn` summed; `precision, recall, f1` of the sums (micro); `macro_precision,

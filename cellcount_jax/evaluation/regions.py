@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cellcount_jax.evaluation.matching import match_pairs
 from cellcount_jax.evaluation.summary import FACTORS, Row
-from cellcount_jax.inference.detect import match_pairs
 from cellcount_jax.inference.readout import Count
 from cellcount_jax.inference.region_counts import count_regions
 from cellcount_jax.inference.region_integrals import points_inside, union

@@ -8,7 +8,7 @@ import numpy as np
 
 from cellcount_jax.data.batches import raster
 from cellcount_jax.evaluation import metrics
-from cellcount_jax.inference.detect import match_points
+from cellcount_jax.evaluation.matching import match_points
 
 FACTORS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 """Radii at which points are matched, as multiples of an image's own."""

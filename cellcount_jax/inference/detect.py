@@ -1,17 +1,11 @@
-"""From a map to points, and points against the truth. NumPy on the host, 2-D and 3-D."""
+"""From a map to points. NumPy on the host, 2-D and 3-D."""
 
 import itertools
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy import ndimage, sparse
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
-from scipy.spatial import cKDTree
-
-from cellcount_jax.data.distance_transform import axis_weights
+from scipy import ndimage
 
 Decoder = Literal["components", "peaks"]
 
@@ -110,130 +104,3 @@ def _parabola_tops(values: np.ndarray, where: np.ndarray) -> np.ndarray:
         shift = np.divide(0.5 * (before - after), bend, out=np.zeros_like(bend), where=bend < 0)
         offsets[inner, axis] = np.clip(shift, -0.5, 0.5)
     return offsets
-
-
-def match_pairs(
-    predicted: ArrayLike,
-    true: ArrayLike,
-    *,
-    radius: float,
-    spacing: Sequence[float] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """One-to-one pairs at distance <= radius: as many as possible, then of least total distance.
-
-    Args:
-      predicted: [N, ndim] pixels.
-      true: [M, ndim] pixels.
-      radius: pixels; with `spacing`, in pixels of the last axis.
-      spacing: voxel size per axis in any unit, to measure in physical proportions.
-
-    Returns:
-      Pairs [K, 2] of indices (predicted, true), sorted, and their distances [K] float64.
-
-    Raises:
-      ValueError: the points have different numbers of axes, or the radius is negative or infinite.
-    """
-    found, dots = _points_of(predicted), _points_of(true)
-    if not 0 <= radius < np.inf:
-        raise ValueError(f"matching radius {radius}: it must be a finite distance of 0 or more")
-    if not (len(found) and len(dots)):
-        return np.zeros((0, 2), np.int64), np.zeros(0)
-    if found.shape[1] != dots.shape[1]:
-        raise ValueError(
-            f"predicted points have {found.shape[1]} axes and true dots {dots.shape[1]}"
-        )
-    weights = axis_weights(spacing, dots.shape[1])
-    found, dots = found * weights, dots * weights
-    near = cKDTree(found).sparse_distance_matrix(
-        cKDTree(dots), radius * (1 + 1e-9), output_type="ndarray"
-    )
-    pairs = np.stack([near["i"], near["j"]], axis=-1)
-    distances = np.linalg.norm(found[pairs[:, 0]] - dots[pairs[:, 1]], axis=1)
-    inside = distances <= radius
-    chosen = _assign(pairs[inside], distances[inside], (len(found), len(dots)))
-    pairs, distances = pairs[inside][chosen], distances[inside][chosen]
-    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
-    return pairs[order], distances[order]
-
-
-def _points_of(points: ArrayLike) -> np.ndarray:
-    array = np.asarray(points, np.float64)
-    if array.size and (array.ndim != 2 or not np.isfinite(array).all()):
-        raise ValueError(f"points of shape {array.shape}: finite numbers [N, ndim] are needed")
-    return array if array.size else array.reshape(0, 0)
-
-
-def _assign(pairs: np.ndarray, distances: np.ndarray, sizes: tuple[int, int]) -> np.ndarray:
-    """Indices of the chosen among the candidate `pairs` [E, 2]."""
-    if not len(pairs):
-        return np.zeros(0, np.int64)
-    n, m = sizes
-    # A matching of all rows always exists once every row may fall back on a column of its own.
-    # That costs more than any rearrangement can save, so the fewest possible rows do. All costs
-    # are raised alike, because the solver takes a zero for a missing edge.
-    longest = max(float(distances.max()), 1.0)
-    raised = longest + 1.0
-    dear = raised + (min(n, m) + 1) * longest
-    rows = np.concatenate([pairs[:, 0], np.arange(n)])
-    columns = np.concatenate([pairs[:, 1], m + np.arange(n)])
-    costs = np.concatenate([distances + raised, np.full(n, dear)])
-    graph = sparse.csr_array((costs, (rows, columns)), shape=(n, m + n))
-    chosen = np.stack(min_weight_full_bipartite_matching(graph), axis=-1)
-    chosen = chosen[chosen[:, 1] < m]
-    order = np.argsort(pairs[:, 0] * m + pairs[:, 1])
-    keys = (pairs[:, 0] * m + pairs[:, 1])[order]
-    return order[np.searchsorted(keys, chosen[:, 0] * m + chosen[:, 1])]
-
-
-def match_points(
-    predicted: ArrayLike,
-    true: ArrayLike,
-    *,
-    radius: float,
-    spacing: Sequence[float] | None = None,
-) -> tuple[int, int, int]:
-    """True positives, false positives and false negatives of one image.
-
-    Args:
-      predicted: [N, ndim] pixels.
-      true: [M, ndim] pixels.
-      radius: of `match_pairs`.
-      spacing: of `match_pairs`.
-
-    Returns:
-      (tp, fp, fn): matched pairs, predictions and dots left over.
-    """
-    pairs, _ = match_pairs(predicted, true, radius=radius, spacing=spacing)
-    return len(pairs), len(np.asarray(predicted)) - len(pairs), len(np.asarray(true)) - len(pairs)
-
-
-def match_labels(points: ArrayLike, labels: np.ndarray) -> tuple[int, int, int]:
-    """Points against an instance mask: a label that holds exactly one point is found.
-
-    Args:
-      points: [N, ndim] pixels; each belongs to the pixel it lies in.
-      labels: [*space] integers, 0 is background.
-
-    Returns:
-      (tp, fp, fn). tp: labels with exactly one point. fp: labels with several (one each, however
-      many points) plus points on the background. fn: labels with none. A label with several
-      points is no miss, so tp + fn can be less than the number of labels.
-
-    Raises:
-      ValueError: a point lies outside the mask.
-
-    Source: evaluation of NuMorph (Cell Reports 2021): precision = correct / (correct + multiple +
-    empty), recall = correct / (correct + merged + missed).
-    """
-    names, flat = np.unique(labels, return_inverse=True)
-    at = _points_of(points).reshape(-1, labels.ndim)
-    pixels = np.floor(at + 0.5).astype(np.int64)
-    # A point on the far border of the last pixel still belongs to it.
-    pixels = np.where(at == np.asarray(labels.shape) - 0.5, pixels - 1, pixels)
-    if ((pixels < 0) | (pixels >= labels.shape)).any():
-        raise ValueError(f"a point lies outside the mask of shape {labels.shape}")
-    held = flat.reshape(labels.shape)[tuple(pixels.T)]
-    numbers = np.bincount(held, minlength=len(names))
-    cells = numbers[names != 0]
-    empty = int(numbers[names == 0].sum())
-    return int((cells == 1).sum()), int((cells > 1).sum()) + empty, int((cells == 0).sum())

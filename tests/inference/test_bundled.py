@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from cellcount_jax.cli import main
+from cellcount_jax.evaluation.matching import match_points
 from cellcount_jax.export import model_file, provenance
 from cellcount_jax.inference import bundled
 from cellcount_jax.inference.counter import Counter
-from cellcount_jax.inference.detect import match_points
 from cellcount_jax.simulation.simulate import simulate_cells
 from tests.inference.made_counters import cells
 from tests.io.images.image_writers import write_ome_zarr

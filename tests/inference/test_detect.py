@@ -1,12 +1,8 @@
 """Decoders and matching against reference pairs, exhaustive search and flood fills."""
 
-import itertools
-import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from cellcount_jax.inference import detect
 
@@ -134,93 +130,3 @@ def test_subpixel_stays_at_the_border_and_on_plateaus():
     values[0, 0], values[3, 3], values[3, 4] = 1, 1, 1
     found, _ = detect.find_points(values, decoder="peaks", threshold=0.5, subpixel=True)
     np.testing.assert_array_equal(found, [[0, 0], [3, 3.5], [3, 3.5]])
-
-
-def test_match_reference(golden):
-    arrays = golden("match_points")
-    for case in arrays["cases"]:
-        one = {k.partition("__")[2]: v for k, v in arrays.items() if k.startswith(f"{case}__")}
-        radius = float(one["radius"])
-        counts = detect.match_points(one["predicted"], one["true"], radius=radius)
-        assert counts == tuple(int(one[f"expected_{k}"]) for k in ("tp", "fp", "fn")), case
-        pairs, distances = detect.match_pairs(one["predicted"], one["true"], radius=radius)
-        expected = float(one["expected_total_distance"])
-        assert distances.sum() == pytest.approx(expected, abs=1e-4 * max(1, expected))
-        if "expected_pairs" in one:
-            np.testing.assert_array_equal(pairs, one["expected_pairs"])
-
-
-def exhaustive(predicted, true, radius):
-    """(number, total distance) of the best of all one-to-one matchings."""
-    best = (0, 0.0)
-    dots = [*range(len(true)), *[None] * len(predicted)]
-    for chosen in set(itertools.permutations(dots, len(predicted))):
-        distances = [
-            float(np.hypot(*(predicted[i] - true[j])))
-            for i, j in enumerate(chosen)
-            if j is not None
-        ]
-        if all(d <= radius for d in distances):
-            best = max(best, (len(distances), -sum(distances)))
-    return best[0], -best[1]
-
-
-coordinates = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=0, max_size=4)
-
-
-@settings(max_examples=60, deadline=None)
-@given(coordinates, coordinates, st.sampled_from([0.0, 1.0, 2.5, 5.0]))
-def test_match_equals_exhaustive_search(predicted, true, radius):
-    predicted = np.array(predicted, float).reshape(-1, 2)
-    true = np.array(true, float).reshape(-1, 2)
-    pairs, distances = detect.match_pairs(predicted, true, radius=radius)
-    number, total = exhaustive(predicted, true, radius)
-    assert len(pairs) == number
-    assert distances.sum() == pytest.approx(total, abs=1e-9)
-    assert len(set(pairs[:, 0])) == len(set(pairs[:, 1])) == number
-    swapped, _ = detect.match_pairs(true, predicted, radius=radius)
-    assert len(swapped) == number
-
-
-def test_match_with_spacing():
-    predicted, true = [[0.0, 0, 0]], [[1.0, 3, 0]]
-    assert detect.match_points(predicted, true, radius=3.5) == (1, 0, 0)
-    assert detect.match_points(predicted, true, radius=3.5, spacing=(2.5, 0.75, 0.75)) == (0, 1, 1)
-    assert detect.match_points(predicted, true, radius=4.5, spacing=(2.5, 0.75, 0.75)) == (1, 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("predicted", "true", "radius", "says"),
-    [
-        ([[1, 2]], [[1, 2, 3]], 5, "2 axes and true dots 3"),
-        ([[1, 2]], [[1, 2]], -1, "radius -1"),
-        ([[1, np.nan]], [[1, 2]], 5, "finite"),
-    ],
-)
-def test_match_rejects(predicted, true, radius, says):
-    with pytest.raises(ValueError, match=says):
-        detect.match_points(predicted, true, radius=radius)
-
-
-def test_match_thousands_of_points_fast():
-    rng = np.random.default_rng(0)
-    true = rng.uniform(0, 1000, (5000, 2))
-    predicted = true + rng.normal(0, 1, true.shape)
-    started = time.perf_counter()
-    tp, fp, fn = detect.match_points(predicted[:4800], true, radius=8.0)
-    assert time.perf_counter() - started < 5
-    assert (tp, fp, fn) == (4800, 0, 200)
-
-
-def test_match_labels():
-    labels = np.zeros((6, 8), int)
-    labels[0:2, 0:3], labels[0:2, 5:8], labels[4:6, 0:3], labels[4:6, 5:8] = 3, 5, 7, 900
-    single, twice, background = [0.4, 1.2], [[0, 5], [1.4, 7.4]], [[3, 3], [2.6, 0]]
-    found = detect.match_labels([single, *twice, *background], labels)
-    # 3 holds one point, 5 two (one false positive, no miss); 7 and 900 hold none.
-    assert found == (1, 1 + 2, 2)
-    assert detect.match_labels([], labels) == (0, 0, 4)
-    assert detect.match_labels([single], np.zeros((6, 8), int)) == (0, 1, 0)
-    assert detect.match_labels([[5.5, 7.5]], labels) == (1, 0, 3)
-    with pytest.raises(ValueError, match="outside the mask"):
-        detect.match_labels([[6.0, 1.0]], labels)
