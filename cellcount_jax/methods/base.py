@@ -74,6 +74,42 @@ class Readout:
     calibrate: bool = False
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prototypes:
+    """What a stage that counts by similarity to K prototypes tells about them.
+
+    The first `n_cell` prototypes stand for cells, the rest for background. Such a stage predicts
+    the maps `similarity` [B, h, w, K], `contribution` [B, h, w, K or n_cell] in cells, and
+    `extractor_density` [B, h, w], the density of the network that is explained.
+
+    Attributes:
+      n_cell: number of cell prototypes.
+      stride: pixels of the network's image per position of its maps.
+      vectors: [K, d], exact training features.
+      weights: [K] cells per unit of similarity; 0 for those that do not count.
+      bias: cells per position of the map.
+      before_projection: variables as they were before the last projection.
+      provenance: `image`, `row`, `column`, `distance` [K] of the last projection; `top_image`,
+        `top_similarity` [K, n], `top_patch` [K, n, side, side, C] and `top_corner` [K, n, 2] of
+        the most similar training positions; `sample` [m, d] and `sample_density` [m] of random
+        training features.
+    """
+
+    n_cell: int
+    stride: int
+    vectors: np.ndarray
+    weights: np.ndarray
+    bias: float
+    before_projection: Variables
+    provenance: Mapping[str, np.ndarray]
+
+    @property
+    def names(self) -> list[str]:
+        """A name for each prototype."""
+        cells = [f"cell {i + 1}" for i in range(self.n_cell)]
+        return cells + [f"background {i + 1}" for i in range(len(self.vectors) - self.n_cell)]
+
+
 class InitFn(Protocol):
     """Fresh variables; `previous` holds the variables of the stages before, by name."""
 
@@ -119,6 +155,10 @@ class Stage:
       prepare: data streams -> data streams, once before the first step (cached features).
       between_epochs: (variables, data, epoch) -> variables.
       finish: (variables, data) -> variables, on the chosen checkpoint.
+      explain: trained variables -> the prototypes that the count is made of; None: the stage
+        cannot be explained. `explanation` builds local explanations and their evaluation from it
+        alone, so that a stage that offers this is explained, evaluated and reported without its
+        name being known there.
     """
 
     name: str
@@ -135,6 +175,7 @@ class Stage:
     prepare: Callable[[Tree, Tree], Tree] | None = None
     between_epochs: Callable[[Variables, Tree, int], Variables] | None = None
     finish: Callable[[Variables, Tree], Variables] | None = None
+    explain: Callable[[Variables], Prototypes] | None = None
 
 
 def read_count(maps: Maps, readout: Readout) -> jax.Array | None:

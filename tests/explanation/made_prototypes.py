@@ -1,5 +1,7 @@
 """A counter with four hand-made prototypes of brightness: bright places are cells."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -7,6 +9,7 @@ from cellcount_jax.data.preprocess import Preprocessing
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.methods.base import Readout, Stage, Variables
+from cellcount_jax.methods.countxplain import method as countxplain
 from cellcount_jax.models.prototypes import similarity, squared_distances
 
 STRIDE = 8
@@ -49,6 +52,7 @@ def counter(n_prototypes: int = 4) -> Counter:
         "sample_density": brightness[:, 0],
     }
     density = {"kernel": WEIGHTS.reshape(1, 1, 2, 1), "bias": np.array([BIAS])}
+    options = {"n_prototypes": n_prototypes, "density_inputs": "cell_half"}
     stage = Stage(
         name="prototypes",
         init=None,
@@ -57,8 +61,8 @@ def counter(n_prototypes: int = 4) -> Counter:
         readout=Readout(count_map="density"),
         stride=STRIDE,
         window=64,
+        explain=functools.partial(countxplain.explain, options=options, stride=STRIDE),
     )
-    options = {"n_prototypes": n_prototypes, "density_inputs": "cell_half"}
     return Counter(
         stage=stage,
         variables=Variables({"prototypes": VECTORS, "density": density}, {}, {}, extras),

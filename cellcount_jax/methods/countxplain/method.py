@@ -6,6 +6,7 @@ similarities to the cell prototypes, weighted, are the density. At the end every
 the training feature nearest to it, so that it can be shown.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from ml_collections import ConfigDict
 
 from cellcount_jax import losses
 from cellcount_jax.methods import csrnet
-from cellcount_jax.methods.base import Batch, Readout, Stage, Tree, Variables
+from cellcount_jax.methods.base import Batch, Prototypes, Readout, Stage, Tree, Variables
 from cellcount_jax.methods.countxplain.projection import Places
 from cellcount_jax.models.csrnet import STRIDE
 from cellcount_jax.models.prototypes import PrototypeHead
@@ -67,6 +68,35 @@ def density_weights(trained: Tree, options: Mapping[str, Any]) -> tuple[np.ndarr
     found: Any = layer.apply({"params": trained["density"]})
     weights, bias = np.asarray(found[0], np.float64), float(found[1])
     return np.pad(weights, (0, size - len(weights))), bias
+
+
+def explain(
+    variables: Variables, *, options: Mapping[str, Any], stride: int = STRIDE
+) -> Prototypes:
+    """The prototypes of a finished stage; see `Stage.explain`.
+
+    Args:
+      variables: as `finish` returns them.
+      options: `config.prototypes`.
+      stride: pixels per position of the map.
+    """
+    trained, extras = variables.trained, variables.extras
+    weights, bias = density_weights(trained, options)
+    density = {
+        # Kept where the weights were refitted after the projection.
+        name: extras.get(f"unprojected_density_{name}", value)
+        for name, value in trained["density"].items()
+    }
+    before = {**trained, "prototypes": extras["unprojected"], "density": density}
+    return Prototypes(
+        n_cell=options["n_prototypes"] // 2,
+        stride=stride,
+        vectors=np.asarray(trained["prototypes"]),
+        weights=weights,
+        bias=bias,
+        before_projection=variables._replace(trained=before),
+        provenance={name: np.asarray(value) for name, value in extras.items()},
+    )
 
 
 def _prototype_stage(config: ConfigDict) -> Stage:
@@ -172,6 +202,7 @@ def _prototype_stage(config: ConfigDict) -> Stage:
         prepare=prepare,
         between_epochs=between_epochs,
         finish=finish,
+        explain=functools.partial(explain, options=options),
     )
 
 
