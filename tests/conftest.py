@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: where the reference pairs and the real images are."""
+"""Fixtures and settings shared by all tests."""
 
 import os
 import tempfile
@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Programs compiled in one test serve the others, whatever process they run in.
+GOLDEN_DIR = Path(__file__).parent / "golden"
+
+# Tests share compiled programs, also across processes and runs.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "cellcount_jax_test_programs")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
-# The tests' process gives back what it does not need.
+# Test processes return freed memory to the system.
 os.environ.setdefault("CELLCOUNT_LARGE_PAGES", "0")
 
 
 @pytest.fixture(scope="session")
 def raw_dir() -> Path:
-    """Folder of the benchmark data as published; tests that need it are skipped without it."""
+    """Folder of the published datasets; tests that need real images are skipped without it."""
     value = os.environ.get("CELLCOUNT_RAW_DIR")
     if not value:
         pytest.skip("CELLCOUNT_RAW_DIR is not set")
@@ -27,14 +29,11 @@ def raw_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def golden(raw_dir: Path) -> Callable[[str], dict[str, np.ndarray]]:
-    """Reads one file of input/output pairs of the original authors' code or float64 references."""
+def golden() -> Callable[[str], dict[str, np.ndarray]]:
+    """Reads one file of golden input/output pairs (tests/golden/README.md)."""
 
     def load(name: str) -> dict[str, np.ndarray]:
-        path = raw_dir.parent / "golden" / f"{name}.npz"
-        if not path.exists():
-            pytest.skip(f"{path} is missing")
-        with np.load(path) as arrays:
+        with np.load(GOLDEN_DIR / f"{name}.npz") as arrays:
             return dict(arrays)
 
     return load
