@@ -34,7 +34,7 @@ class Blocks(NamedTuple):
         return Blocks(self.origins[rows], self.sides, numbers, self.dots[entries])
 
 
-def axis_weights(spacing: Sequence[float] | None, ndim: int) -> np.ndarray:
+def anisotropy(spacing: Sequence[float] | None, ndim: int) -> np.ndarray:
     """Length of a pixel along each axis in units of the in-plane spacing, the last axis's.
 
     Args:

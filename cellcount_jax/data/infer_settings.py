@@ -13,7 +13,7 @@ COMFORTABLE_SPACING = 16.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Derived:
+class InferredSettings:
     """What was read off the training images; lengths in pixels of the resized images.
 
     Attributes:
@@ -48,7 +48,7 @@ class Derived:
         ]
 
 
-def derive(samples: Sequence[Sample], *, multiple: int = 8, largest_crop: int = 128) -> Derived:
+def infer_settings(samples: Sequence[Sample], *, multiple: int = 8, largest_crop: int = 128) -> InferredSettings:
     """Settings for labelled samples.
 
     Args:
@@ -72,7 +72,7 @@ def derive(samples: Sequence[Sample], *, multiple: int = 8, largest_crop: int = 
     dtypes = {s.image.dtype for s in samples}
     # Bytes are usually stored as they are shown; 16-bit and float images rarely fill their range.
     normalise = "dtype" if dtypes == {np.dtype(np.uint8)} else "percentile"
-    return Derived(
+    return InferredSettings(
         scale=scale,
         spacing=spacing,
         sigma=float(np.clip(spacing / 8, 1.0, 4.0)),

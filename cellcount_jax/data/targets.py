@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
-from cellcount_jax.data.distance_transform import axis_weights, nearest_distance
+from cellcount_jax.data.distance_transform import anisotropy, nearest_distance
 
 CHUNK = 2**21
 """Kernel values that are scattered together; bounds the memory."""
@@ -145,7 +145,7 @@ def distance_map(
       ValueError: a dot lies outside the image, or the spacing does not fit.
     """
     points = _checked(dots, shape)
-    weights = axis_weights(spacing, len(shape))
+    weights = anisotropy(spacing, len(shape))
     if not len(points) or not np.prod(shape):
         return np.full(tuple(shape), np.inf, np.float32)
     return nearest_distance(points, shape, weights)

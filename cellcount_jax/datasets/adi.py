@@ -9,8 +9,8 @@ from cellcount_jax.datasets.base import (
     Benchmark,
     Published,
     by_name,
-    marked,
-    partner,
+    points_from_mask,
+    matching_file,
     read_pixels,
     same_shape,
 )
@@ -24,12 +24,12 @@ def read(folder: Path) -> Iterator[Sample]:
     the ringing around it.
     """
     for path in sorted((folder / "images").glob("*.jp*g")):
-        dots_path = partner(folder / "annotations" / path.name, path)
+        dots_path = matching_file(folder / "annotations" / path.name, path)
         image = read_pixels(path, "RGB")
         mask = read_pixels(dots_path, "RGB")[..., 0] > 127
         same_shape(dots_path, image, mask)
         donor = re.search(r"GTEX-[^_]+", path.stem)
-        yield Sample(path.stem, image, marked(mask), group=donor[0] if donor else path.stem)
+        yield Sample(path.stem, image, points_from_mask(mask), group=donor[0] if donor else path.stem)
 
 
 ADI = Benchmark(

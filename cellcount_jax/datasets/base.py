@@ -110,7 +110,7 @@ def _short(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def marked(mask: np.ndarray) -> np.ndarray:
+def points_from_mask(mask: np.ndarray) -> np.ndarray:
     """[N, ndim] float32 of the pixels that are set, one dot each."""
     return np.argwhere(mask).astype(np.float32)
 
@@ -133,7 +133,7 @@ def same_shape(path: Path, image: np.ndarray, mask: np.ndarray) -> None:
         )
 
 
-def partner(path: Path, of: Path) -> Path:
+def matching_file(path: Path, of: Path) -> Path:
     """`path` if it exists, else a ValueError that names the file left alone."""
     if not path.exists():
         raise ValueError(f"{of}: its partner {path.name} is missing from {path.parent}")
@@ -143,8 +143,8 @@ def partner(path: Path, of: Path) -> Path:
 def read_cell_dots_pairs(folder: Path) -> Iterator[Sample]:
     """Pairs `NAMEcell.png`, `NAMEdots.png`; every pixel with red == 255 is a cell."""
     for path in sorted(folder.rglob("*cell.png")):
-        dots_path = partner(path.with_name(path.name.replace("cell.png", "dots.png")), path)
+        dots_path = matching_file(path.with_name(path.name.replace("cell.png", "dots.png")), path)
         image = read_pixels(path, "RGB")
         mask = read_pixels(dots_path, "RGB")[..., 0] == 255
         same_shape(dots_path, image, mask)
-        yield Sample(path.name.removesuffix("cell.png"), image, marked(mask))
+        yield Sample(path.name.removesuffix("cell.png"), image, points_from_mask(mask))

@@ -9,7 +9,7 @@ from cellcount_jax.datasets.base import (
     Published,
     by_name,
     centroids,
-    partner,
+    matching_file,
     read_volume,
     same_shape,
 )
@@ -22,7 +22,7 @@ SPACING = (1.75, 0.8, 0.8)
 def read(folder: Path) -> Iterator[Sample]:
     """Pairs in `images` and `labels`; a dot is the centroid of an instance, the group an embryo."""
     for path in sorted((folder / "images").glob("*.tif")):
-        labels_path = partner(folder / "labels" / path.name, path)
+        labels_path = matching_file(folder / "labels" / path.name, path)
         image = read_volume(path)[..., None]
         labels = read_volume(labels_path)
         same_shape(labels_path, image, labels)

@@ -9,7 +9,7 @@ from cellcount_jax.datasets.base import (
     Published,
     by_name,
     centroids,
-    partner,
+    matching_file,
     read_pixels,
     read_plane,
     same_shape,
@@ -23,7 +23,7 @@ def read(folder: Path) -> Iterator[Sample]:
     The laboratories are not named; images of one size, `HEIGHTxWIDTH`, make a group.
     """
     for path in sorted((folder / "images").glob("*.png")):
-        labels_path = partner(folder / "labels" / path.name, path)
+        labels_path = matching_file(folder / "labels" / path.name, path)
         image = read_pixels(path, "L")
         labels = read_plane(labels_path)
         same_shape(labels_path, image, labels)

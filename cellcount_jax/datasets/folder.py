@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from cellcount_jax.data.sample import Sample
-from cellcount_jax.datasets.load import Source
+from cellcount_jax.datasets.load import SplitDataset
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.image import list_images, read_image
 
@@ -119,7 +119,7 @@ def read_folder(folder: Path, *, channels: Sequence[int | str] | None = None) ->
 
 def load_folder(
     folder: Path, *, seed: int = 0, channels: Sequence[int | str] | None = None
-) -> Source:
+) -> SplitDataset:
     """A lab's folder, split.
 
     Without `split.csv` the labelled images are split by seed: with 20 or more a fifth is kept
@@ -142,7 +142,7 @@ def load_folder(
     if not splits.get("train"):
         raise FolderError(f"{folder / 'split.csv'}: no labelled image is in the part train")
     sizes = ", ".join(f"{len(rows)} {part}" for part, rows in splits.items())
-    return Source(
+    return SplitDataset(
         name=folder.resolve().name,
         protocol="split.csv" if listed else "random",
         seed=seed,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cellcount_jax.data.sample import Sample
-from cellcount_jax.datasets.base import Benchmark, Published, by_name, partner, read_pixels
+from cellcount_jax.datasets.base import Benchmark, Published, by_name, matching_file, read_pixels
 from cellcount_jax.datasets.splits import Protocol
 
 
@@ -15,7 +15,7 @@ def read(folder: Path) -> Iterator[Sample]:
     """Pairs `images/STAIN/NAME.tiff`, `ground_truth/STAIN/NAME.csv`; the group is the stain."""
     for path in sorted((folder / "images").glob("*/*.tif*")):
         stain = path.parent.name
-        table = partner(folder / "ground_truth" / stain / f"{path.stem}.csv", path)
+        table = matching_file(folder / "ground_truth" / stain / f"{path.stem}.csv", path)
         image = read_pixels(path, "L")
         dots = read_columns(table, ("Y", "X"))
         outside = ((dots < -0.5) | (dots >= np.array(image.shape[:2]) - 0.5)).any(axis=1)

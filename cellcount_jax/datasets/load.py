@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class SplitDataset:
     """Divided data.
 
     Attributes:
@@ -47,7 +47,7 @@ class Source:
     description: str
 
 
-def load(
+def load_dataset(
     name: str,
     *,
     protocol: str | None = None,
@@ -57,7 +57,7 @@ def load(
     download: bool = False,
     patches: str | Mapping[str, Any] | None = None,
     n_train: int | None = None,
-) -> Source:
+) -> SplitDataset:
     """Loads and divides a benchmark, preparing it from its raw files if need be.
 
     Args:
@@ -99,7 +99,7 @@ def load(
             for part, rows in splits.items()
         }
     sizes = ", ".join(f"{len(rows)} {part}" for part, rows in division.items())
-    return Source(
+    return SplitDataset(
         name=name,
         protocol=protocol or benchmark.default_protocol,
         seed=seed,

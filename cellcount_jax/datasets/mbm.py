@@ -8,8 +8,8 @@ from cellcount_jax.datasets.base import (
     Benchmark,
     Published,
     by_name,
-    marked,
-    partner,
+    points_from_mask,
+    matching_file,
     read_pixels,
     read_plane,
     same_shape,
@@ -23,11 +23,11 @@ def read(folder: Path) -> Iterator[Sample]:
         slide, _, number = path.stem.rpartition("_")
         if slide.endswith("_dots"):
             continue
-        dots_path = partner(path.with_name(f"{slide}_dots_{number}.png"), path)
+        dots_path = matching_file(path.with_name(f"{slide}_dots_{number}.png"), path)
         image = read_pixels(path, "RGB")
         mask = read_plane(dots_path) > 0
         same_shape(dots_path, image, mask)
-        yield Sample(path.stem, image, marked(mask), group=slide)
+        yield Sample(path.stem, image, points_from_mask(mask), group=slide)
 
 
 DCL = "DCL (MICCAI 2024)"

@@ -14,7 +14,7 @@ from scipy import ndimage
 from cellcount_jax.data import patches
 from cellcount_jax.data.cell_diameter import estimate_diameter, mean_diameter, scale_to
 from cellcount_jax.data.sample import Sample
-from cellcount_jax.datasets.load import Source
+from cellcount_jax.datasets.load import SplitDataset
 from cellcount_jax.simulation.simulate import simulate_cells
 
 SIMULATED_CELLS = (5, 150)
@@ -31,7 +31,7 @@ GLOW_GRAIN = 3.0
 
 
 def same_size(
-    source: Source,
+    source: SplitDataset,
     *,
     diameter: float,
     jitter: float,
@@ -41,7 +41,7 @@ def same_size(
     n_noise: int = 0,
     glow: float = 0.0,
     seed: int,
-) -> Source:
+) -> SplitDataset:
     """Resizes every image so that its cells have one diameter.
 
     Training images go by their true mean diameter times a random factor, as they will be when

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from cellcount_jax.data import patches
 from cellcount_jax.data.pixel_size import scale_between
 from cellcount_jax.data.sample import Sample
-from cellcount_jax.datasets.load import Source
+from cellcount_jax.datasets.load import SplitDataset
 
 
-def with_voxel_size(source: Source, voxel_size: Sequence[float]) -> Source:
+def with_voxel_size(source: SplitDataset, voxel_size: Sequence[float]) -> SplitDataset:
     """A source whose volumes are resized, with their dots and masks.
 
     Nuclei that are many pixels wide cost a 3-D network much and tell it little; a counter resizes

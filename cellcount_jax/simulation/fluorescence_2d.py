@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from cellcount_jax.simulation import camera, placement, render_cells
-from cellcount_jax.simulation.presets import Flat
+from cellcount_jax.simulation.presets import Fluorescence2D
 
 _TEXTURE_SIDE = 64
 _CHUNK = 512  # stamps blurred at once, so that memory does not grow with the number of cells
 _ORDERS = np.arange(2, 6)
 
 
-def simulate_flat(
-    rng: np.random.Generator, shape: Sequence[int], count: int, preset: Flat, *, labelled: bool
+def simulate_fluorescence(
+    rng: np.random.Generator, shape: Sequence[int], count: int, preset: Fluorescence2D, *, labelled: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """One image.
 
@@ -44,7 +44,7 @@ def simulate_flat(
     return _image(rng, cells, preset), centres, labels if labelled else None
 
 
-def _place(rng: np.random.Generator, shape: Sequence[int], count: int, preset: Flat) -> np.ndarray:
+def _place(rng: np.random.Generator, shape: Sequence[int], count: int, preset: Fluorescence2D) -> np.ndarray:
     propose = placement.crowds(rng, shape, crowding=preset.crowding, centring=preset.centring)
     if preset.clustered:
         size, spread = preset.cluster_size, preset.cluster_spread
@@ -56,7 +56,7 @@ def _place(rng: np.random.Generator, shape: Sequence[int], count: int, preset: F
 
 
 def _outlines(
-    rng: np.random.Generator, centres: np.ndarray, preset: Flat
+    rng: np.random.Generator, centres: np.ndarray, preset: Fluorescence2D
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Each cell's outline as a random polar polynomial about a circle.
 
@@ -85,7 +85,7 @@ def _outlines(
     return corner, distance / radius, radius
 
 
-def _sharp_cells(rng: np.random.Generator, seen: np.ndarray, preset: Flat) -> np.ndarray:
+def _sharp_cells(rng: np.random.Generator, seen: np.ndarray, preset: Fluorescence2D) -> np.ndarray:
     """Cells in focus, [N, k, k] grey levels, from the part of each pixel where they are seen."""
     n, k = seen.shape[:2]
     spread = 1 + preset.brightness_spread * rng.standard_normal(n)
@@ -121,7 +121,7 @@ def _add_out_of_focus(
     render_cells.add(image, index, inside, blurred)
 
 
-def _image(rng: np.random.Generator, cells: np.ndarray, preset: Flat) -> np.ndarray:
+def _image(rng: np.random.Generator, cells: np.ndarray, preset: Fluorescence2D) -> np.ndarray:
     """Adds the background, the camera's noise and the colour."""
     surface = camera.uneven_light(
         rng, cells.shape, depth=preset.illumination, variety=preset.illumination_variety

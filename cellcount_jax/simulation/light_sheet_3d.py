@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from cellcount_jax.simulation import camera, placement, render_cells
-from cellcount_jax.simulation.presets import Volume
+from cellcount_jax.simulation.presets import LightSheet3D
 
 _TEXTURE_SIDE = 32
 _CHUNK = 256  # stamps rendered at once, so that memory does not grow with the number of nuclei
 
 
-def simulate_volume(
-    rng: np.random.Generator, shape: Sequence[int], count: int, preset: Volume, *, labelled: bool
+def simulate_light_sheet(
+    rng: np.random.Generator, shape: Sequence[int], count: int, preset: LightSheet3D, *, labelled: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """One volume.
 
@@ -45,7 +45,7 @@ def simulate_volume(
 
 
 def _stamps(
-    rng: np.random.Generator, centres: np.ndarray, preset: Volume
+    rng: np.random.Generator, centres: np.ndarray, preset: LightSheet3D
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
     """Nuclei as stamps, a chunk at a time: first number, corner, distance in radii, brightness."""
     sheet = render_cells.grain(rng, _TEXTURE_SIDE, 3, scale=_texture_scale(preset))
@@ -64,13 +64,13 @@ def _stamps(
         yield first, corner, distance, bright[:, None, None, None] * cover
 
 
-def _texture_scale(preset: Volume) -> list[float]:
+def _texture_scale(preset: LightSheet3D) -> list[float]:
     """The texture is as coarse along z as the nuclei are flat."""
     return [preset.texture_scale * r / preset.radius[-1] for r in preset.radius]
 
 
 def _ellipsoids(
-    rng: np.random.Generator, centres: np.ndarray, preset: Volume
+    rng: np.random.Generator, centres: np.ndarray, preset: LightSheet3D
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Randomly stretched and turned ellipsoids.
 
@@ -111,7 +111,7 @@ def _stretch(rng: np.random.Generator, n: int, elongation: float) -> np.ndarray:
     return np.eye(3) - 2 * s + 2 * square
 
 
-def _seen(rng: np.random.Generator, nuclei: np.ndarray, preset: Volume) -> np.ndarray:
+def _seen(rng: np.random.Generator, nuclei: np.ndarray, preset: LightSheet3D) -> np.ndarray:
     """What the microscope makes of the nuclei, [D, H, W, 1] uint16."""
     depth = preset.reference_shape[0]
     mean = nuclei.mean()

@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flat:
+class Fluorescence2D:
     """A 2-D fluorescence image, uint8 [H, W, 3]; defaults are measured on the VGG cells.
 
     Brightness is in grey levels of the 8-bit image, lengths are in pixels.
@@ -78,7 +78,7 @@ class Flat:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Volume:
+class LightSheet3D:
     """A 3-D light-sheet volume of nuclei, uint16 [D, H, W, 1]; defaults are mouse cortex.
 
     Brightness is in camera counts, lengths are in voxels along (z, y, x).
@@ -133,9 +133,9 @@ class Volume:
     spacing: tuple[float, ...] | None = (2.5, 0.75, 0.75)
 
 
-Preset = Flat | Volume
+Preset = Fluorescence2D | LightSheet3D
 
-PRESETS: dict[str, Preset] = {"vgg": Flat(), "light_sheet": Volume()}
+PRESETS: dict[str, Preset] = {"vgg": Fluorescence2D(), "light_sheet": LightSheet3D()}
 
 
 def find_preset(name: str, **knobs: object) -> Preset:
@@ -143,7 +143,7 @@ def find_preset(name: str, **knobs: object) -> Preset:
 
     Args:
       name: "vgg" or "light_sheet".
-      **knobs: fields of `Flat` or `Volume`.
+      **knobs: fields of `Fluorescence2D` or `LightSheet3D`.
 
     Raises:
       ValueError: unknown preset or knob.
@@ -181,7 +181,7 @@ def _check(preset: Preset) -> None:
     widest = math.sqrt((preset.count_mean - low) * (high - preset.count_mean))
     if not 0 < preset.count_std < widest:
         raise ValueError(f"knob count_std={preset.count_std} must lie between 0 and {widest:.1f}")
-    if isinstance(preset, Flat) and preset.blur[0] > preset.blur[1]:
+    if isinstance(preset, Fluorescence2D) and preset.blur[0] > preset.blur[1]:
         raise ValueError(f"knob blur={preset.blur} must be (least, largest)")
 
 

@@ -21,9 +21,9 @@ import numpy as np
 from cellcount_jax import __version__
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.simulation import write_folder
-from cellcount_jax.simulation.fluorescence_2d import simulate_flat
-from cellcount_jax.simulation.light_sheet_3d import simulate_volume
-from cellcount_jax.simulation.presets import PRESETS, Flat, Volume, draw_count, find_preset
+from cellcount_jax.simulation.fluorescence_2d import simulate_fluorescence
+from cellcount_jax.simulation.light_sheet_3d import simulate_light_sheet
+from cellcount_jax.simulation.presets import PRESETS, Fluorescence2D, LightSheet3D, draw_count, find_preset
 
 __all__ = [
     "PRESETS",
@@ -80,7 +80,7 @@ def simulate_cells(
       count: number of cells; None draws it from the preset's distribution at its density.
       preset: "vgg" or "light_sheet".
       return_labels: also return the instance mask.
-      **knobs: fields of `Flat` ("vgg") or `Volume` ("light_sheet") in place of the preset's.
+      **knobs: fields of `Fluorescence2D` ("vgg") or `LightSheet3D` ("light_sheet") in place of the preset's.
 
     Returns:
       image: uint8 [H, W, 3] or uint16 [D, H, W, 1].
@@ -97,10 +97,10 @@ def simulate_cells(
     space = _space_shape(shape, preset, settings)
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
     n = draw_count(rng, settings, space) if count is None else _checked_count(count)
-    if isinstance(settings, Flat):
-        image, centres, labels = simulate_flat(rng, space, n, settings, labelled=return_labels)
+    if isinstance(settings, Fluorescence2D):
+        image, centres, labels = simulate_fluorescence(rng, space, n, settings, labelled=return_labels)
     else:
-        image, centres, labels = simulate_volume(rng, space, n, settings, labelled=return_labels)
+        image, centres, labels = simulate_light_sheet(rng, space, n, settings, labelled=return_labels)
     dots = centres.astype(np.float32)
     return (image, dots) if labels is None else (image, dots, labels)
 
@@ -191,12 +191,12 @@ def write_simulated(
 
 
 def _space_shape(
-    shape: Sequence[int] | None, name: str, settings: Flat | Volume
+    shape: Sequence[int] | None, name: str, settings: Fluorescence2D | LightSheet3D
 ) -> tuple[int, ...]:
     if shape is None:
         return settings.reference_shape
     space = tuple(int(s) for s in shape)
-    axes = "(H, W)" if isinstance(settings, Flat) else "(D, H, W)"
+    axes = "(H, W)" if isinstance(settings, Fluorescence2D) else "(D, H, W)"
     if len(space) != len(settings.reference_shape) or min(space) < 1:
         raise ValueError(f"shape {space} does not suit preset {name!r}, which wants {axes} >= 1")
     return space

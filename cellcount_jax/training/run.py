@@ -62,7 +62,7 @@ def train(config: ConfigDict, workdir: epath.Path, *, download: bool = False) ->
 
 
 def train_source(
-    config: ConfigDict, workdir: epath.Path, source: load.Source, *, scale: float = 1.0
+    config: ConfigDict, workdir: epath.Path, source: load.SplitDataset, *, scale: float = 1.0
 ) -> dict[str, Any]:
     """The same with data at hand, whose images were resized by `scale` before."""
     finished = start(config, workdir)
@@ -82,7 +82,7 @@ def train_source(
     return evaluate_run(config, workdir, source, fit(run))
 
 
-def preprocessing_of(config: ConfigDict, source: load.Source) -> Preprocessing:
+def preprocessing_of(config: ConfigDict, source: load.SplitDataset) -> Preprocessing:
     """The config's, with the pixel size of the training images where they share one."""
     preprocessing = Preprocessing.from_dict(config.preprocessing.to_dict())
     pixel_size = preprocessing.pixel_size or common_pixel_size(source.splits["train"])
@@ -128,7 +128,7 @@ def _differences(mine: Any, theirs: Any, name: str = "") -> list[str]:
     return [] if mine == theirs else [f"{name} {theirs!r} there, {mine!r} here"]
 
 
-def load_source(config: ConfigDict, *, download: bool = False) -> load.Source:
+def load_source(config: ConfigDict, *, download: bool = False) -> load.SplitDataset:
     """The data set of a config, split by its protocol and seed; or the lab's folder it names.
 
     Raises:
@@ -139,7 +139,7 @@ def load_source(config: ConfigDict, *, download: bool = False) -> load.Source:
         if not data.folder:
             raise ValueError("give --config.data.folder=FOLDER, with images and dots in it")
         return folder.load_folder(Path(data.folder), seed=config.seed)
-    source = load.load(
+    source = load.load_dataset(
         data.name,
         protocol=data.protocol,
         seed=config.seed,
@@ -155,7 +155,7 @@ def load_source(config: ConfigDict, *, download: bool = False) -> load.Source:
 
 
 def evaluate_run(
-    config: ConfigDict, workdir: epath.Path, source: load.Source, counter: Counter
+    config: ConfigDict, workdir: epath.Path, source: load.SplitDataset, counter: Counter
 ) -> dict[str, Any]:
     """Counts the test part (without one: validation, else training) and writes the results.
 
@@ -193,7 +193,7 @@ def evaluate_run(
     return results
 
 
-def part_to_evaluate(config: ConfigDict, source: load.Source) -> str:
+def part_to_evaluate(config: ConfigDict, source: load.SplitDataset) -> str:
     """The first part, from the one that is asked for on, that has images.
 
     Raises:
@@ -205,7 +205,7 @@ def part_to_evaluate(config: ConfigDict, source: load.Source) -> str:
     return next(p for p in PARTS[PARTS.index(asked) :] if source.splits.get(p))
 
 
-def describe_source(source: load.Source) -> dict[str, Any]:
+def describe_source(source: load.SplitDataset) -> dict[str, Any]:
     """What results say about the data."""
     return {
         "dataset": source.name,

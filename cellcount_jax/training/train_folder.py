@@ -13,7 +13,7 @@ from cellcount_jax import defaults
 from cellcount_jax.data import infer_settings, patches
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets import folder
-from cellcount_jax.datasets.load import Source
+from cellcount_jax.datasets.load import SplitDataset
 from cellcount_jax.training import run
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def train_folder(
     """
     source = folder.load_folder(path, seed=seed, channels=channels)
     log.info(source.description)
-    found = infer_settings.derive(source.splits["train"])
+    found = infer_settings.infer_settings(source.splits["train"])
     for line in found.lines():
         log.info("derived: %s", line)
     config = config_for(found, seed=seed, steps=steps)
@@ -53,7 +53,7 @@ def train_folder(
 
 
 def config_for(
-    found: infer_settings.Derived, *, seed: int = 0, steps: int | None = None
+    found: infer_settings.InferredSettings, *, seed: int = 0, steps: int | None = None
 ) -> ConfigDict:
     """The default counter's settings for derived facts."""
     config = defaults.density()
@@ -69,7 +69,7 @@ def config_for(
     return config
 
 
-def scaled(source: Source, scale: float) -> Source:
+def scaled(source: SplitDataset, scale: float) -> SplitDataset:
     """The same data with every image resized."""
     if scale == 1.0:
         return source

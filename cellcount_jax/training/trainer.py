@@ -17,7 +17,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from cellcount_jax.data.preprocess import Preprocessing
-from cellcount_jax.datasets.load import Source
+from cellcount_jax.datasets.load import SplitDataset
 from cellcount_jax.inference.counter import Counter, as_variables
 from cellcount_jax.methods.base import Stage, Tree, Variables
 from cellcount_jax.runtime import checkpoint, run_files, sharding
@@ -48,7 +48,7 @@ class Run:
 
     config: ConfigDict
     workdir: epath.Path
-    source: Source
+    source: SplitDataset
     preprocessing: Preprocessing
     scale: float
     stages: tuple[Stage, ...]

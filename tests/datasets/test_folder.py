@@ -87,7 +87,7 @@ def test_what_cannot_be_used_is_one_line(tmp_path):
 
 def test_settings_follow_from_the_dots():
     samples = list(simulate.simulate_dataset(0, 3, (128, 160), "vgg"))
-    found = infer_settings.derive(samples)
+    found = infer_settings.infer_settings(samples)
     assert found.scale == 1.0
     assert found.crop == (128, 128)
     assert found.channels == 3
@@ -97,7 +97,7 @@ def test_settings_follow_from_the_dots():
     spread = [
         s.__class__(s.name, s.image.astype(np.uint16), wide.astype(np.float32)) for s in samples
     ]
-    found = infer_settings.derive(spread)
+    found = infer_settings.infer_settings(spread)
     assert found.scale == pytest.approx(16 / 40)
     assert found.spacing == pytest.approx(16)
     assert found.normalise == "percentile"
@@ -109,7 +109,7 @@ def test_no_dot_anywhere_is_an_error():
     sample = next(simulate.simulate_dataset(0, 1, (32, 32), "vgg"))
     sample = sample.__class__("e", empty[0], empty[1])
     with pytest.raises(ValueError, match="single dot"):
-        infer_settings.derive([sample])
+        infer_settings.infer_settings([sample])
 
 
 @pytest.mark.parametrize("method", ["otsu", "log"])

@@ -36,7 +36,7 @@ def one_line(call, pattern: str) -> None:
 @pytest.mark.parametrize("name", list(BENCHMARKS))
 def test_loads_every_set(name, tmp_path):
     made = made_sets.make(name, tmp_path, n=6)
-    source = sources.load(name, raw_dir=tmp_path)
+    source = sources.load_dataset(name, raw_dir=tmp_path)
     assert source.splits["train"]
     assert source.splits["test"]
     assert not source.is_fallback
@@ -46,7 +46,7 @@ def test_loads_every_set(name, tmp_path):
 
 
 def test_real_vgg_cells(raw_dir, tmp_path):
-    load = functools.partial(sources.load, "vgg_cells", data_dir=tmp_path)
+    load = functools.partial(sources.load_dataset, "vgg_cells", data_dir=tmp_path)
     source = load(raw_dir=raw_dir)
     assert {p: len(s) for p, s in source.splits.items()} == {
         "train": 100,
@@ -64,33 +64,33 @@ def test_real_vgg_cells(raw_dir, tmp_path):
 
 def test_missing_in_the_raw_folder(tmp_path, monkeypatch):
     pattern = r"vgg_cells: not found; get it from https://www.robots.* in .*/vgg_cells$"
-    one_line(lambda: sources.load("vgg_cells", raw_dir=tmp_path), pattern)
+    one_line(lambda: sources.load_dataset("vgg_cells", raw_dir=tmp_path), pattern)
     monkeypatch.setenv("CELLCOUNT_RAW_DIR", str(tmp_path))
-    one_line(lambda: sources.load("vgg_cells", download=True), pattern)
+    one_line(lambda: sources.load_dataset("vgg_cells", download=True), pattern)
     (tmp_path / "vgg_cells").mkdir()
-    one_line(lambda: sources.load("vgg_cells"), "no images found; expected NNNcell.png")
+    one_line(lambda: sources.load_dataset("vgg_cells"), "no images found; expected NNNcell.png")
 
 
 def test_raw_folder_from_the_environment(tmp_path, monkeypatch):
     made_sets.make("mbm", tmp_path)
     monkeypatch.setenv("CELLCOUNT_RAW_DIR", str(tmp_path))
-    assert sources.load("mbm").splits["train"]
+    assert sources.load_dataset("mbm").splits["train"]
 
 
 def test_prepared_data_serve_without_raw_files(tmp_path, caplog):
     made_sets.make("mbm", tmp_path)
-    first = sources.load("mbm", raw_dir=tmp_path)
-    assert sources.load("mbm").split_hash == first.split_hash
+    first = sources.load_dataset("mbm", raw_dir=tmp_path)
+    assert sources.load_dataset("mbm").split_hash == first.split_hash
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        sources.load("mbm", raw_dir=tmp_path)
+        sources.load_dataset("mbm", raw_dir=tmp_path)
     assert "preparing" not in caplog.text
 
 
 def test_changed_raw_files_are_prepared_again(tmp_path):
     made_sets.make("idcia", tmp_path, n=3)
     table = tmp_path / "idcia/ground_truth/DAPI/DAPI_2.csv"
-    load = functools.partial(sources.load, "idcia", data_dir=tmp_path / "tfds")
+    load = functools.partial(sources.load_dataset, "idcia", data_dir=tmp_path / "tfds")
 
     def cells(**kwargs) -> int:
         return sum(s.count for part in load(**kwargs).splits.values() for s in part)
@@ -110,7 +110,7 @@ def test_a_broken_raw_file_leaves_nothing_behind(tmp_path):
     made_sets.make("vgg_cells", tmp_path)
     path = tmp_path / "vgg_cells/003cell.png"
     path.write_bytes(path.read_bytes()[:150])
-    one_line(lambda: sources.load("vgg_cells", raw_dir=tmp_path), "003cell.png: cannot be read")
+    one_line(lambda: sources.load_dataset("vgg_cells", raw_dir=tmp_path), "003cell.png: cannot be read")
     assert not list((tmp_path / "tfds").rglob("*array_record*"))
 
 
@@ -118,7 +118,7 @@ def test_prepared_data_cannot_be_written(tmp_path):
     made_sets.make("vgg_cells", tmp_path)
     (tmp_path / "file").write_text("")
     one_line(
-        lambda: sources.load("vgg_cells", raw_dir=tmp_path, data_dir=tmp_path / "file"),
+        lambda: sources.load_dataset("vgg_cells", raw_dir=tmp_path, data_dir=tmp_path / "file"),
         "prepared data cannot be written there .* TFDS_DATA_DIR",
     )
 
@@ -136,7 +136,7 @@ def test_two_processes_prepare_at_once(tmp_path):
     ]
     printed = [process.communicate(timeout=120)[0] for process in started]
     assert [process.returncode for process in started] == [0, 0]
-    assert printed[0] == printed[1] == sources.load("vgg_cells").split_hash + "\n"
+    assert printed[0] == printed[1] == sources.load_dataset("vgg_cells").split_hash + "\n"
     assert not list((tmp_path / "tfds").rglob("incomplete*"))
 
 
@@ -185,7 +185,7 @@ def test_download_keeps_the_checksum(server, tmp_path, monkeypatch):
     zip_made(folder / "cells.zip", 6)
     local = dataclasses.replace(BENCHMARKS["vgg_cells"], archive=f"{address}/cells.zip")
     monkeypatch.setitem(BENCHMARKS, "vgg_cells", local)
-    source = sources.load("vgg_cells", download=True)
+    source = sources.load_dataset("vgg_cells", download=True)
     assert not source.is_fallback
     assert sum(map(len, source.splits.values())) == 6
     # Another machine's folder with the same checksum list, but the file on the server was changed.
@@ -195,7 +195,7 @@ def test_download_keeps_the_checksum(server, tmp_path, monkeypatch):
     (elsewhere / "downloads/checksums.tsv").write_text(seen)
     zip_made(folder / "cells.zip", 5)
     one_line(
-        lambda: sources.load("vgg_cells", download=True, data_dir=elsewhere),
+        lambda: sources.load_dataset("vgg_cells", download=True, data_dir=elsewhere),
         "cells.zip: cannot be downloaded .*get it from https",
     )
 
@@ -205,10 +205,10 @@ def test_download_fails(server, monkeypatch):
     local = dataclasses.replace(BENCHMARKS["vgg_cells"], archive=f"{address}/cells.zip")
     monkeypatch.setitem(BENCHMARKS, "vgg_cells", local)
     one_line(
-        lambda: sources.load("vgg_cells", download=True),
+        lambda: sources.load_dataset("vgg_cells", download=True),
         "cannot be downloaded .* get it from https://www.robots",
     )
-    one_line(lambda: sources.load("mbm", download=True), "mbm: cannot be downloaded; get it from")
+    one_line(lambda: sources.load_dataset("mbm", download=True), "mbm: cannot be downloaded; get it from")
 
 
 def test_simulated_cells_when_nothing_else_is_there(monkeypatch, caplog):
@@ -218,7 +218,7 @@ def test_simulated_cells_when_nothing_else_is_there(monkeypatch, caplog):
             yield Sample(f"{i:03d}", np.zeros((8, 8, 1), np.uint8), np.zeros((i, 2), np.float32))
 
     monkeypatch.setattr(sources, "simulate_dataset", simulate_dataset)
-    source = sources.load("vgg_cells")
+    source = sources.load_dataset("vgg_cells")
     assert source.is_fallback
     assert source.description.startswith("SIMULATED")
     assert len(source.splits["train"]) == 100
@@ -226,12 +226,12 @@ def test_simulated_cells_when_nothing_else_is_there(monkeypatch, caplog):
 
 
 def test_nothing_there(tmp_path):
-    one_line(lambda: sources.load("mbm"), r"mbm: no raw files .* put .* in \$CELLCOUNT_RAW_DIR/mbm")
+    one_line(lambda: sources.load_dataset("mbm"), r"mbm: no raw files .* put .* in \$CELLCOUNT_RAW_DIR/mbm")
 
 
 def test_unknown_names(tmp_path):
     made_sets.make("mbm", tmp_path)
-    load = functools.partial(sources.load, raw_dir=tmp_path)
+    load = functools.partial(sources.load_dataset, raw_dir=tmp_path)
     one_line(lambda: load("vgg"), "no data set 'vgg'; there are vgg_cells, mbm")
     one_line(lambda: load("mbm", protocol="dlc"), "no protocol 'dlc'; there are dcl")
     one_line(lambda: load("mbm", patches="sau"), "no patch rule 'sau'; there are: dcl")
@@ -239,8 +239,8 @@ def test_unknown_names(tmp_path):
 
 def test_patches_stay_in_the_part_of_their_image(tmp_path):
     made_sets.make("mbm", tmp_path, n=12)
-    whole = sources.load("mbm", raw_dir=tmp_path)
-    cut = sources.load("mbm", raw_dir=tmp_path, patches={"tile": 12, "resize": 16})
+    whole = sources.load_dataset("mbm", raw_dir=tmp_path)
+    cut = sources.load_dataset("mbm", raw_dir=tmp_path, patches={"tile": 12, "resize": 16})
     assert cut.split_hash == whole.split_hash
     for part, samples in whole.splits.items():
         patches = cut.splits[part]
@@ -252,7 +252,7 @@ def test_patches_stay_in_the_part_of_their_image(tmp_path):
 
 def test_one_group_and_few_images(tmp_path):
     made_sets.make("idcia", tmp_path, n=8)
-    load = functools.partial(sources.load, "idcia", raw_dir=tmp_path)
+    load = functools.partial(sources.load_dataset, "idcia", raw_dir=tmp_path)
     stain = load(protocol="countxplain:Cy3", n_train=3)
     assert {s.group for part in stain.splits.values() for s in part} == {"Cy3"}
     assert len(stain.splits["train"]) == 3
@@ -293,5 +293,5 @@ def test_check_of_what_is_absent(tmp_path):
 
 def test_check_of_prepared_data(tmp_path):
     made_sets.make("bbbc050", tmp_path)
-    sources.load("bbbc050", raw_dir=tmp_path)
+    sources.load_dataset("bbbc050", raw_dir=tmp_path)
     assert "  4 images, 8x18x18x1 uint16" in verify.check("bbbc050")

@@ -5,7 +5,7 @@ import pytest
 
 from cellcount_jax.data.pixel_size import common_pixel_size
 from cellcount_jax.data.sample import Sample
-from cellcount_jax.datasets.load import Source
+from cellcount_jax.datasets.load import SplitDataset
 from cellcount_jax.datasets.resample_voxels import with_voxel_size
 
 
@@ -17,7 +17,7 @@ def source(*shapes, spacing=(2.0, 0.5, 0.5)):
         image = (labels[..., None] * 100).astype(np.uint16)
         dots = np.array([[2.5, 5.5, 7.5]], np.float32)
         made.append(Sample(f"v{i}", image, dots, spacing=spacing, labels=labels))
-    return Source("made", "p", 0, {"train": made[:1], "test": made[1:]}, False, "", "")
+    return SplitDataset("made", "p", 0, {"train": made[:1], "test": made[1:]}, False, "", "")
 
 
 def test_dots_and_masks_go_with_the_volume():

@@ -17,7 +17,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from cellcount_jax.data.preprocess import Preprocessing
-from cellcount_jax.datasets.load import Source
+from cellcount_jax.datasets.load import SplitDataset
 from cellcount_jax.methods import build_stages
 from cellcount_jax.runtime import sharding
 from cellcount_jax.simulation import simulate
@@ -30,11 +30,11 @@ BATCH = 8
 SIDE = 32
 
 
-def source(n: int = 20) -> Source:
+def source(n: int = 20) -> SplitDataset:
     """Simulated images: two to validate on, two to test on, the others to train on."""
     samples = list(simulate.simulate_dataset(0, n, (SIDE, SIDE), "vgg"))
     splits = {"train": samples[4:], "validation": samples[:2], "test": samples[2:4]}
-    return Source("simulated", "none", 0, splits, False, "0" * 12, "simulated images")
+    return SplitDataset("simulated", "none", 0, splits, False, "0" * 12, "simulated images")
 
 
 def config(method: str, **plan: object) -> ConfigDict:

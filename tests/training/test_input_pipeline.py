@@ -16,7 +16,7 @@ import pytest
 from etils import epath
 
 from cellcount_jax.data.preprocess import Preprocessing
-from cellcount_jax.datasets.load import Source
+from cellcount_jax.datasets.load import SplitDataset
 from cellcount_jax.methods import build_stages
 from cellcount_jax.runtime import checkpoint, run_files, sharding
 from cellcount_jax.simulation import simulate
@@ -24,10 +24,10 @@ from cellcount_jax.training import input_pipeline, run, trainer
 from configs import density_vgg
 
 
-def source(side: int = 40) -> Source:
+def source(side: int = 40) -> SplitDataset:
     samples = list(simulate.simulate_dataset(0, 7, (side, side), "vgg"))
     splits = {"train": samples[:5], "validation": samples[5:6], "test": samples[6:]}
-    return Source("simulated", "none", 0, splits, False, "0" * 12, "seven simulated images")
+    return SplitDataset("simulated", "none", 0, splits, False, "0" * 12, "seven simulated images")
 
 
 def config(on_device_mib: float):

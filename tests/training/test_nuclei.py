@@ -12,7 +12,7 @@ from cellcount_jax.data import cell_diameter as cell_size
 from cellcount_jax.data.preprocess import Preprocessing
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets import normalise_diameter
-from cellcount_jax.datasets.load import Source
+from cellcount_jax.datasets.load import SplitDataset
 from cellcount_jax.inference.cell_scale import with_diameter
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.methods.base import Readout, Stage, Variables
@@ -101,7 +101,7 @@ def test_windows_cover_the_image_and_share_out_its_dots(longest):
 
 
 def same(samples, **options):
-    source = Source("made", "none", 0, samples, False, "0", "made")
+    source = SplitDataset("made", "none", 0, samples, False, "0", "made")
     settings = {"diameter": 14.0, "jitter": 1.0, "copies": 1, "window": 999, "n_simulated": 0}
     return normalise_diameter.same_size(source, seed=0, **{**settings, **options}).splits
 

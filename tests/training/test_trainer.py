@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from etils import epath
 
-from cellcount_jax.datasets.load import Source
+from cellcount_jax.datasets.load import SplitDataset
 from cellcount_jax.runtime import checkpoint, run_files
 from cellcount_jax.simulation import simulate
 from cellcount_jax.training import run, trainer
 from configs import dcl_vgg
 
 
-def source(side: int = 32) -> Source:
+def source(side: int = 32) -> SplitDataset:
     samples = list(simulate.simulate_dataset(0, 9, (side, side), "vgg"))
     splits = {"train": samples[:5], "validation": samples[5:7], "test": samples[7:]}
-    return Source("simulated", "none", 0, splits, False, "0" * 12, "nine simulated images")
+    return SplitDataset("simulated", "none", 0, splits, False, "0" * 12, "nine simulated images")
 
 
 def config(steps: int):
