@@ -1,4 +1,4 @@
-"""The researcher's door: trains, evaluates and applies what a config describes.
+"""Research entry point: train, evaluate, predict or explain from a config.
 
 python -m cellcount_jax.main --config=configs/dcl_vgg.py:quick
 python -m cellcount_jax.main --config=configs/dcl_vgg.py:quick --mode=predict --images=FOLDER
@@ -19,20 +19,20 @@ from cellcount_jax.inference.counter import Counter
 from cellcount_jax.io.images.image import list_images
 from cellcount_jax.prediction.predict_files import predict_files
 from cellcount_jax.reporting import explanation_report, overlays
-from cellcount_jax.runtime import compilation, distributed, malloc, setup
+from cellcount_jax.runtime import distributed, setup
 from cellcount_jax.training import run as experiment
 from cellcount_jax.training.trainer import TrainingError
 
 log = logging.getLogger(__name__)
 
 CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "What to train: FILE.py or FILE.py:preset."
+    "config", None, "Config of the run: FILE.py or FILE.py:preset."
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/<config>_<preset>.")
 MODE = flags.DEFINE_enum(
     "mode", "train", ["train", "evaluate", "predict", "explain"], "What to do."
 )
-DOWNLOAD = flags.DEFINE_bool("download", False, "Fetch the data set if it is absent.")
+DOWNLOAD = flags.DEFINE_bool("download", False, "Download the data set if it is missing.")
 IMAGES = flags.DEFINE_list("images", [], "Files or folders to count or explain.")
 OUT = flags.DEFINE_string("out", None, "Folder; default WORKDIR/predictions or /explanations.")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One run on all hosts of a TPU pod.")
@@ -42,22 +42,26 @@ COORDINATOR = flags.DEFINE_string(
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Hosts, with --coordinator.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Of this host from 0, with --coordinator.")
 
-EXPLAINED = 3
-"""Test images that are explained where none are named."""
+N_EXPLAINED = 3
+"""Test images that are explained where none are given."""
 
 
 def main(argv: list[str]) -> None:
-    """Runs one mode; what a person can mend ends in one line and exit code 1."""
+    """Runs one mode; user errors print one line and exit with status 1, Ctrl-C with 130."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}; options begin with --")
-    setup.setup()
-    compilation.use_cache()
+    setup.configure_logging()
     workdir = epath.Path(WORKDIR.value or default_workdir())
+    modes = {"train": _train, "evaluate": _evaluate, "predict": _predict, "explain": _explain}
     try:
         _join_hosts()
-        malloc.use_large_pages()
-        modes = {"train": _train, "evaluate": _evaluate, "predict": _predict, "explain": _explain}
+        setup.configure_process()
+        if not distributed.is_first():
+            logging.getLogger("cellcount_jax").setLevel(logging.WARNING)
         modes[MODE.value](workdir)
+    except KeyboardInterrupt:
+        print("stopped; the same command resumes", file=sys.stderr)
+        sys.exit(130)
     except (ValueError, OSError, TrainingError) as error:
         log.debug("where it happened", exc_info=True)
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -73,12 +77,10 @@ def _join_hosts() -> None:
         raise ValueError(f"--mode={MODE.value} runs on one host; several hosts only train")
     address, processes, number = one_of_several
     distributed.join(address, num_processes=processes, process_id=number)
-    if not distributed.is_first():
-        logging.getLogger("cellcount_jax").setLevel(logging.WARNING)
 
 
 def default_workdir() -> str:
-    """`runs/<config>_<preset>` from the --config flag's own words."""
+    """`runs/<config>_<preset>`, from the value of --config."""
     path, _, preset = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     return str(Path("runs") / "_".join(filter(None, (Path(path).stem, preset))))
 
@@ -119,8 +121,8 @@ def _explain(workdir: epath.Path) -> None:
         )
     else:
         source = experiment.load_source(CONFIG.value, download=DOWNLOAD.value)
-        subjects = explanation_report.subjects_of_samples(source.splits["test"][:EXPLAINED])
-        counter = counter.at_own_scale()
+        subjects = explanation_report.subjects_of_samples(source.splits["test"][:N_EXPLAINED])
+        counter = counter.without_resampling()
     failed = explanation_report.write_explanations(counter, subjects, out, model=str(workdir))
     print(f"{len(subjects) - failed} images explained: {out / 'explanation.html'}")
     if failed:
@@ -129,7 +131,7 @@ def _explain(workdir: epath.Path) -> None:
 
 def _out_folder(default: epath.Path) -> Path:
     if OUT.value is None and "://" in os.fspath(default):
-        raise ValueError(f"{default} is not a folder of this machine; give one with --out=FOLDER")
+        raise ValueError(f"{default} is not a local folder; give one with --out=FOLDER")
     return Path(OUT.value or default)
 
 
@@ -141,16 +143,17 @@ def _print_results(results: dict, workdir: epath.Path) -> None:
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Parses the flags; a mistake in them ends in one line and exit code 2."""
+    """Parses the flags; an error in them prints one line and exits with status 2."""
     try:
         return flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError) as error:
         message = str(error).replace("\\n", "\n").replace("\\'", "'")
         message = message[1:-1] if message[:1] == message[-1:] == "'" else message
         lines = [line.strip() for line in message.splitlines() if line.strip()]
-        told = [re.sub(r"^\w*(Error|Exception): ", "", line) for line in lines]
         # A config that raises is quoted with its whole traceback; its last line says what is wrong.
-        raised = [new for new, line in zip(told, lines, strict=True) if new != line]
+        raised = [
+            new for line in lines if (new := re.sub(r"^\w*(Error|Exception): ", "", line)) != line
+        ]
         text = raised[-1] if raised else " ".join(lines)
         print(f"error: {text}", file=sys.stderr)
         sys.exit(2)

@@ -19,7 +19,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from benchmarks.accuracy.seeds import run_name, table
-from cellcount_jax.runtime import compilation, setup
+from cellcount_jax.runtime.setup import configure_process
 from cellcount_jax.training import run as experiment
 
 
@@ -31,8 +31,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], help="config fields, such as radius=4.0")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     options = parser.parse_args()
-    setup.setup()
-    compilation.use_cache()
+    configure_process()
     results = [run(options.config, seed, options.set, options.runs) for seed in options.seeds]
     print(table(results))
 

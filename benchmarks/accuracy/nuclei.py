@@ -24,7 +24,7 @@ from cellcount_jax.evaluation import metrics
 from cellcount_jax.evaluation.matching import match_points
 from cellcount_jax.inference.cell_scale import with_diameter
 from cellcount_jax.inference.counter import Counter
-from cellcount_jax.runtime import compilation, setup
+from cellcount_jax.runtime.setup import configure_process
 
 COLUMNS = {
     "n": "images",
@@ -46,8 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="folders of finished runs")
     options = parser.parse_args()
-    setup.setup()
-    compilation.use_cache()
+    configure_process()
     for run in options.runs:
         found = evaluate_run(run)
         (run / "nuclei.json").write_text(json.dumps(found, indent=2) + "\n")

@@ -13,7 +13,7 @@ from pathlib import Path
 from etils import epath
 
 from benchmarks.accuracy.seeds import table
-from cellcount_jax.runtime import compilation, setup
+from cellcount_jax.runtime.setup import configure_process
 from cellcount_jax.simulation import simulate
 from cellcount_jax.training import run as experiment
 from configs import density_vgg
@@ -26,8 +26,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     options = parser.parse_args()
-    setup.setup()
-    compilation.use_cache()
+    configure_process()
     print(table([run(seed, options.images, options.runs) for seed in options.seeds]))
 
 

@@ -45,7 +45,8 @@ from benchmarks.speed.jax_programs import (
 )
 from benchmarks.speed.network_cases import Case, Settings
 from benchmarks.speed.torch_reference.client import Worker
-from cellcount_jax.runtime import malloc, sharding
+from cellcount_jax.runtime import sharding
+from cellcount_jax.runtime.setup import use_huge_pages
 
 NETWORKS = ("dcl", "csrnet", "countxplain", "sau_net_2d", "sau_net_3d")
 VARIANTS = (
@@ -265,7 +266,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     # Two processes share a GPU.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    malloc.use_large_pages()  # as the package's commands do
+    use_huge_pages()  # as the package's commands do
     with Worker(options.torch_python) as twin, tempfile.TemporaryDirectory() as folder:
         results: dict[str, Any] = describe(twin, options)
         results |= {"equality": {}, "unequal": [], "rows": []}

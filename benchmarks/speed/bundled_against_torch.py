@@ -39,7 +39,8 @@ from cellcount_jax.data.preprocess import preprocess
 from cellcount_jax.inference import bundled
 from cellcount_jax.inference.cell_scale import with_diameter
 from cellcount_jax.inference.counter import Counter
-from cellcount_jax.runtime import malloc, sharding
+from cellcount_jax.runtime import sharding
+from cellcount_jax.runtime.setup import use_huge_pages
 
 
 def bright_discs(side: int, diameter: float, *, seed: int = 0) -> np.ndarray:
@@ -165,7 +166,7 @@ def main() -> None:
     parser.add_argument("--torch-python", default=sys.executable, help="has PyTorch")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder")
     options = parser.parse_args()
-    malloc.use_large_pages()  # as the package's commands do
+    use_huge_pages()  # as the package's commands do
     found = measure(options.model, options.side, options.pairs, options.torch_python)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "box_against_torch.json").write_text(json.dumps(found, indent=2) + "\n")

@@ -129,7 +129,7 @@ def untrained(kind: str) -> Any:
     # Shapes alone: compiling the initialisation takes longer than all else.
     shapes = jax.eval_shape(lambda key: stage.init(key, batch, {}), jax.random.key(0))
     variables = jax.tree_util.tree_map_with_path(_random, shapes)
-    readout = dataclasses.replace(stage.readout, reference=None, threshold=0.7)
+    readout = dataclasses.replace(stage.readout, single_cell_peak=None, threshold=0.7)
     stage = dataclasses.replace(stage, readout=readout)
     preprocessing = Preprocessing(channels=config.preprocessing.channels, normalise="percentile")
     return Counter(stage, variables, preprocessing)
@@ -148,10 +148,10 @@ def count(path: Path, kind: str, model: str | None, part: float) -> dict[str, An
     """Counts an image, or a part of its windows, in this process."""
     from cellcount_jax.inference.counter import Counter
     from cellcount_jax.io.images.image import open_lazy
-    from cellcount_jax.runtime import malloc
+    from cellcount_jax.runtime.setup import use_huge_pages
 
     begin = time.monotonic()
-    malloc.use_large_pages()  # as the package's commands do
+    use_huge_pages()  # as the package's commands do
     counter = Counter.load(model) if model else untrained(kind)
     marks: list[float] = []
     memory: list[int] = []

@@ -17,11 +17,3 @@ MODEL_HELP = (
 def channels_of(given: Sequence[str] | None) -> list[int | str] | None:
     """Channels by index or name."""
     return None if given is None else [int(c) if c.isdigit() else c for c in given]
-
-
-def get_ready() -> None:
-    """Before anything is computed: compiled programs are kept, memory comes in large pages."""
-    from cellcount_jax.runtime import compilation, malloc
-
-    compilation.use_cache()
-    malloc.use_large_pages()

@@ -71,7 +71,7 @@ def _data(options: argparse.Namespace) -> int:
 
 
 def _dots(options: argparse.Namespace) -> int:
-    from cellcount_jax.datasets import folder
+    from cellcount_jax.io import pairing
     from cellcount_jax.io.annotations import dots, validate
     from cellcount_jax.io.images.image import read_image
 
@@ -79,7 +79,7 @@ def _dots(options: argparse.Namespace) -> int:
         dots.write_dots(options.target, dots.read_dots(options.source), format=options.format)
         return 0
     if options.path.is_dir():
-        pairs = folder.find_pairs(options.path)[1]
+        pairs = pairing.find_pairs(options.path)[1]
     elif options.image is None:
         raise ValueError(f"{options.path}: name its image with --image, or give a folder")
     else:

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import AddCommand, channels_of, get_ready
+from cellcount_jax.cli.common import AddCommand, channels_of
+from cellcount_jax.runtime.setup import configure_process
 
 
 def add(command: AddCommand) -> None:
@@ -29,7 +30,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from cellcount_jax.inference.counter import Counter
     from cellcount_jax.reporting import evaluation_report
 
-    get_ready()
+    configure_process(verbose=options.verbose)
     found = evaluation_report.write_evaluation(
         Counter.load(options.model),
         options.folder,
@@ -50,7 +51,7 @@ def _explain(options: argparse.Namespace) -> int:
     from cellcount_jax.io.images.image import list_images
     from cellcount_jax.reporting import explanation_report
 
-    get_ready()
+    configure_process(verbose=options.verbose)
     counter = Counter.load(options.model)
     subjects = explanation_report.subjects_of_files(list_images(options.paths))
     failed = explanation_report.write_explanations(

@@ -17,7 +17,7 @@ def add(command: AddCommand) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from cellcount_jax.export import model_file, provenance, stablehlo
+    from cellcount_jax.export import provenance, stablehlo, write_model
 
     if options.format == "stablehlo":
         if options.half:
@@ -26,7 +26,9 @@ def _export(options: argparse.Namespace) -> int:
         facts = stablehlo.write(counter, options.out)
         print(f"network: {options.out}   input {facts['input']}   {', '.join(facts['platforms'])}")
         return 0
-    facts = model_file.export(options.model, options.out, stage=options.stage, half=options.half)
+    facts = write_model.export_model(
+        options.model, options.out, stage=options.stage, half=options.half
+    )
     weights = facts["weights"]
     size = options.out.stat().st_size / 1e6
     print(f"model: {options.out} ({size:.2f} MB, stage {facts['stage']} of {facts['method']})")

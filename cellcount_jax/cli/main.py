@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; what a person can mend ends in one line and exit code 1."""
     options = _parser().parse_args(argv)
-    setup.setup(verbose=options.verbose)
+    setup.configure_logging(verbose=options.verbose)
     try:
         return options.run(options)
     except KeyboardInterrupt:

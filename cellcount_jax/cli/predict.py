@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import MODEL_HELP, AddCommand, channels_of, get_ready
+from cellcount_jax.cli.common import MODEL_HELP, AddCommand, channels_of
+from cellcount_jax.runtime.setup import configure_process
 
 POINTS_STYLES = ("plain", "napari", "fiji", "qupath", "cell_counter")
 
@@ -58,7 +59,7 @@ def _predict(options: argparse.Namespace) -> int:
     from cellcount_jax.prediction.counts_csv import table_name
     from cellcount_jax.prediction.predict_files import find_images, predict_files
 
-    get_ready()
+    configure_process(verbose=options.verbose)
     model = options.model or bundled.DEFAULT
     counter = Counter.load(model)
     if options.model is None:

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import AddCommand, channels_of, get_ready
+from cellcount_jax.cli.common import AddCommand, channels_of
+from cellcount_jax.runtime.setup import configure_process
 
 
 def add(command: AddCommand) -> None:
@@ -21,7 +22,7 @@ def _train(options: argparse.Namespace) -> int:
 
     from cellcount_jax.training import train_folder
 
-    get_ready()
+    configure_process(verbose=options.verbose)
     out = epath.Path(options.out or options.folder / "cellcount")
     results = train_folder.train_folder(
         options.folder,

@@ -156,6 +156,33 @@ def load_final(folder: epath.Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return dict(found.variables), dict(found.facts)
 
 
+def load_stage(
+    workdir: str | os.PathLike[str], stage: str | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Variables and facts of a finished stage of a run.
+
+    Args:
+      workdir: of the run.
+      stage: of the run's method; the last finished one if not given.
+
+    Raises:
+      CheckpointError: no such stage is finished, or its files are damaged.
+    """
+    folder, names = epath.Path(workdir) / "checkpoints", []
+    if folder.exists():
+        names = [p.name for p in folder.iterdir() if is_finished(p)]
+    if not names:
+        raise CheckpointError(
+            f"{workdir}: no finished training here; give the workdir of a run that ended"
+        )
+    first = load_final(folder / names[0])
+    order = [name for name in first[1]["stages"] if name in names]
+    chosen = stage or order[-1]
+    if chosen not in order:
+        raise CheckpointError(f"{workdir}: no finished stage {chosen!r}; finished: {order}")
+    return first if chosen == names[0] else load_final(folder / chosen)
+
+
 def load_facts(folder: epath.Path) -> dict[str, Any]:
     """Facts of a finished stage without its variables."""
     with _final_checkpointer() as checkpointer:

@@ -1,4 +1,4 @@
-"""Large pages change where memory comes from, in a process of its own, and nothing else."""
+"""Huge pages change where memory comes from and nothing else; each test in its own process."""
 
 import os
 import platform
@@ -9,11 +9,11 @@ import pytest
 
 PROGRAM = """
 import re, jax, jax.numpy as jnp
-from cellcount_jax.runtime.malloc import use_large_pages
+from cellcount_jax.runtime.setup import use_huge_pages
 
-print(use_large_pages())
+print(use_huge_pages())
 if {twice}:
-    print(use_large_pages())
+    print(use_huge_pages())
 x = jax.jit(lambda: jnp.ones((4096, 4096)) * 2)()
 print(float(x.sum()))
 rollup = open("/proc/self/smaps_rollup").read()
@@ -38,7 +38,7 @@ linux = pytest.mark.skipif(
 
 
 @linux
-def test_arrays_lie_in_large_pages_and_are_right():
+def test_arrays_are_in_huge_pages_and_correct():
     used, again, total, megabytes = run(PROGRAM.format(twice=True), CELLCOUNT_LARGE_PAGES="1")
     assert (used, again, total) == ("True", "True", str(2.0 * 4096**2))
     with open("/sys/kernel/mm/transparent_hugepage/enabled") as file:
@@ -47,6 +47,6 @@ def test_arrays_lie_in_large_pages_and_are_right():
 
 
 @linux
-def test_the_environment_can_refuse():
+def test_an_environment_variable_turns_it_off():
     used, total, _ = run(PROGRAM.format(twice=False), CELLCOUNT_LARGE_PAGES="0")
     assert (used, total) == ("False", str(2.0 * 4096**2))
