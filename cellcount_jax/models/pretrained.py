@@ -5,20 +5,23 @@ from typing import Any
 
 import numpy as np
 
+from cellcount_jax.io import download
 from cellcount_jax.models.vgg import CONVS_PER_STAGE, conv_channels, norm_name, torch_indices
-from cellcount_jax.models.weights import download
 from cellcount_jax.models.weights.torch_checkpoint import read_arrays
 
 IMAGENET = "imagenet"
 """Name of the weights that torchvision publishes, trained on ImageNet."""
 
-_PREFIX = "features."
-_PUBLISHED = {
-    (16, False): "vgg16-397923af.pth",
-    (19, False): "vgg19-dcbb9e9d.pth",
-    (16, True): "vgg16_bn-6c64b313.pth",
-    (19, True): "vgg19_bn-c79401a0.pth",
+TORCHVISION_URL = "https://download.pytorch.org/models/"
+PUBLISHED_SHA256 = {
+    (16, False): "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    (19, False): "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+    (16, True): "6c64b3138f2f4fcb3bcc4cafde11619c4f440eb1631787e93a682fd88305888a",
+    (19, True): "c79401a0cf3cb42714e4182f5868c7a6f4f4534f5df9e956e2bb2098de41cbb6",
 }
+"""(depth, batch norm) -> checksum of the weights that torchvision publishes."""
+
+_PREFIX = "features."
 
 
 def load_vgg(
@@ -28,8 +31,6 @@ def load_vgg(
     batch_norm: bool,
     width: float = 1.0,
     n_convs: int | None = None,
-    base_url: str = download.TORCHVISION_URL,
-    cache_dir: str | Path | None = None,
 ) -> dict[str, Any]:
     """Variables of `models.vgg.VGG` from weights under torchvision's names.
 
@@ -38,13 +39,11 @@ def load_vgg(
 
     Args:
       path_or_name: a .pth, .pt, .safetensors or .npz file, or "imagenet" for torchvision's file,
-        downloaded once.
+        downloaded once into `download.cache_folder("weights")`.
       depth: 16 or 19.
       batch_norm: the variant with batch norm.
       width: multiplier of the channels; "imagenet" exists for 1 only.
       n_convs: only the first so many convolutions; None for all.
-      base_url: where the named weights lie.
-      cache_dir: where downloads are kept; None: `weight_download.cache_folder()`.
 
     Returns:
       {"params": ..., "batch_stats": ...}, float32; "batch_stats" is empty without batch norm.
@@ -60,8 +59,7 @@ def load_vgg(
                 f"ImageNet weights exist for width 1 only, not {width}; set model.width=1.0 "
                 "or train from scratch with model.pretrained=None"
             )
-        name = _PUBLISHED[depth, batch_norm]
-        path = download.fetch(name, base_url=base_url, cache_dir=cache_dir)
+        path = _fetch_imagenet(depth, batch_norm)
     else:
         path = Path(path_or_name).expanduser()
         if not path.exists():
@@ -70,6 +68,18 @@ def load_vgg(
                 f'"{IMAGENET}" for a download, or None for training from scratch'
             )
     return _variables(path, depth, batch_norm, width, n_convs)
+
+
+def _fetch_imagenet(depth: int, batch_norm: bool) -> Path:
+    sha256 = PUBLISHED_SHA256[depth, batch_norm]
+    name = f"vgg{depth}{'_bn' if batch_norm else ''}-{sha256[:8]}.pth"
+    return download.fetch(
+        TORCHVISION_URL + name,
+        download.cache_folder("weights"),
+        sha256=sha256,
+        advice=f"use a local file with model.pretrained=/path/to/{name}, or train from scratch "
+        "with model.pretrained=None",
+    )
 
 
 def _variables(

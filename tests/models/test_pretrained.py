@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from cellcount_jax.io import download
 from cellcount_jax.models import pretrained
 from cellcount_jax.models.pretrained import load_vgg
 from cellcount_jax.models.vgg import VGG, conv_channels, torch_indices
@@ -138,18 +139,29 @@ def test_a_file_of_other_things(tmp_path):
         load_vgg(tmp_path / "vgg.npz", depth=16, batch_norm=False)
 
 
-@pytest.mark.parametrize(("depth", "batch_norm"), pretrained._PUBLISHED)
-def test_names_of_the_published_files(monkeypatch, depth, batch_norm):
+@pytest.mark.parametrize(
+    ("depth", "batch_norm", "name"),
+    [
+        (16, False, "vgg16-397923af.pth"),
+        (19, False, "vgg19-dcbb9e9d.pth"),
+        (16, True, "vgg16_bn-6c64b313.pth"),
+        (19, True, "vgg19_bn-c79401a0.pth"),
+    ],
+)
+def test_names_of_the_published_files(monkeypatch, depth, batch_norm, name):
     asked = []
 
-    def fetch(name, *, base_url, cache_dir):
-        asked.append(name)
+    def fetch(url, folder, *, sha256, advice):
+        asked.append((url, sha256))
         raise ValueError("no network")
 
-    monkeypatch.setattr(pretrained.weight_download, "fetch", fetch)
+    monkeypatch.setattr(download, "fetch", fetch)
     with pytest.raises(ValueError, match="no network"):
         load_vgg("imagenet", depth=depth, batch_norm=batch_norm)
-    assert asked[0].startswith(f"vgg{depth}{'_bn' if batch_norm else ''}-")
+    ((url, sha256),) = asked
+    assert url == f"https://download.pytorch.org/models/{name}"
+    assert len(sha256) == 64
+    assert sha256.startswith(name[-12:-4])
 
 
 @pytest.mark.parametrize(
@@ -160,8 +172,8 @@ def test_names_of_the_published_files(monkeypatch, depth, batch_norm):
         ({"depth": 16, "n_convs": 14}, "n_convs is 14"),
     ],
 )
-def test_a_hopeless_wish_costs_no_download(monkeypatch, options, message):
-    monkeypatch.setattr(pretrained.weight_download, "fetch", None)
+def test_impossible_options_cost_no_download(monkeypatch, options, message):
+    monkeypatch.setattr(download, "fetch", None)
     with pytest.raises(ValueError, match=message):
         load_vgg("imagenet", batch_norm=False, **options)
 
@@ -171,10 +183,9 @@ def test_named_weights_from_a_server(monkeypatch, tmp_path):
     arrays = torchvision_arrays(16, batch_norm=False, width=1.0)
     first = {k: v for k, v in arrays.items() if k.startswith(("features.0.", "features.2."))}
     torch_files.write_arrays(tmp_path / "vgg.pth", first, stream=True)
-    content = (tmp_path / "vgg.pth").read_bytes()
-    name = f"vgg16-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-    monkeypatch.setitem(pretrained._PUBLISHED, (16, False), name)
-    (tmp_path / "vgg.pth").rename(tmp_path / name)
+    sha256 = hashlib.sha256((tmp_path / "vgg.pth").read_bytes()).hexdigest()
+    monkeypatch.setitem(pretrained.PUBLISHED_SHA256, (16, False), sha256)
+    (tmp_path / "vgg.pth").rename(tmp_path / f"vgg16-{sha256[:8]}.pth")
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *args):
@@ -187,9 +198,10 @@ def test_named_weights_from_a_server(monkeypatch, tmp_path):
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/"
-        options = {"base_url": url, "cache_dir": tmp_path / "cache"}
+        monkeypatch.setattr(pretrained, "TORCHVISION_URL", url)
+        monkeypatch.setenv("CELLCOUNT_CACHE", str(tmp_path / "cache"))
         try:
-            got = load_vgg("imagenet", depth=16, batch_norm=False, n_convs=2, **options)
+            got = load_vgg("imagenet", depth=16, batch_norm=False, n_convs=2)
         finally:
             server.shutdown()
             thread.join()
