@@ -21,9 +21,9 @@ ORDER = (
     ("datasets",),
     ("simulation",),
     ("data",),
-    ("io",),
     ("models",),
     ("losses",),
+    ("io",),
     ("runtime",),
     ("defaults",),
 )

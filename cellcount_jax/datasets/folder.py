@@ -4,15 +4,12 @@
     FOLDER/dots/a.csv    b_RoiSet.zip ... annotations, in `dots/` or beside the images
     FOLDER/split.csv                      optional: columns image, split (train, validation, test)
 
-An image without annotations is unlabelled. An image is matched with the annotation file of the
-same stem; the usual additions of the tools (`CellCounter_a.xml`, `a_RoiSet.zip`, `a_masks.tif`,
-`a_seg.npy`, `a_dots.png`, `a-points.tsv`) do not count.
+An image without annotations is unlabelled; `io.pairing` says which files belong together.
 """
 
 import csv
 import hashlib
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,68 +18,12 @@ import numpy as np
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets.load import SplitDataset
 from cellcount_jax.io.annotations.dots import read_dots
-from cellcount_jax.io.images.image import list_images, read_image
+from cellcount_jax.io.images.image import read_image
+from cellcount_jax.io.pairing import FolderError, find_pairs, stem
 
 PARTS = ("train", "validation", "test")
 
-ANNOTATION_ENDINGS = (
-    ".csv", ".tsv", ".txt", ".roi", ".zip", ".xml", ".geojson", ".json", ".npy", ".png", ".tif",
-    ".tiff", ".bmp", ".gif",
-)  # fmt: skip
-
-_ADDITIONS = re.compile(
-    r"^(cellcounter_)|([_.\- ](dots|points|masks?|labels?|seg|roiset|rois?|cp_masks))$", re.I
-)
-
 log = logging.getLogger(__name__)
-
-
-class FolderError(ValueError):
-    """A folder cannot be used; one line says what to do."""
-
-
-def stem(path: Path) -> str:
-    """Name of a file without its ending and without what annotation tools add."""
-    name = path.name
-    for ending in (".ome.tif", ".ome.tiff", ".ome.zarr", ".zarr", ".tar.gz"):
-        if name.lower().endswith(ending):
-            return _ADDITIONS.sub("", name[: -len(ending)]).lower()
-    return _ADDITIONS.sub("", path.stem).lower()
-
-
-def find_pairs(folder: Path) -> tuple[list[Path], dict[Path, Path]]:
-    """Images of a folder and, for those that have one, their annotation file.
-
-    Raises:
-      FolderError: the folder is missing or holds no images, or two files annotate one image.
-    """
-    if not folder.is_dir():
-        raise FolderError(f"{folder}: no such folder")
-    root = folder / "images" if (folder / "images").is_dir() else folder
-    beside = [folder / "dots"] if (folder / "dots").is_dir() else [root]
-    notes: dict[str, list[Path]] = {}
-    for place in beside:
-        for path in sorted(place.iterdir()):
-            if path.suffix.lower() in ANNOTATION_ENDINGS and not path.name.startswith("."):
-                notes.setdefault(stem(path), []).append(path)
-    images = [p for p in list_images([root]) if not _is_annotation(p, root)]
-    if not images:
-        raise FolderError(f"{folder}: no images found; put them in {folder / 'images'}")
-    pairs = {}
-    for image in images:
-        found = [n for n in notes.get(stem(image), []) if n != image]
-        if len(found) > 1:
-            names = ", ".join(n.name for n in found)
-            raise FolderError(f"{image}: more than one annotation file ({names}); keep one")
-        if found:
-            pairs[image] = found[0]
-    return images, pairs
-
-
-def _is_annotation(path: Path, root: Path) -> bool:
-    """Whether an image file beside the images is itself an annotation, by its name."""
-    bare = path.stem.lower()
-    return path.parent == root and stem(path) != bare and _ADDITIONS.search(bare) is not None
 
 
 def read_folder(folder: Path, *, channels: Sequence[int | str] | None = None) -> list[Sample]:

@@ -13,9 +13,9 @@ from skimage import filters, measure
 from skimage.feature import peak_local_max
 
 from cellcount_jax.data.preprocess import Preprocessing, preprocess
-from cellcount_jax.datasets.folder import find_pairs
 from cellcount_jax.io.annotations.dots import Dots, write_dots
 from cellcount_jax.io.images.image import read_image
+from cellcount_jax.io.pairing import find_pairs
 
 log = logging.getLogger(__name__)
 

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from cellcount_jax.data.pixel_size import in_plane
-from cellcount_jax.datasets.folder import FolderError, find_pairs, stem
 from cellcount_jax.evaluation.regions import region_rows
 from cellcount_jax.evaluation.summary import FACTORS, LEVELS, WITHOUT_DOTS, Row, compare
-from cellcount_jax.inference.cell_scale import with_diameter
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.image import read_image
+from cellcount_jax.io.pairing import FolderError, find_pairs, stem
 from cellcount_jax.io.regions import Region, find_regions_file, read_regions
 
 COLUMNS = (
@@ -78,7 +77,8 @@ def evaluate_folder(
         )
     if regions is not None and not regions.exists():
         raise FolderError(f"{regions}: no such file or folder of regions")
-    suited, groups = with_diameter(counter, diameter), find_groups(folder, images)
+    suited = counter if diameter is None else counter.with_cell_diameter(diameter)
+    groups = find_groups(folder, images)
     shared = {path for path, n in Tally(pairs.values()).items() if n > 1}
 
     def counted(row: Row, path: Path) -> list[Row]:

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from cellcount_jax.datasets import folder
 from cellcount_jax.io.annotations import base, region_outlines
 from cellcount_jax.io.images.image import read_image
+from cellcount_jax.io.pairing import stem
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def find_regions_file(place: Path, image: Path) -> Path | None:
         return place
     if not place.is_dir():
         raise ValueError(f"{place}: no such file or folder of regions")
-    wanted = folder.stem(image)
+    wanted = stem(image)
     found = [
         path
         for path in sorted(place.iterdir())
@@ -88,7 +88,7 @@ def find_regions_file(place: Path, image: Path) -> Path | None:
 
 def _stems(path: Path) -> set[str]:
     """Stems that an image of this file may have: `a` and, of `a.tif.geojson`, `a` of `a.tif`."""
-    names = {folder.stem(path), folder.stem(Path(path.stem))}
+    names = {stem(path), stem(Path(path.stem))}
     return names | {_ADDITION.sub("", name) for name in names}
 
 

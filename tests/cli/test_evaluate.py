@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from cellcount_jax.cli import main
-from cellcount_jax.datasets.folder import FolderError
 from cellcount_jax.evaluation import folder as evaluate_folder
 from cellcount_jax.evaluation import metrics
 from cellcount_jax.evaluation import summary as agreement
 from cellcount_jax.evaluation.summary import FACTORS, Row
 from cellcount_jax.inference.counter import Count, Counter
 from cellcount_jax.io.annotations.dots import Dots, write_dots
+from cellcount_jax.io.pairing import FolderError
 from cellcount_jax.reporting import evaluation_report
 
 

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from cellcount_jax.cli import main
-from cellcount_jax.datasets.folder import FolderError
 from cellcount_jax.evaluation import folder as evaluate_folder
 from cellcount_jax.evaluation import summary
 from cellcount_jax.inference.counter import Count, Counter
+from cellcount_jax.io.pairing import FolderError
 from tests.cli.test_evaluate import Bright, Page, folder, rows_of
 
 __all__ = ["folder"]

@@ -7,8 +7,8 @@ import pytest
 import tifffile
 from etils import epath
 
-from cellcount_jax.datasets.folder import FolderError
 from cellcount_jax.inference.readout import read_out
+from cellcount_jax.io.pairing import FolderError
 from cellcount_jax.methods import build_stages
 from cellcount_jax.training import run
 from configs import consistency_folder
