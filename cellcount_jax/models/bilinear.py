@@ -21,7 +21,7 @@ def matrix(shape: tuple[int, ...], positions: jax.Array, padding: str) -> jax.Ar
 def _hats(coordinate: jax.Array, size: int, padding: str) -> jax.Array:
     """Weight of each of `size` rows (or columns) for each coordinate, [..., size]."""
     low, fraction = _split(coordinate, size, padding)
-    pixel = jnp.arange(size)
+    pixel = jnp.arange(size).reshape((1,) * coordinate.ndim + (size,))
     low, fraction = low[..., None], fraction[..., None]
     return jnp.where(pixel == low, 1.0 - fraction, 0.0) + jnp.where(pixel == low + 1, fraction, 0.0)
 

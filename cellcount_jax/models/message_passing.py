@@ -200,7 +200,7 @@ def _gather_sum(flat: jax.Array, index: jax.Array, weight: jax.Array) -> jax.Arr
     # Term by term, so that XLA fuses all into one pass and never holds [B, P, K, C].
     for k in range(index.shape[-1]):
         rows = jnp.take_along_axis(flat, index[:, :, k, None], axis=1, mode="promise_in_bounds")
-        total += rows * weight[:, :, k, None]
+        total += rows.astype(jnp.float32) * weight[:, :, k, None]
     return total
 
 

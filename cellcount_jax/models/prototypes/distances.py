@@ -34,7 +34,7 @@ def squared_distances(features: jax.Array, prototypes: jax.Array) -> jax.Array:
 
 
 def _direct(features: jax.Array, prototypes: jax.Array) -> jax.Array:
-    return jnp.square(features[..., None, :] - prototypes).sum(axis=-1)
+    return jnp.square(features[..., None, :] - prototypes[None, None, None]).sum(axis=-1)
 
 
 _by_difference = jax.custom_vjp(_direct)
