@@ -1,3 +1,42 @@
 """Counts cells in microscopy images and volumes from dot annotations."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cellcount_jax.inference.counter import Count, Counter
+    from cellcount_jax.io.annotations.dots import Dots, read_dots, write_dots
+    from cellcount_jax.io.images.image import read_image
+    from cellcount_jax.simulation.simulate import simulate_cells
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Count",
+    "Counter",
+    "Dots",
+    "__version__",
+    "read_dots",
+    "read_image",
+    "simulate_cells",
+    "write_dots",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used: most programs need few, and JAX takes long."""
+    if name in ("Count", "Counter"):
+        from cellcount_jax.inference import counter as module
+    elif name in ("Dots", "read_dots", "write_dots"):
+        from cellcount_jax.io.annotations import dots as module
+    elif name == "read_image":
+        from cellcount_jax.io.images import image as module
+    elif name == "simulate_cells":
+        from cellcount_jax.simulation import simulate as module
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

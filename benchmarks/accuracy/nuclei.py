@@ -22,7 +22,6 @@ from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets import load
 from cellcount_jax.evaluation import metrics
 from cellcount_jax.evaluation.matching import match_points
-from cellcount_jax.inference.cell_scale import with_diameter
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.runtime.setup import configure_process
 
@@ -76,7 +75,7 @@ def count_one(counter: Counter, sample: Sample, *, given: bool) -> dict[str, Any
     """What one image gives."""
     assert sample.labels is not None
     diameter = cell_diameter.mean_diameter(sample.labels)
-    found = with_diameter(counter, diameter if given else None).count(sample.image)
+    found = counter.count(sample.image, diameter=diameter if given else None)
     assert found.points is not None
     assert sample.dots is not None
     assert diameter is not None

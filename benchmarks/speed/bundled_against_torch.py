@@ -37,7 +37,6 @@ from benchmarks.speed.network_cases import unet_options
 from benchmarks.speed.torch_reference.client import Worker
 from cellcount_jax.data.preprocess import preprocess
 from cellcount_jax.inference import bundled
-from cellcount_jax.inference.cell_scale import with_diameter
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.runtime import sharding
 from cellcount_jax.runtime.setup import use_huge_pages
@@ -96,9 +95,10 @@ def seconds_of(run: Callable[[], Any]) -> float:
 def measure(model: str, side: int, pairs: int, torch_python: str) -> dict[str, Any]:
     """Seconds of both ways of counting and of PyTorch's network."""
     counter = Counter.load(model)
-    assert counter.cell_diameter is not None
-    pixels = bright_discs(side, counter.cell_diameter)
-    given = with_diameter(counter, counter.cell_diameter)
+    diameter = counter.resampling.cell_diameter
+    assert diameter is not None
+    pixels = bright_discs(side, diameter)
+    given = counter.with_cell_diameter(diameter)
     with Worker(torch_python) as twin, tempfile.TemporaryDirectory() as folder:
         load_twin(counter, pixels, twin, Path(folder))
         apart = check(given, pixels, twin, Path(folder))

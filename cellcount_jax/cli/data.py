@@ -44,7 +44,7 @@ def add(command: AddCommand) -> None:
 
 
 def _propose(options: argparse.Namespace) -> int:
-    from cellcount_jax.datasets import propose_dots
+    from cellcount_jax.data import propose_dots
 
     written = propose_dots.propose_folder(
         options.folder,

@@ -1,4 +1,4 @@
-"""How large the cells of an image are: from a mask, or read off the image itself.
+"""Estimates the mean diameter of the cells of an image; the true one from an instance mask.
 
 A network that was trained on cells of one size sees every image resized to that size. The size
 need only be right within a factor of about one and a half, so plain image processing will do.
@@ -12,23 +12,24 @@ from skimage import filters
 
 from cellcount_jax.data.preprocess import Preprocessing, Readable, apply, intensity_range
 
-SMALLEST, LARGEST = 6.0, 200.0
-"""Estimates in pixels are kept between these; an image of pure noise would give less."""
+MIN_DIAMETER, MAX_DIAMETER = 6.0, 200.0
+"""Limits of an estimate, in pixels; an image of pure noise would give less."""
 
-WIDTHS = (256, 128, 64, 32, 16)
-"""Widths in pixels over which the ground is averaged, widest first."""
+BACKGROUND_WIDTHS = (256, 128, 64, 32, 16)
+"""Widths in pixels over which the background is averaged, widest first."""
 
-KEEP = 0.75
-"""Cells keep at least this share of their size when the ground is averaged over half the width."""
+MIN_SIZE_RATIO = 0.75
+"""Cells keep at least this share of their size when the background is averaged over half the
+width."""
 
-PART = 512
-"""Side in pixels of the parts that are looked at where an image is larger than two of them."""
+PATCH_SIDE = 512
+"""Side in pixels of the patches measured where an image is larger than two of them."""
 
-PARTS = 4
-"""So many of them, those with the most contrast, have a say."""
+N_PATCHES = 4
+"""Number of patches, those with the most contrast, whose median is taken."""
 
-CLOSE = 1.1
-"""Images within this factor of the wanted size stay as they are: the estimate is no nearer."""
+MAX_IGNORED_SCALE = 1.1
+"""Images within this factor of the wanted size are not resized: the estimate is no better."""
 
 
 def mean_diameter(labels: np.ndarray) -> float | None:
@@ -46,32 +47,33 @@ def mean_diameter(labels: np.ndarray) -> float | None:
 
 
 def scale_to(diameter: float, image: np.ndarray | Readable) -> float:
-    """By which an image is resized so that its cells are `diameter` pixels wide, as estimated.
+    """Factor that makes the cells of an image `diameter` pixels wide, by the estimate.
 
-    1 where the image is constant, and where the cells have that size within a factor of `CLOSE`.
+    Returns:
+      1 for a constant image, and where the factor is within `MAX_IGNORED_SCALE` of 1.
 
     Raises:
-      ValueError: of `estimate_diameter`.
+      ValueError: see `estimate_diameter`.
     """
     found = estimate_diameter(image)
     scale = diameter / found if found else 1.0
-    return scale if max(scale, 1 / scale) > CLOSE else 1.0
+    return scale if max(scale, 1 / scale) > MAX_IGNORED_SCALE else 1.0
 
 
 def estimate_diameter(image: np.ndarray | Readable) -> float | None:
-    """Diameter in pixels of bright cells on a darker ground.
+    """Mean diameter in pixels of bright cells on a darker background.
 
-    The ground, averaged over a width, is taken off and what is left is cut at Otsu's threshold. A
-    disc's mean distance to its rim is a sixth of its diameter, whether or not it touches others by
-    a little. Of the widths the widest is taken at which the result hardly changes with the next:
-    a tissue that glows as a whole falls apart into its cells, a cell stays what it is.
+    The background, a mean over a width, is subtracted, and the rest is thresholded (Otsu). A
+    disc's mean distance to its rim is a sixth of its diameter, also where discs touch a little. Of
+    the widths the widest is taken from which the result hardly changes to the next: fluorescent
+    tissue falls apart into its cells, a cell keeps its size.
 
     Args:
-      image: [H, W, C] as read from a file, in memory or read by parts. Of a large one nine parts
-        are looked at, and the median of the four with the most contrast is taken.
+      image: [H, W, C] as read from a file, in memory or read in parts. Of a large one nine patches
+        are measured, and the median of the four with the most contrast is taken.
 
     Returns:
-      Between `SMALLEST` and `LARGEST`; None where the image is constant.
+      Between `MIN_DIAMETER` and `MAX_DIAMETER`; None for a constant image.
 
     Raises:
       ValueError: a volume, or pixels that are not finite.
@@ -82,46 +84,48 @@ def estimate_diameter(image: np.ndarray | Readable) -> float | None:
         )
     brightness = Preprocessing(channels=image.shape[-1], normalise="percentile")
     range_ = intensity_range(image, brightness)
-    parts = []
+    patches = []
     for window in _windows(image.shape[:2], image.shape[2]):
-        part = image[window] if isinstance(image, np.ndarray) else image.read(window)
-        parts.append(apply(part, brightness, range_).mean(axis=-1))
-    parts.sort(key=lambda part: -float(part.std()))
-    with ThreadPoolExecutor(PARTS) as threads:  # SciPy's filters let other threads run
-        found = [d for d in threads.map(_in_part, parts[:PARTS]) if d is not None]
-    return float(np.clip(np.median(found), SMALLEST, LARGEST)) if found else None
+        patch = image[window] if isinstance(image, np.ndarray) else image.read(window)
+        patches.append(apply(patch, brightness, range_).mean(axis=-1))
+    patches.sort(key=lambda patch: -float(patch.std()))
+    with ThreadPoolExecutor(N_PATCHES) as threads:  # SciPy's filters release the lock
+        found = [d for d in threads.map(_in_patch, patches[:N_PATCHES]) if d is not None]
+    return float(np.clip(np.median(found), MIN_DIAMETER, MAX_DIAMETER)) if found else None
 
 
 def _windows(shape: tuple[int, ...], channels: int) -> list[tuple[slice, ...]]:
     """The whole image, or nine windows spread over a large one."""
-    if max(shape) <= 2 * PART:
+    if max(shape) <= 2 * PATCH_SIDE:
         return [(slice(0, shape[0]), slice(0, shape[1]), slice(0, channels))]
-    starts = [np.unique(np.linspace(0, max(0, n - PART), 3, dtype=int)).tolist() for n in shape]
+    starts = [
+        np.unique(np.linspace(0, max(0, n - PATCH_SIDE), 3, dtype=int)).tolist() for n in shape
+    ]
     rows, columns = (
-        [slice(start, min(n, start + PART)) for start in axis]
+        [slice(start, min(n, start + PATCH_SIDE)) for start in axis]
         for axis, n in zip(starts, shape, strict=True)
     )
     return [(y, x, slice(0, channels)) for y in rows for x in columns]
 
 
-def _in_part(grey: np.ndarray) -> float | None:
+def _in_patch(grey: np.ndarray) -> float | None:
     smooth = ndimage.gaussian_filter(grey, 1.0)
     if np.ptp(smooth) < 1e-6:
         return None
     previous = None
-    for width in WIDTHS:
-        # Twice a moving mean is near a Gaussian and costs the same at any width.
-        ground = ndimage.uniform_filter(ndimage.uniform_filter(smooth, width), width)
-        found = _disc_diameter(smooth - ground)
-        if previous is not None and found >= KEEP * previous:
+    for width in BACKGROUND_WIDTHS:
+        # A moving mean twice is close to a Gaussian and costs the same at any width.
+        background = ndimage.uniform_filter(ndimage.uniform_filter(smooth, width), width)
+        found = _disc_diameter(smooth - background)
+        if previous is not None and found >= MIN_SIZE_RATIO * previous:
             return previous
         previous = found
     return previous
 
 
 def _disc_diameter(above: np.ndarray) -> float:
-    cells = _without_holes(above > filters.threshold_otsu(above))
-    # Cells that leave the image go on beyond its edge.
+    cells = fill_holes(above > filters.threshold_otsu(above))
+    # Cells that touch the edge continue beyond it.
     inside = np.pad(cells, 1, mode="edge")
     nearest = ndimage.distance_transform_edt(inside, return_distances=False, return_indices=True)
     at = np.stack(np.nonzero(cells)) + 1
@@ -130,7 +134,7 @@ def _disc_diameter(above: np.ndarray) -> float:
     return 6 / 1.22 * float(depth.mean()) if depth.size else 0.0
 
 
-def _without_holes(cells: np.ndarray) -> np.ndarray:
-    """What `ndimage.binary_fill_holes` gives, in a fifth of its time."""
+def fill_holes(cells: np.ndarray) -> np.ndarray:
+    """As `ndimage.binary_fill_holes`, in a fifth of its time."""
     parts, _ = ndimage.label(np.pad(~cells, 1, constant_values=True))
     return (parts != parts[0, 0])[1:-1, 1:-1]

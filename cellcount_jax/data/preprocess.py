@@ -6,7 +6,7 @@ tile gets exactly the values that it has in the whole.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -40,8 +40,6 @@ class Preprocessing:
       high: upper percentile, in percent.
       mean: subtracted after that; one number, or one per channel.
       std: then divided by; one number, or one per channel.
-      pixel_size: micrometres per pixel that the network was trained at, if known: one number, or
-        of volumes one per axis (z, y, x), which are then resized to it axis by axis.
     """
 
     channels: int = 3
@@ -50,7 +48,6 @@ class Preprocessing:
     high: float = 99.8
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
-    pixel_size: float | tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.channels, int) or self.channels < 1:
@@ -74,19 +71,10 @@ class Preprocessing:
             )
         if min(self.std) <= 0:
             raise ValueError(f"preprocessing: std={self.std} must be greater than 0")
-        if isinstance(self.pixel_size, Sequence):
-            object.__setattr__(self, "pixel_size", tuple(float(v) for v in self.pixel_size))
-        sizes = np.ravel([] if self.pixel_size is None else self.pixel_size)
-        if not all(0 < size < math.inf for size in sizes):
-            raise ValueError(
-                f"preprocessing: pixel_size={self.pixel_size} must be micrometres greater than 0"
-            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, read back by `from_dict`."""
-        fields = dataclasses.asdict(self)
-        size = list(self.pixel_size) if isinstance(self.pixel_size, tuple) else self.pixel_size
-        return {**fields, "mean": list(self.mean), "std": list(self.std), "pixel_size": size}
+        return {**dataclasses.asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Preprocessing":

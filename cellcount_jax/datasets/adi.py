@@ -9,8 +9,8 @@ from cellcount_jax.datasets.base import (
     Benchmark,
     Published,
     by_name,
-    points_from_mask,
     matching_file,
+    points_from_mask,
     read_pixels,
     same_shape,
 )
@@ -29,7 +29,9 @@ def read(folder: Path) -> Iterator[Sample]:
         mask = read_pixels(dots_path, "RGB")[..., 0] > 127
         same_shape(dots_path, image, mask)
         donor = re.search(r"GTEX-[^_]+", path.stem)
-        yield Sample(path.stem, image, points_from_mask(mask), group=donor[0] if donor else path.stem)
+        yield Sample(
+            path.stem, image, points_from_mask(mask), group=donor[0] if donor else path.stem
+        )
 
 
 ADI = Benchmark(
@@ -58,5 +60,4 @@ ADI = Benchmark(
         Protocol("sau", "SAU-Net (ACM BCB 2019)", train=50, test=150),
     ),
     default_protocol="dcl",
-    patches={"dcl": {"resize": 256}},
 )

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tifffile
@@ -43,7 +42,6 @@ class Benchmark:
       default_protocol: one of them.
       has_labels: whether instance masks come with the images.
       archive: official address of a zip with everything, where there is one.
-      patches: published rules of `data.patches.cut`, by name of the protocol that uses them.
     """
 
     name: str
@@ -61,7 +59,6 @@ class Benchmark:
     default_protocol: str
     has_labels: bool = False
     archive: str | None = None
-    patches: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 def by_name(*protocols: Protocol) -> dict[str, Protocol]:

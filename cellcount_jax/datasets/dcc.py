@@ -21,9 +21,4 @@ DCC = Benchmark(
         Protocol("countxplain", "CountXplain (MIDL 2025)", train=100, test=76),
     ),
     default_protocol="dcl",
-    patches={
-        "dcl": {"pad_square": True, "resize_to_multiple": 256, "tile": 256},
-        "countxplain": {"resize": 256},
-        "sau": {"resize": 256},
-    },
 )

@@ -76,5 +76,4 @@ IDCIA = Benchmark(
         Protocol("all_stains", "every stain divided alike", train=100, test=19, unit="stratified"),
     ),
     default_protocol="countxplain",
-    patches={"countxplain": {"resize": 256}},
 )

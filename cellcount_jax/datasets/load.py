@@ -3,9 +3,8 @@
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from cellcount_jax.data import patches as cutting
+from cellcount_jax.data.resampling import Resampling
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets import splits as protocols
 from cellcount_jax.datasets.base import Benchmark
@@ -36,6 +35,7 @@ class SplitDataset:
       is_fallback: whether these are simulated cells in place of the real set.
       split_hash: tells which images went where.
       description: one line for logs and reports.
+      resampling: how the images were resized from those of the files, to be done again by counters.
     """
 
     name: str
@@ -45,6 +45,7 @@ class SplitDataset:
     is_fallback: bool
     split_hash: str
     description: str
+    resampling: Resampling = dataclasses.field(default_factory=Resampling)
 
 
 def load_dataset(
@@ -55,7 +56,6 @@ def load_dataset(
     raw_dir: FilePath | None = None,
     data_dir: FilePath | None = None,
     download: bool = False,
-    patches: str | Mapping[str, Any] | None = None,
     n_train: int | None = None,
 ) -> SplitDataset:
     """Loads and divides a benchmark, preparing it from its raw files if need be.
@@ -69,7 +69,6 @@ def load_dataset(
         set missing in it is an error.
       data_dir: where prepared data are kept; None takes TFDS_DATA_DIR, else ~/tensorflow_datasets.
       download: fetch the official archive if there are neither raw nor prepared data.
-      patches: arguments of `patches.cut`, or the name of a protocol whose published rule is meant.
       n_train: train on so many labelled images only (0 and None: on all).
 
     Returns:
@@ -80,7 +79,6 @@ def load_dataset(
     """
     benchmark = get_benchmark(name)
     chosen = get_protocol(benchmark, protocol)
-    rule = _patch_rule(benchmark, patches)
     samples, is_fallback, origin = _samples(benchmark, raw_dir, data_dir, download)
     names = [s.name for s in samples]
     division = protocols.split(
@@ -93,11 +91,6 @@ def load_dataset(
         counts=[s.count or 0 for s in samples],
     )
     splits = {part: [samples[i] for i in rows] for part, rows in division.items()}
-    if rule:
-        splits = {
-            part: [patch for s in rows for patch in cutting.cut(s, **rule)]
-            for part, rows in splits.items()
-        }
     sizes = ", ".join(f"{len(rows)} {part}" for part, rows in division.items())
     return SplitDataset(
         name=name,
@@ -108,6 +101,19 @@ def load_dataset(
         split_hash=protocols.split_hash(division, names),
         description=f"{origin}, protocol {chosen.name}, seed {seed}: {sizes}",
     )
+
+
+def resampled(dataset: SplitDataset, resampling: Resampling) -> SplitDataset:
+    """The same data with every image resized or cut, and the record of it for counters.
+
+    Raises:
+      ValueError: see `Resampling.apply`.
+    """
+    splits = {
+        split: [new for sample in samples for new in resampling.apply(sample)]
+        for split, samples in dataset.splits.items()
+    }
+    return dataclasses.replace(dataset, splits=splits, resampling=resampling)
 
 
 def get_benchmark(name: str) -> Benchmark:
@@ -127,17 +133,6 @@ def get_protocol(benchmark: Benchmark, text: str | None) -> Protocol:
     return dataclasses.replace(protocol, only=(group,)) if group else protocol
 
 
-def _patch_rule(
-    benchmark: Benchmark, patches: str | Mapping[str, Any] | None
-) -> Mapping[str, Any] | None:
-    if not isinstance(patches, str):
-        return patches
-    if patches not in benchmark.patches:
-        known = ", ".join(benchmark.patches) or "none"
-        raise ValueError(f"{benchmark.name}: no patch rule {patches!r}; there are: {known}")
-    return benchmark.patches[patches]
-
-
 def _samples(
     benchmark: Benchmark,
     raw_dir: FilePath | None,
@@ -145,7 +140,7 @@ def _samples(
     download: bool,
 ) -> tuple[list[Sample], bool, str]:
     """All samples, whether they are simulated, and a few words on where they come from."""
-    records = open_records(benchmark, raw_dir, data_dir, download=download)
+    records = open_records(benchmark, raw_dir, data_dir, may_download=download)
     if records is not None:
         return list(records), False, f"{benchmark.name} ({benchmark.title})"
     if benchmark.name not in SIMULATED:

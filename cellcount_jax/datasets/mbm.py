@@ -8,8 +8,8 @@ from cellcount_jax.datasets.base import (
     Benchmark,
     Published,
     by_name,
-    points_from_mask,
     matching_file,
+    points_from_mask,
     read_pixels,
     read_plane,
     same_shape,
@@ -58,5 +58,4 @@ MBM = Benchmark(
         Protocol("sau", "SAU-Net (ACM BCB 2019)", train=15, test=29),
     ),
     default_protocol="dcl",
-    patches={"dcl": {"tile": 300, "resize": 256}},
 )

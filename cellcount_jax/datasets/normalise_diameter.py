@@ -1,8 +1,8 @@
-"""Training data in which the cells of all images have one size, give or take.
+"""Rescales training images to a common mean cell diameter, with jitter.
 
 Microscopes differ tenfold in magnification. A small network that sees cells of one size learns
 more from the same images than a large one that must know all sizes; in return each image is
-resized before it is counted (see `data.cell_diameter`).
+resized before it is counted (`data.cell_diameter` estimates by how much).
 """
 
 import dataclasses
@@ -11,27 +11,27 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy import ndimage
 
-from cellcount_jax.data import patches
-from cellcount_jax.data.cell_diameter import estimate_diameter, mean_diameter, scale_to
+from cellcount_jax.data.cell_diameter import estimate_diameter, mean_diameter
+from cellcount_jax.data.resampling import Resampling
 from cellcount_jax.data.sample import Sample
-from cellcount_jax.datasets.load import SplitDataset
+from cellcount_jax.datasets.load import SplitDataset, resampled
 from cellcount_jax.simulation.simulate import simulate_cells
 
 SIMULATED_CELLS = (5, 150)
 """Fewest and most cells of a simulated image, 256 x 256 pixels before it is resized."""
 
-EVERY_EMPTY = 5
-"""One of so many simulated images is empty: ground stretched to full brightness is no cell."""
+EMPTY_IMAGE_INTERVAL = 5
+"""One of so many simulated images is empty: background stretched to full range is no cell."""
 
 NOISE_SIDE = 256
 """Sides in pixels of an image of noise alone: a camera on an empty field."""
 
-GLOW_GRAIN = 3.0
-"""Typical sigma of the grain of light that comes from no cell, in pixels: finer than a nucleus."""
+GRAIN_SIGMA = 3.0
+"""Typical sigma in pixels of the grain of autofluorescence: finer than a nucleus."""
 
 
-def same_size(
-    source: SplitDataset,
+def normalise_cell_diameter(
+    dataset: SplitDataset,
     *,
     diameter: float,
     jitter: float,
@@ -39,56 +39,63 @@ def same_size(
     window: int,
     n_simulated: int,
     n_noise: int = 0,
-    glow: float = 0.0,
+    autofluorescence: float = 0.0,
     seed: int,
 ) -> SplitDataset:
-    """Resizes every image so that its cells have one diameter.
+    """Resizes every image so that its cells have one mean diameter.
 
-    Training images go by their true mean diameter times a random factor, as they will be when
-    the size of a new image's cells is estimated wrongly; they are cut into windows, so that
-    images of all sizes fit into one array. All other parts go by the estimate, as new images
-    do.
+    Training images are resized by their true mean diameter, times a random factor that stands for
+    the error of an estimate, and are cut into windows, so that images of all sizes fit into one
+    array. The other splits are resized by the estimate, as new images will be.
 
     Args:
-      source: labelled images with instance masks.
+      dataset: labelled images with instance masks.
       diameter: of a cell, in pixels.
       jitter: training sizes are drawn between `diameter / jitter` and `diameter * jitter`, evenly
         on a logarithmic scale.
       copies: how often each training image is taken, each time at another size.
       window: longest side of a training window in pixels.
-      n_simulated: simulated images that are added to the training part.
-      n_noise: images of noise alone that are added to the training part.
-      glow: share of the training copies to which light is added that comes from no cell.
-      seed: of sizes, simulated cells, noise and glow.
+      n_simulated: simulated images that are added to the training split.
+      n_noise: images of noise alone that are added to the training split.
+      autofluorescence: share of the training copies to which `add_autofluorescence` is applied.
+      seed: of sizes, simulated cells, noise and autofluorescence.
 
     Raises:
-      ValueError: a training image without cells' masks.
+      ValueError: a training image has no mask of its cells.
     """
-    train = [*source.splits["train"], *_simulated(n_simulated, seed), *_noise(n_noise, seed)]
+    train = [*dataset.splits["train"], *_simulated(n_simulated, seed), *_noise(n_noise, seed)]
     rng = np.random.default_rng(seed)
     windows = []
     for sample in train:
+        bare = dataclasses.replace(sample, labels=None)
         for copy in range(copies):
             factor = jitter ** rng.uniform(-1, 1)
-            resized = _resize(sample, factor * diameter / _training_diameter(sample, diameter))
-            lit = add_glow(resized.image, rng) if rng.random() < glow else resized.image
-            named = dataclasses.replace(resized, name=f"{sample.name}~{copy}", image=lit)
+            to_diameter = Resampling(factor * diameter / _training_diameter(sample, diameter))
+            (resized,) = to_diameter.apply(bare)
+            image = resized.image
+            if rng.random() < autofluorescence:
+                image = add_autofluorescence(image, rng)
+            named = dataclasses.replace(resized, name=f"{sample.name}~{copy}", image=image)
             # A window's brightness is normalised by its own range: without cells that is noise.
             windows += [w for w in cut_windows(named, window) if w.count or not sample.count]
     others = {
-        part: [_resize(s, scale_to(diameter, s.image)) for s in rows]
-        for part, rows in source.splits.items()
-        if part != "train"
+        split: [dataclasses.replace(sample, labels=None) for sample in samples]
+        for split, samples in dataset.splits.items()
+        if split != "train"
     }
-    described = (
-        f"{source.description}; cells resized to {diameter:g} px, {len(windows)} training windows, "
-        f"{n_simulated} simulated images and {n_noise} of noise among them"
+    found = resampled(
+        dataclasses.replace(dataset, splits=others), Resampling(cell_diameter=diameter)
     )
-    return dataclasses.replace(source, splits={"train": windows, **others}, description=described)
+    description = (
+        f"{dataset.description}; cells resized to {diameter:g} px, {len(windows)} training "
+        f"windows, {n_simulated} simulated images and {n_noise} of noise among them"
+    )
+    splits = {"train": windows, **found.splits}
+    return dataclasses.replace(found, splits=splits, description=description)
 
 
-def add_glow(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Adds what shines and is no cell: yolk, tissue out of focus, a medium that fluoresces.
+def add_autofluorescence(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Adds non-cell fluorescence: yolk, out-of-focus tissue, a fluorescent medium.
 
     An ellipse with a soft rim, grainy inside: on average 0.1 to 0.8 as bright as the brightest
     cells, its grains up to twice that.
@@ -108,7 +115,7 @@ def add_glow(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         for axis, n in zip(grid, shape, strict=True)
     ]
     within = 1 / (1 + np.exp(np.clip(rng.uniform(3, 12) * (np.hypot(*away) - 1), -30, 30)))
-    grain = ndimage.gaussian_filter(rng.standard_normal(shape), GLOW_GRAIN * rng.uniform(0.5, 2))
+    grain = ndimage.gaussian_filter(rng.standard_normal(shape), GRAIN_SIGMA * rng.uniform(0.5, 2))
     grain *= rng.uniform(0.05, 0.3) / max(grain.std(), 1e-9)
     light = rng.uniform(0.1, 0.8) * (high - low) * within * (1 + grain)
     most = np.iinfo(image.dtype).max
@@ -145,16 +152,10 @@ def cut_windows(sample: Sample, longest: int) -> Iterator[Sample]:
 
 
 def _training_diameter(sample: Sample, otherwise: float) -> float:
-    """Mean diameter by the mask, in pixels; without a cell what an estimate takes for one."""
+    """Mean diameter in pixels by the mask; of an image without cells by the estimate."""
     if sample.labels is None:
         raise ValueError(f"{sample.name}: no mask of its cells, so their size is not known")
     return mean_diameter(sample.labels) or estimate_diameter(sample.image) or otherwise
-
-
-def _resize(sample: Sample, scale: float) -> Sample:
-    """The image at another scale, without its mask."""
-    shape = [max(1, round(side * scale)) for side in sample.image.shape[:-1]]
-    return patches.resize_sample(dataclasses.replace(sample, labels=None), shape)
 
 
 def _simulated(n: int, seed: int) -> Sequence[Sample]:
@@ -162,7 +163,7 @@ def _simulated(n: int, seed: int) -> Sequence[Sample]:
     samples = []
     for i in range(n):
         number = int(np.random.default_rng([seed, i]).integers(*SIMULATED_CELLS))
-        number = 0 if i % EVERY_EMPTY == 0 else number
+        number = 0 if i % EMPTY_IMAGE_INTERVAL == 0 else number
         image, dots, labels = simulate_cells([seed, i], (256, 256), number, return_labels=True)
         grey = np.rint(image.mean(axis=-1, keepdims=True)).astype(np.uint8)
         samples.append(Sample(f"simulated_{i:04d}", grey, dots, "simulated", labels=labels))
@@ -170,13 +171,14 @@ def _simulated(n: int, seed: int) -> Sequence[Sample]:
 
 
 def _noise(n: int, seed: int) -> Sequence[Sample]:
-    """Images without a cell: noise of any strength and grain on an uneven ground."""
+    """Images without a cell: noise of any strength and grain on an uneven background."""
     samples = []
     side = np.linspace(-1.0, 1.0, NOISE_SIDE)
     for i in range(n):
         rng = np.random.default_rng([seed, i, 1])
         grain = ndimage.gaussian_filter(
-            rng.standard_normal((NOISE_SIDE, NOISE_SIDE)), rng.choice([0.0, 0.5, 1.0, 1.5])
+            rng.standard_normal((NOISE_SIDE, NOISE_SIDE)),
+            rng.choice([0.0, 0.5, 1.0, 1.5]),
         )
         slope = rng.normal(size=2) * rng.choice([0.0, 1.0])  # of the light, in units of noise
         uneven = slope[0] * side[:, None] + slope[1] * side

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cellcount_jax.inference import bundled
-from cellcount_jax.inference.counter import MODEL_ENDING, Counter
+from cellcount_jax.inference.counter import Counter
+from cellcount_jax.inference.model_file import MODEL_SUFFIX
 
 PACKAGES = ("jax", "flax", "numpy")
 
@@ -32,7 +33,7 @@ def load_with_training(path: str | Path, *, stage: str | None = None) -> Counter
     """
     path = bundled.resolve(path)
     counter = Counter.load(path, stage=stage)
-    if str(path).endswith(MODEL_ENDING):
+    if str(path).endswith(MODEL_SUFFIX):
         return counter
     training = training_facts(path, counter.facts)
     return dataclasses.replace(
@@ -59,7 +60,7 @@ def training_facts(workdir: str | Path, facts: Mapping[str, Any]) -> dict[str, A
     chosen = {"stage": facts["stage"], "split": "validation", "step": facts.get("step")}
     lines = [m for m in run_files.read_metrics(folder) if chosen.items() <= m.items()]
     return {
-        "pixel_size": facts["preprocessing"].get("pixel_size"),
+        "pixel_size": facts["resampling"]["pixel_size"],
         "radius": config.get("radius"),
         "seed": config.get("seed"),
         "n_train": len(facts.get("train_names", ())) or None,

@@ -68,9 +68,7 @@ def describe(counter: Counter, exported: export.Exported) -> dict[str, Any]:
         "stride": stage.stride,
         "halo": stage.halo,
         "window": fixed_window(stage, space_axes(counter)),
-        "scale": counter.scale,
-        "patches": None if counter.patches is None else dict(counter.patches),
-        "cell_diameter": counter.cell_diameter,
+        "resampling": counter.resampling.to_dict(),
         "preprocessing": counter.preprocessing.to_dict(),
         "readout": dataclasses.asdict(stage.readout),
         "method": counter.facts.get("method"),
@@ -147,10 +145,10 @@ take the module itself, `model.mlir_module_serialized` (portable StableHLO bytes
 
 ## Before it
 
-Resize the image by `scale`{resize}. Map brightness to 0 and 1 as `preprocessing.normalise` says:
-`dtype` divides integers by the largest number of their type; `percentile` maps the percentiles
-`low` and `high` of the whole image, `minmax` its least and greatest value, to 0 and 1, clipped
-to [-4, 5]. Then subtract `mean` and divide by `std`.
+Resize the image by `resampling.factor`{resize}. Map brightness to 0 and 1 as
+`preprocessing.normalise` says: `dtype` divides integers by the largest number of their type;
+`percentile` maps the percentiles `low` and `high` of the whole image, `minmax` its least and
+greatest value, to 0 and 1, clipped to [-4, 5]. Then subtract `mean` and divide by `std`.
 
 {size}
 
@@ -178,13 +176,6 @@ def readme(facts: dict[str, Any]) -> str:
             "The network looks at a window as a whole, so its size is fixed: cut larger images\n"
             "into windows of that size and mirror smaller ones."
         )
-    resize = ""
-    if facts["patches"]:
-        resize = " and as the rule `patches` says (its tile to its resize)"
-    if facts["cell_diameter"]:
-        resize += f" so that cells are {facts['cell_diameter']:g} pixels wide"
-    if facts["preprocessing"]["pixel_size"]:
-        resize += ", or by its pixel size over `pixel_size` where that is known (micrometres)"
     return _README.format(
         **{k: facts[k] for k in ("input", "jax")},
         model=MODEL,
@@ -192,11 +183,24 @@ def readme(facts: dict[str, Any]) -> str:
         platforms=", ".join(facts["platforms"]),
         outputs=", ".join(f"`{name}` `{shape}`" for name, shape in facts["outputs"].items()),
         example=(1, *sides, channels),
-        resize=resize,
+        resize=_resize_text(facts["resampling"]),
         size=size,
         count=_count_text(readout),
         points=_points_text(readout),
     )
+
+
+def _resize_text(resampling: dict[str, Any]) -> str:
+    text = ""
+    if resampling["patches"]:
+        text = " and as the rule `resampling.patches` says (its tile to its resize)"
+    if resampling["cell_diameter"]:
+        text += f" so that cells are {resampling['cell_diameter']:g} pixels wide"
+    if resampling["pixel_size"]:
+        text += (
+            ", or by its pixel size over `resampling.pixel_size` where that is known (micrometres)"
+        )
+    return text
 
 
 def _count_text(readout: dict[str, Any]) -> str:
@@ -217,7 +221,7 @@ def _points_text(readout: dict[str, Any]) -> str:
             f"Points are the centroids of connected pixels of `{readout['points_map']}` above "
             f"{readout['threshold']:.6g}.\n"
         )
-    height = readout["reference"]
+    height = readout["single_cell_peak"]
     level = (
         f"at least {readout['threshold'] * height:.6g} high"
         if height is not None

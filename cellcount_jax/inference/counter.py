@@ -2,33 +2,30 @@
 
 import dataclasses
 import functools
-import importlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cellcount_jax.data.cell_diameter import scale_to
-from cellcount_jax.data.patches import network_scale, resize_image
-from cellcount_jax.data.pixel_size import Scale, scale_between
-from cellcount_jax.data.preprocess import Preprocessing, preprocess
-from cellcount_jax.inference import bundled, out_of_core
-from cellcount_jax.inference.batched_predict import Network
-from cellcount_jax.inference.in_memory import predict_all
-from cellcount_jax.inference.readout import Count, nothing, read_out
-from cellcount_jax.io.images.image import LazyImage
+from cellcount_jax.data.preprocess import Preprocessing, Readable
+from cellcount_jax.data.resampling import Resampling
+from cellcount_jax.inference import (
+    bundled,
+    model_file,
+    model_file_v1,
+    network_input,
+    window_pass,
+)
+from cellcount_jax.inference.batched_predict import BatchedPredictor
+from cellcount_jax.inference.network_input import NetworkInput
+from cellcount_jax.inference.readout import Count, OpenDensity, read_out
 from cellcount_jax.methods import build_stages
 from cellcount_jax.methods.base import Readout, Stage, Variables
 
 __all__ = ["Count", "Counter", "as_variables", "read_out", "to_channels_last"]
-
-MODEL_ENDING = ".cellcount"
-"""Of a model in a single file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,47 +36,60 @@ class Counter:
       stage: predicts and reads out.
       variables: of the stage.
       preprocessing: from a file's pixels to the network's input.
-      patches: rule of `data.patches.cut` by which the network's images were made; others are
-        resized by it first.
-      scale: images are resized by this factor, too.
-      cell_diameter: images are resized so that their cells, by an estimate, are about so many
-        pixels wide (`cell_size.scale_to`); None: they are not.
+      resampling: how images are resized before that.
       predict: jitted `stage.predict`; given so that one compilation serves many counters.
       batch_size: windows that are computed together.
+      max_window: longest side of a window in pixels, where the network can be cut anywhere; None
+        takes the stage's, or `tiling.MAX_WINDOW`.
+      name: what it was loaded from, as given to `load`; stands in tables.
       facts: what the checkpoint says of itself.
     """
 
     stage: Stage
     variables: Variables
     preprocessing: Preprocessing
-    patches: Mapping[str, Any] | None = None
-    scale: float = 1.0
-    cell_diameter: float | None = None
+    resampling: Resampling = dataclasses.field(default_factory=Resampling)
     predict: Callable[[Variables, jax.Array], dict[str, jax.Array]] | None = None
     batch_size: int = 8
+    max_window: int | None = None
+    name: str = ""
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def load(cls, path: str | Path, *, stage: str | None = None) -> "Counter":
-        """The counter of a finished run, of a model file, or one that comes with the package.
+        """The counter of a finished run, of a model file, or one that is bundled.
 
         Args:
-          path: folder of the run, a `.cellcount` file, or a name of `box.NAMES`: "nuclei".
+          path: folder of the run, a `.cellcount` file, or a name of `bundled.NAMES`: "nuclei".
           stage: of the run's method; the last one if not given.
 
         Raises:
           CheckpointError: the folder holds no finished run.
-          ValueError: the model file is damaged or of a newer format.
+          ModelFileError: the model file is damaged or of a newer format.
         """
-        path = bundled.resolve(path)
-        if str(path).endswith(MODEL_ENDING):
-            return importlib.import_module("cellcount_jax.export.model_file").load(Path(path))
-        return _load_run(path, stage)
+        source = bundled.resolve(path)
+        if str(source).endswith(model_file.MODEL_SUFFIX):
+            tree, facts = model_file.read(Path(source))
+        else:
+            from cellcount_jax.runtime import checkpoint  # imports Orbax, which takes its time
+
+            tree, facts = checkpoint.load_stage(source, stage)
+        try:
+            counter = from_facts(facts, as_variables(tree))
+        except Exception as error:  # settings of another version can lack anything
+            raise model_file.build_error(source, facts, error) from error
+        return dataclasses.replace(counter, name=str(path))
 
     @functools.cached_property
-    def network(self) -> Network:
-        """The network with its variables on the local devices, placed there once."""
-        return Network(self.stage, self.variables, predict=self.predict, batch_size=self.batch_size)
+    def predictor(self) -> BatchedPredictor:
+        """Predicts windows in batches, its variables placed on the local devices once."""
+        return BatchedPredictor(
+            self.stage,
+            self.variables,
+            predict=self.predict,
+            batch_size=self.batch_size,
+            max_window=self.max_window,
+        )
 
     def count(
         self,
@@ -103,43 +113,46 @@ class Counter:
         """
         return next(self.count_all([to_channels_last(image, axes)], spacing=spacing))
 
+    def prepare(self, image: np.ndarray, *, spacing: Sequence[float] | None = None) -> NetworkInput:
+        """An image [*space, C] in memory as the network takes it: resized and normalised."""
+        _check(image.shape)
+        scale = self.resampling.scale_for(image, spacing)
+        return network_input.from_array(image, self.preprocessing, scale=scale)
+
     def count_all(
         self, images: Iterable[np.ndarray], *, spacing: Sequence[float] | None = None
     ) -> Iterator[Count]:
-        """Counts images [*space, C] one after the other; windows of several share a batch.
-
-        An image of one value throughout holds no cell, whatever a network makes of it.
-        """
-        waiting: deque[tuple[Scale, bool]] = deque()
-
-        def prepare(image: np.ndarray) -> np.ndarray:
-            _check(image.shape)
-            scale = self.scale_for(image, spacing)
-            prepared = preprocess(resize_image(image, scale), self.preprocessing)
-            waiting.append((scale, bool(image.min() == image.max())))
-            return prepared
-
-        for maps in predict_all(self.network, map(prepare, images)):
-            scale, blank = waiting.popleft()
-            yield read_out(nothing(maps) if blank else maps, self.stage.readout, scale)
+        """Counts images [*space, C] in order; windows of several images share a batch."""
+        prepared = (self.prepare(image, spacing=spacing) for image in images)
+        return window_pass.count_images(self.predictor, prepared)
 
     def count_lazily(
         self,
-        image: LazyImage,
+        image: Readable,
         *,
         spacing: Sequence[float] | None = None,
-        on_part: out_of_core.OnPart | None = None,
-        start_density: out_of_core.StartDensity | None = None,
+        on_window: window_pass.OnWindow | None = None,
+        open_density: OpenDensity | None = None,
     ) -> Count:
-        """Counts an open image that may be larger than memory; see `lazy.count_by_parts`."""
+        """Counts an open image that may be larger than memory.
+
+        Args:
+          image: [*space, C], such as a `LazyImage`; its windows are read in raster order.
+          spacing: micrometres per pixel, (y, x) or (z, y, x).
+          on_window: called with the number of windows done and of all after each.
+          open_density: see `readout.OpenDensity`.
+
+        Returns:
+          Count and points; no maps.
+
+        Raises:
+          ValueError: the image is damaged or does not fit the network.
+        """
         _check(image.shape)
-        return out_of_core.count_by_parts(
-            self.network,
-            image,
-            self.preprocessing,
-            scale=self.scale_for(image, spacing),
-            on_part=on_part,
-            start_density=start_density,
+        scale = self.resampling.scale_for(image, spacing)
+        prepared = network_input.from_reader(image, self.preprocessing, scale=scale)
+        return window_pass.count_windows(
+            self.predictor, prepared, on_window=on_window, open_density=open_density
         )
 
     def count_files(
@@ -156,72 +169,48 @@ class Counter:
           The rows of `counts.csv`, values as text; a file that could not be counted has a status
           that begins with "error:".
         """
-        return importlib.import_module("cellcount_jax.prediction.predict_files").count_files(
-            self, paths, Path(out), **options
-        )
+        from cellcount_jax.prediction import predict_files  # lies above this module
 
-    def scale_for(
-        self, image: np.ndarray | LazyImage, spacing: Sequence[float] | None = None
-    ) -> Scale:
-        """By which an image is resized before the network sees it."""
-        known = spacing and self.preprocessing.pixel_size
-        if self.cell_diameter and not known:
-            return scale_to(self.cell_diameter, image)
-        return self.scale_of(image.shape[:-1], spacing)
+        return predict_files.count_files(self, paths, Path(out), **options)
 
-    def scale_of(self, shape: Sequence[int], spacing: Sequence[float] | None = None) -> Scale:
-        """As `scale_for`, by size and voxel size alone, for an image of space shape `shape`."""
-        if spacing and self.preprocessing.pixel_size:
-            return scale_between(spacing, self.preprocessing.pixel_size)
-        return self.scale * network_scale(self.patches, shape)
+    def with_cell_diameter(self, diameter: float) -> "Counter":
+        """The counter for images whose cells are of one known size, in place of the estimate.
 
-    def at_own_scale(self) -> "Counter":
+        Args:
+          diameter: of the images' cells in pixels.
+
+        Raises:
+          ValueError: a diameter that is not positive, or the counter was not trained on cells of
+            one size.
+        """
+        return dataclasses.replace(self, resampling=self.resampling.with_cell_diameter(diameter))
+
+    def without_resampling(self) -> "Counter":
         """The same counter for images that have been resized and cut already."""
-        return dataclasses.replace(self, scale=1.0, patches=None, cell_diameter=None)
+        return dataclasses.replace(self, resampling=Resampling())
 
 
-def _beside(name: str) -> ModuleType:
-    """A module of this room that builds on this one, and so cannot be imported above."""
-    return importlib.import_module(f"cellcount_jax.inference.{name}")
+def from_facts(facts: Mapping[str, Any], variables: Variables) -> Counter:
+    """A counter from what a checkpoint says of itself, and its variables.
 
-
-def _load_run(workdir: str | Path, stage: str | None) -> Counter:
-    # Orbax takes its time, and a model file does without.
-    from etils import epath
-
-    from cellcount_jax.runtime import checkpoint
-
-    stages, names = epath.Path(workdir) / "checkpoints", []
-    if stages.exists():
-        names = [p.name for p in stages.iterdir() if checkpoint.is_finished(p)]
-    if not names:
-        raise checkpoint.CheckpointError(
-            f"{workdir}: no finished training here; give the workdir of a run that ended"
+    Raises:
+      ValueError: the facts are of a newer schema or name no known method.
+    """
+    schema = facts.get("schema", 1)
+    if schema > model_file.SCHEMA:
+        raise ValueError(
+            f"its schema is {schema} and this version reads up to {model_file.SCHEMA}; install a "
+            "newer version"
         )
-    first = checkpoint.load_final(stages / names[0])
-    order = [s for s in first[1]["stages"] if s in names]
-    chosen = stage or order[-1]
-    if chosen not in order:
-        raise checkpoint.CheckpointError(
-            f"{workdir}: no finished stage {chosen!r}; there are {order}"
-        )
-    same = chosen == names[0]
-    variables, facts = first if same else checkpoint.load_final(stages / chosen)
-    return from_facts(facts, as_variables(variables))
-
-
-def from_facts(facts: dict[str, Any], variables: Variables) -> Counter:
-    """A counter from what a checkpoint says of itself, and its variables."""
-    config = ConfigDict(facts["config"])
-    base = next(s for s in build_stages(config) if s.name == facts["stage"])
+    facts = model_file_v1.upgraded(facts) if schema == 1 else dict(facts)
+    stages = build_stages(ConfigDict(facts["config"]))
+    base = next(s for s in stages if s.name == facts["stage"])
     readout = Readout(**{**facts["readout"], "candidates": ()})
     return Counter(
         stage=dataclasses.replace(base, readout=readout),
         variables=variables,
         preprocessing=Preprocessing.from_dict(facts["preprocessing"]),
-        patches=facts["patches"],
-        scale=facts["scale"],
-        cell_diameter=(config.data.get("same_size") or {}).get("diameter"),
+        resampling=Resampling.from_dict(facts["resampling"]),
         facts=facts,
     )
 

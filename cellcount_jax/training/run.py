@@ -5,7 +5,6 @@ import importlib.metadata
 import json
 import logging
 import subprocess
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,18 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from cellcount_jax import defaults
-from cellcount_jax.data.pixel_size import common_pixel_size
 from cellcount_jax.data.preprocess import Preprocessing
+from cellcount_jax.data.resampling import Resampling, common_pixel_size
 from cellcount_jax.datasets import folder, load
-from cellcount_jax.datasets.normalise_diameter import same_size
-from cellcount_jax.datasets.resample_voxels import with_voxel_size
-from cellcount_jax.evaluation.evaluate import Evaluation, baseline_errors, evaluate
-from cellcount_jax.evaluation.localisation import point_errors
-from cellcount_jax.explanation import faithfulness, prototypes
+from cellcount_jax.datasets.normalise_diameter import normalise_cell_diameter
+from cellcount_jax.evaluation.baselines import baseline_errors
+from cellcount_jax.evaluation.evaluate import Evaluation, decoder_errors, evaluate
+from cellcount_jax.explanation import faithfulness
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.methods import build_stages
 from cellcount_jax.reporting import run_report
 from cellcount_jax.runtime import checkpoint, run_files, sharding
-from cellcount_jax.training.trainer import Run, fit, patch_rule
+from cellcount_jax.training.trainer import Run, fit
 
 log = logging.getLogger(__name__)
 
@@ -62,33 +59,33 @@ def train(config: ConfigDict, workdir: epath.Path, *, download: bool = False) ->
 
 
 def train_source(
-    config: ConfigDict, workdir: epath.Path, source: load.SplitDataset, *, scale: float = 1.0
+    config: ConfigDict, workdir: epath.Path, source: load.SplitDataset
 ) -> dict[str, Any]:
-    """The same with data at hand, whose images were resized by `scale` before."""
+    """The same with data at hand."""
     finished = start(config, workdir)
     if finished is not None:
         return finished
     part_to_evaluate(config, source)  # A wrong one is told before hours of training.
     log.info("%s; on %s", source.description, sharding.describe_device())
+    source = _with_pixel_size(source)
     run = Run(
         config=config,
         workdir=workdir,
         source=source,
-        preprocessing=preprocessing_of(config, source),
-        scale=scale,
+        preprocessing=Preprocessing.from_dict(config.preprocessing.to_dict()),
         stages=build_stages(config),
         mesh=sharding.data_mesh(),
     )
     return evaluate_run(config, workdir, source, fit(run))
 
 
-def preprocessing_of(config: ConfigDict, source: load.SplitDataset) -> Preprocessing:
-    """The config's, with the pixel size of the training images where they share one."""
-    preprocessing = Preprocessing.from_dict(config.preprocessing.to_dict())
-    pixel_size = preprocessing.pixel_size or common_pixel_size(source.splits["train"])
+def _with_pixel_size(source: load.SplitDataset) -> load.SplitDataset:
+    """The same data, whose record of resampling has the pixel size that training images share."""
+    pixel_size = source.resampling.pixel_size or common_pixel_size(source.splits["train"])
     if pixel_size is not None:
         log.info("pixels of %s um; images of other pixel sizes are resized to it", pixel_size)
-    return dataclasses.replace(preprocessing, pixel_size=pixel_size)
+    resampling = dataclasses.replace(source.resampling, pixel_size=pixel_size)
+    return dataclasses.replace(source, resampling=resampling)
 
 
 def start(config: ConfigDict, workdir: epath.Path) -> dict[str, Any] | None:
@@ -121,9 +118,8 @@ def _differences(mine: Any, theirs: Any, name: str = "") -> list[str]:
     if isinstance(mine, dict) and isinstance(theirs, dict):
         lines = []
         for key in mine.keys() | theirs.keys():
-            before = defaults.ALL_AS_BEFORE.get(key)
-            values = [side.get(key, before) for side in (mine, theirs)]
-            lines += _differences(values[0], values[1], f"{name}.{key}".lstrip("."))
+            inner = f"{name}.{key}".lstrip(".")
+            lines += _differences(mine.get(key), theirs.get(key), inner)
         return lines
     return [] if mine == theirs else [f"{name} {theirs!r} there, {mine!r} here"]
 
@@ -135,23 +131,22 @@ def load_source(config: ConfigDict, *, download: bool = False) -> load.SplitData
       ValueError: the data are missing or wrong; one line that says what to do.
     """
     data = config.data
-    if "folder" in data:
-        if not data.folder:
-            raise ValueError("give --config.data.folder=FOLDER, with images and dots in it")
+    if data.name is None and not data.folder:
+        raise ValueError("give --config.data.folder=FOLDER, with images and dots in it")
+    if data.folder:
         return folder.load_folder(Path(data.folder), seed=config.seed)
     source = load.load_dataset(
         data.name,
         protocol=data.protocol,
         seed=config.seed,
         download=download,
-        patches=patch_rule(config),
         n_train=data.n_train or None,
     )
-    if data.get("voxel_size"):
-        return with_voxel_size(source, data.voxel_size)
-    if "same_size" in data:
-        return same_size(source, seed=config.seed, **data.same_size.to_dict())
-    return source
+    if data.normalise_diameter:
+        options = data.normalise_diameter.to_dict()
+        return normalise_cell_diameter(source, seed=config.seed, **options)
+    patches = data.patches.to_dict() if data.patches else None
+    return load.resampled(source, Resampling(patches=patches, pixel_size=data.voxel_size))
 
 
 def evaluate_run(
@@ -166,11 +161,9 @@ def evaluate_run(
     if part != "test":
         log.warning("the errors are those of the %s part, and too good", part)
     next(iter(counter.count_all([test[0].image])))  # Compiles outside the measured time.
-    started = time.monotonic()
     evaluation = evaluate(counter, test, radius=config.radius)
-    rate = len(test) / (time.monotonic() - started)
     explained = {}
-    if prototypes.has_prototypes(counter):
+    if counter.stage.explain is not None:
         explained = faithfulness.measure(counter, test, evaluation.counts, seed=config.seed)
     results = {
         "method": config.method,
@@ -178,12 +171,12 @@ def evaluate_run(
         "split": part,
         "seed": config.seed,
         **evaluation.summary,
-        **point_errors(evaluation.counts, test, counter.stage.readout, radius=config.radius),
+        **decoder_errors(evaluation.counts, test, counter.stage.readout, radius=config.radius),
         **explained,
-        **baseline_errors(source.splits["train"], test),
+        **baseline_errors(source.splits["train"], evaluation),
         "decoder": counter.stage.readout.decoder,
         "threshold": counter.stage.readout.threshold,
-        "images_per_second": rate,
+        "images_per_second": len(test) / evaluation.seconds,
         **_training_facts(workdir),
         "device": sharding.describe_device(),
         "versions": {p: importlib.metadata.version(p) for p in ("cellcount_jax", *PACKAGES)},
@@ -199,7 +192,7 @@ def part_to_evaluate(config: ConfigDict, source: load.SplitDataset) -> str:
     Raises:
       ValueError: `config.evaluate_on` is no such part.
     """
-    asked = config.get("evaluate_on", "test")
+    asked = config.evaluate_on
     if asked not in PARTS:
         raise ValueError(f"config.evaluate_on is {asked!r}; it is one of {', '.join(PARTS)}")
     return next(p for p in PARTS[PARTS.index(asked) :] if source.splits.get(p))

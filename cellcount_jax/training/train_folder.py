@@ -1,6 +1,5 @@
 """Trains the default counter on a lab's own folder, with settings that its data suggest."""
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +9,9 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from cellcount_jax import defaults
-from cellcount_jax.data import infer_settings, patches
-from cellcount_jax.data.sample import Sample
-from cellcount_jax.datasets import folder
-from cellcount_jax.datasets.load import SplitDataset
+from cellcount_jax.data import infer_settings
+from cellcount_jax.data.resampling import Resampling
+from cellcount_jax.datasets import folder, load
 from cellcount_jax.training import run
 
 log = logging.getLogger(__name__)
@@ -49,7 +47,8 @@ def train_folder(
         log.info("derived: %s", line)
     config = config_for(found, seed=seed, steps=steps)
     config.data.name, config.data.protocol = str(path), source.protocol
-    return run.train_source(config, workdir, scaled(source, found.scale), scale=found.scale)
+    resampling = Resampling(factor=found.scale)
+    return run.train_source(config, workdir, load.resampled(source, resampling))
 
 
 def config_for(
@@ -67,16 +66,3 @@ def config_for(
         {"channels": found.channels, "normalise": found.normalise, "mean": (0.5,), "std": (0.25,)}
     )
     return config
-
-
-def scaled(source: SplitDataset, scale: float) -> SplitDataset:
-    """The same data with every image resized."""
-    if scale == 1.0:
-        return source
-
-    def resize(sample: Sample) -> Sample:
-        shape = [max(1, round(side * scale)) for side in sample.image.shape[:-1]]
-        return patches.resize_sample(sample, shape)
-
-    splits = {part: [resize(s) for s in rows] for part, rows in source.splits.items()}
-    return dataclasses.replace(source, splits=splits)

@@ -1,4 +1,4 @@
-"""Trains the stages of a method one after the other; knows stages, never a paper's name."""
+"""Trains the stages of a method one after the other; knows stages, never a method's name."""
 
 import contextlib
 import dataclasses
@@ -19,10 +19,16 @@ from ml_collections import ConfigDict
 from cellcount_jax.data.preprocess import Preprocessing
 from cellcount_jax.datasets.load import SplitDataset
 from cellcount_jax.inference.counter import Counter, as_variables
+from cellcount_jax.inference.model_file import SCHEMA
 from cellcount_jax.methods.base import Stage, Tree, Variables
 from cellcount_jax.runtime import checkpoint, run_files, sharding
-from cellcount_jax.training import input_pipeline as feeds
-from cellcount_jax.training import model_selection, optimizer, progress, warm_start
+from cellcount_jax.training import (
+    input_pipeline,
+    model_selection,
+    optimizer,
+    progress,
+    warm_start,
+)
 from cellcount_jax.training.step import State, create_state, make_step
 
 log = logging.getLogger(__name__)
@@ -41,7 +47,6 @@ class Run:
       workdir: checkpoints and metrics go here.
       source: the data, split.
       preprocessing: from a file's pixels to the network's input.
-      scale: by which all images were resized, so that a counter can do the same.
       stages: of the method.
       mesh: of devices.
     """
@@ -50,13 +55,12 @@ class Run:
     workdir: epath.Path
     source: SplitDataset
     preprocessing: Preprocessing
-    scale: float
     stages: tuple[Stage, ...]
     mesh: jax.sharding.Mesh
 
 
 @dataclasses.dataclass(frozen=True)
-class _Fit:
+class _Job:
     """One stage of a run, ready to take steps."""
 
     run: Run
@@ -65,7 +69,7 @@ class _Fit:
     folder: epath.Path
     steps: int
     steps_per_epoch: int
-    feed: feeds.Feed
+    pipeline: input_pipeline.InputPipeline
     frozen: Tree
     programs: Mapping[int, jax.stages.Compiled]
     predict: Callable[[Variables, jax.Array], dict[str, jax.Array]]
@@ -75,16 +79,11 @@ class _Fit:
         return Counter(self.stage, variables, self.run.preprocessing, predict=self.predict)
 
 
-def patch_rule(config: ConfigDict) -> dict[str, Any] | None:
-    """The config's rule for cutting images, as plain values."""
-    return config.data.patches.to_dict() if config.data.patches else None
-
-
 def fit(run: Run) -> Counter:
     """Trains every stage that is not finished yet and returns the last one's counter.
 
     Args:
-      run: config, data and folder; a folder that holds checkpoints of this run is gone on with.
+      run: config, data and folder; resumed if the folder holds checkpoints of this run.
 
     Raises:
       TrainingError: the loss is no longer a finite number.
@@ -93,8 +92,8 @@ def fit(run: Run) -> Counter:
     for number, stage in enumerate(run.stages):
         folder = run.workdir / "checkpoints" / stage.name
         if checkpoint.is_finished(folder):
-            log.info("stage %s: finished before; taken from %s", stage.name, folder)
-        elif not warm_start.take_over(run.config, run.stages, stage, folder):
+            log.info("stage %s: already finished; loaded from %s", stage.name, folder)
+        elif not warm_start.load_stage(run.config, run.stages, stage, folder):
             _fit_stage(run, stage, number, previous, folder)
         previous[stage.name] = as_variables(checkpoint.load_final(folder)[0])
     return Counter.load(run.workdir)
@@ -104,7 +103,7 @@ def _fit_stage(
     run: Run, stage: Stage, number: int, previous: Mapping[str, Variables], folder: epath.Path
 ) -> None:
     plan = run.config.stages[stage.name]
-    feed = feeds.choose(
+    pipeline = input_pipeline.build(
         run.source.splits,
         run.preprocessing,
         stage,
@@ -114,25 +113,33 @@ def _fit_stage(
         on_device_mib=run.config.data.on_device_mib,
     )
     steps, steps_per_epoch = _budget(plan, len(run.source.splits["train"]))
-    tx = optimizer.from_plan(plan.optimizer, steps=steps, steps_per_epoch=steps_per_epoch)
+    tx = optimizer.from_config(plan.optimizer, steps=steps, steps_per_epoch=steps_per_epoch)
     key = jax.random.fold_in(jax.random.key(run.config.seed), number)
-    variables = stage.init(key, feed.example, previous)
+    variables = stage.init(key, pipeline.example, previous)
 
     everywhere = sharding.replicated(run.mesh)
     frozen = jax.device_put(variables.frozen, everywhere)
-    feed = feeds.place(feed, stage, frozen, run.mesh)
-    state = jax.device_put(create_state(variables, tx, average=plan.average), everywhere)
+    pipeline = input_pipeline.to_device(pipeline, stage, frozen, run.mesh)
+    state = jax.device_put(create_state(variables, tx, ema_decay=plan.ema_decay), everywhere)
     # Closing waits for a save that is under way, however the stage ends.
     with contextlib.closing(checkpoint.open_manager(folder)) as manager:
         state, seconds = _resume(run, stage, manager, state)
         began = time.monotonic()
-        programs = _compile(run, stage, plan, tx, feed, state, frozen)
+        programs = _compile(run, stage, tx, pipeline, state, frozen)
         compiling = time.monotonic() - began
         progress.describe(stage.name, variables.trained, programs[1], steps, compiling)
-        predict = sharding.on_this_host(jax.jit(stage.predict))
-        job = _Fit(
-            *(run, stage, plan, folder, steps, steps_per_epoch),
-            *(feed, frozen, programs, predict, manager),
+        job = _Job(
+            run=run,
+            stage=stage,
+            plan=plan,
+            folder=folder,
+            steps=steps,
+            steps_per_epoch=steps_per_epoch,
+            pipeline=pipeline,
+            frozen=frozen,
+            programs=programs,
+            predict=sharding.on_this_host(jax.jit(stage.predict)),
+            manager=manager,
         )
         state, seconds = _take_steps(job, state, seconds)
         _finish(job, state, seconds)
@@ -141,27 +148,27 @@ def _fit_stage(
 def _compile(
     run: Run,
     stage: Stage,
-    plan: ConfigDict,
     tx: optax.GradientTransformation,
-    feed: feeds.Feed,
+    pipeline: input_pipeline.InputPipeline,
     state: State,
     frozen: Tree,
 ) -> dict[int, jax.stages.Compiled]:
     """The step, and what takes several at once, by the number of steps of a call."""
-    sizes = {1, plan.steps_per_call if feed.open is None else 1}
+    plan = run.config.stages[stage.name]
     make = functools.partial(
         make_step,
         stage,
         tx,
-        feed.sampler,
+        pipeline.sampler,
         run.mesh,
-        run.config.seed,
-        plan.average,
-        accumulate=plan.accumulate,
+        seed=run.config.seed,
+        ema_decay=plan.ema_decay,
+        grad_accumulation=plan.grad_accumulation,
         remat=plan.remat,
     )
-    steps = {n: make(steps=None if n == 1 else n) for n in sizes}
-    return {n: step.lower(state, frozen, feed.given).compile() for n, step in steps.items()}
+    sizes = {1, plan.steps_per_call if pipeline.open is None else 1}
+    programs = {n: make(steps=None if n == 1 else n) for n in sizes}
+    return {n: p.lower(state, frozen, pipeline.data).compile() for n, p in programs.items()}
 
 
 def _budget(plan: ConfigDict, n: int) -> tuple[int, int]:
@@ -173,25 +180,26 @@ def _budget(plan: ConfigDict, n: int) -> tuple[int, int]:
 def _resume(
     run: Run, stage: Stage, manager: ocp.CheckpointManager, fresh: State
 ) -> tuple[State, float]:
+    """The last saved state, or a fresh one, and the seconds of training behind it."""
     found = checkpoint.restore_latest(manager, fresh)
     state, seconds = (fresh, 0.0) if found is None else (found[0], found[1]["seconds"])
     if found is not None:
-        log.info("stage %s: goes on after step %d", stage.name, int(state.step))
+        log.info("stage %s: resumed after step %d", stage.name, int(state.step))
     run_files.rewind_metrics(run.workdir, stage=stage.name, step=int(state.step))
     return state, seconds
 
 
-def _take_steps(job: _Fit, state: State, seconds: float) -> tuple[State, float]:
+def _take_steps(job: _Job, state: State, seconds: float) -> tuple[State, float]:
     """Runs to the last step; validates, logs and saves at the end of every `eval_every` epochs."""
     started = time.monotonic() - seconds
     at = int(state.step)
     interval = job.steps_per_epoch * job.plan.eval_every
     waiting: list[dict[str, jax.Array]] = []
     logged: list[dict[str, float]] = []
-    with job.feed.from_step(at) as given, progress.bar(job.stage.name, job.steps, at) as bar:
+    with job.pipeline.from_step(at) as data, progress.bar(job.stage.name, job.steps, at) as bar:
         while at < job.steps:
             n = max(n for n in job.programs if n <= _next_stop(job, at) - at)
-            state, metrics = job.programs[n](state, job.frozen, next(given))
+            state, metrics = job.programs[n](state, job.frozen, next(data))
             at += n
             # The metrics of a call are fetched when the next one is under way.
             waiting.append(metrics)
@@ -210,14 +218,14 @@ def _take_steps(job: _Fit, state: State, seconds: float) -> tuple[State, float]:
     return state, time.monotonic() - started
 
 
-def _next_stop(job: _Fit, at: int) -> int:
-    """Step at which something is to be done between two calls: an epoch's or all steps' end."""
+def _next_stop(job: _Job, at: int) -> int:
+    """The next step after which calls are interrupted: the end of an epoch or of training."""
     epoch = job.steps_per_epoch
     interval = epoch * (1 if job.stage.between_epochs is not None else job.plan.eval_every)
     return min(job.steps, (at // interval + 1) * interval)
 
 
-def _finite(job: _Fit, at: int, metrics: Mapping[str, np.ndarray]) -> list[dict[str, float]]:
+def _finite(job: _Job, at: int, metrics: Mapping[str, np.ndarray]) -> list[dict[str, float]]:
     """The metrics of each step of a call."""
     each = {name: np.atleast_1d(value).tolist() for name, value in metrics.items()}
     values = [dict(zip(each, row, strict=True)) for row in zip(*each.values(), strict=True)]
@@ -233,22 +241,22 @@ def _finite(job: _Fit, at: int, metrics: Mapping[str, np.ndarray]) -> list[dict[
     return values
 
 
-def _between_epochs(job: _Fit, state: State, epoch: int) -> State:
+def _between_epochs(job: _Job, state: State, epoch: int) -> State:
     assert job.stage.between_epochs is not None
     live = Variables(state.trained, job.frozen, state.model_state, state.extras)
-    changed = job.stage.between_epochs(live, job.feed.data, epoch)
+    changed = job.stage.between_epochs(live, job.pipeline.resident, epoch)
     moving = (changed.trained, changed.model_state)
     return dataclasses.replace(
         state,
         trained=changed.trained,
         model_state=changed.model_state,
         extras=changed.extras,
-        average=jax.tree.map(jax.numpy.copy, moving) if state.average else {},
+        ema=jax.tree.map(jax.numpy.copy, moving) if state.ema else {},
     )
 
 
-def _validate(job: _Fit, state: State, at: int, logged: list[dict[str, float]]) -> float:
-    """Logs the mean training metrics and the validation part's; returns the error to choose by."""
+def _validate(job: _Job, state: State, at: int, logged: list[dict[str, float]]) -> float:
+    """Logs mean training and validation metrics; returns the error to choose checkpoints by."""
     where = {"step": at, "stage": job.stage.name}
     means = {key: float(np.mean([m[key] for m in logged])) for key in logged[-1]}
     run_files.append_metrics(job.run.workdir, {**where, "split": "train", **means})
@@ -263,15 +271,15 @@ def _validate(job: _Fit, state: State, at: int, logged: list[dict[str, float]]) 
     return error
 
 
-def _finish(job: _Fit, state: State, seconds: float) -> None:
-    """Chooses the checkpoint, lets the stage finish, fits the readout, writes `final/`."""
+def _finish(job: _Job, state: State, seconds: float) -> None:
+    """Selects the checkpoint, finishes the stage, fits the readout and writes `final/`."""
     job.manager.wait_until_finished()
     best = checkpoint.best_step(job.manager)
     if job.plan.select == "best" and best is not None and best != int(state.step):
         state, _ = checkpoint.restore(job.manager, best, state)
     variables = state.variables(job.frozen)
     if job.stage.finish is not None:
-        variables = job.stage.finish(variables, job.feed.data)
+        variables = job.stage.finish(variables, job.pipeline.resident)
     splits = job.run.source.splits
     counter = model_selection.with_fitted_readout(
         job.counter(variables),
@@ -280,14 +288,15 @@ def _finish(job: _Fit, state: State, seconds: float) -> None:
         radius=job.run.config.radius,
     )
     facts: dict[str, Any] = {
+        "schema": SCHEMA,
         "method": job.run.config.method,
         "stage": job.stage.name,
         "stages": [s.name for s in job.run.stages],
         "config": job.run.config.to_dict(),
+        "radius": job.run.config.radius,
         "preprocessing": job.run.preprocessing.to_dict(),
         "readout": dataclasses.asdict(counter.stage.readout),
-        "patches": patch_rule(job.run.config),
-        "scale": job.run.scale,
+        "resampling": job.run.source.resampling.to_dict(),
         "train_names": [s.name for s in splits["train"]],
         "step": int(state.step),
         "seconds": seconds,

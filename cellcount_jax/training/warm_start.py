@@ -13,20 +13,20 @@ from cellcount_jax.runtime import checkpoint
 
 log = logging.getLogger(__name__)
 
-SHARED = ("seed", "dtype", "data", "preprocessing", "model")
+COMPARED_FIELDS = ("seed", "dtype", "data", "preprocessing", "model")
 """Fields of a config that the two runs must agree in: the network, and which images it saw."""
 
-INDIFFERENT = ("data.on_device_mib", "model.pretrained", "model.start_at_mean")
+IGNORED_FIELDS = ("data.on_device_mib", "model.pretrained", "model.start_at_mean")
 """Where they may differ: what the trained weights no longer show."""
 
 
-def take_over(
+def load_stage(
     config: ConfigDict, stages: Sequence[Stage], stage: Stage, folder: epath.Path
 ) -> bool:
     """Copies the final variables of `config.init_from` if they are those of `stage`.
 
     Args:
-      config: of this run; `init_from` is "WORKDIR:stage" or absent; "{seed}" in it stands for the
+      config: of this run; `init_from` is "WORKDIR:STAGE" or None; "{seed}" in it stands for the
         run's seed.
       stages: of this run's method.
       stage: the one to be trained next.
@@ -39,7 +39,7 @@ def take_over(
       ValueError: `init_from` names no stage of the method, no finished training, or one with
         another network, other data or another seed.
     """
-    origin = (config.get("init_from") or "").replace("{seed}", str(config.seed))
+    origin = (config.init_from or "").replace("{seed}", str(config.seed))
     if not origin:
         return False
     workdir, _, name = origin.rpartition(":")
@@ -60,11 +60,11 @@ def take_over(
 
 
 def _check_same(origin: str, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    here, there = (_flat({k: c.get(k) for k in SHARED}) for c in (mine, theirs))
+    here, there = (_flat({k: c.get(k) for k in COMPARED_FIELDS}) for c in (mine, theirs))
     differing = [
         f"{key} {there.get(key)!r} there, {here.get(key)!r} here"
         for key in sorted(here.keys() | there.keys())
-        if here.get(key) != there.get(key) and key not in INDIFFERENT
+        if here.get(key) != there.get(key) and key not in IGNORED_FIELDS
     ]
     if differing:
         shown = ", ".join(differing[:4]) + (" ..." if len(differing) > 4 else "")

@@ -1,12 +1,14 @@
+"""Patches: every dot in exactly one, published rules, tiles that make up the image."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-from cellcount_jax.data.patches import cut, resize_array, resize_image, resize_sample
+from cellcount_jax.data.patches import cut
+from cellcount_jax.data.resize import resize_sample
 from cellcount_jax.data.sample import Sample
-from cellcount_jax.datasets.registry import BENCHMARKS
+from configs import dcl_adi, dcl_dcc, dcl_mbm
 
 
 def sample_of(height: int, width: int, *, n: int = 30, seed: int = 0, channels: int = 3) -> Sample:
@@ -16,8 +18,12 @@ def sample_of(height: int, width: int, *, n: int = 30, seed: int = 0, channels: 
     return Sample("p", image, dots, group="slide", spacing=(0.5, 0.5))
 
 
+def rule_of(config) -> dict:
+    return config.get_config().data.patches.to_dict()
+
+
 def test_mbm_rule():
-    patches = cut(sample_of(600, 600), **BENCHMARKS["mbm"].patches["dcl"])
+    patches = cut(sample_of(600, 600), **rule_of(dcl_mbm))
     assert [p.name for p in patches] == ["p@0-0", "p@0-1", "p@1-0", "p@1-1"]
     assert {p.group for p in patches} == {"p"}
     assert {p.image.shape for p in patches} == {(256, 256, 3)}
@@ -29,7 +35,7 @@ def test_mbm_rule():
     ("height", "width", "side"), [(306, 322, 256), (798, 788, 768), (384, 384, 512)]
 )
 def test_dcc_rule(height, width, side):
-    patches = cut(sample_of(height, width), **BENCHMARKS["dcc"].patches["dcl"])
+    patches = cut(sample_of(height, width), **rule_of(dcl_dcc))
     assert len(patches) == (side // 256) ** 2
     assert {p.image.shape for p in patches} == {(256, 256, 3)}
     assert sum(p.count for p in patches) == 30
@@ -44,7 +50,7 @@ def test_padding_is_below_and_on_the_right():
 
 
 def test_a_whole_image_keeps_its_name():
-    (patch,) = cut(sample_of(150, 150), **BENCHMARKS["adi"].patches["dcl"])
+    (patch,) = cut(sample_of(150, 150), **rule_of(dcl_adi))
     assert (patch.name, patch.group, patch.image.shape) == ("p", "slide", (256, 256, 3))
     (patch,) = cut(sample_of(256, 256), tile=256)
     assert patch.name == "p"
@@ -84,17 +90,6 @@ def test_each_dot_is_in_exactly_one_patch(points, rule):
         assert (patch.dots <= limit - 0.5 + 1e-4).all()
 
 
-@pytest.mark.parametrize("side", [20, 64, 100])
-def test_dots_stay_on_their_blobs(side):
-    y, x = np.mgrid[:40, :40]
-    image = np.exp(-((y - 13.0) ** 2 + (x - 25.0) ** 2) / 18)[..., None].astype(np.float32)
-    resized = resize_sample(Sample("p", image, np.array([[13, 25]], np.float32)), (side, side))
-    weight = resized.image[..., 0] / resized.image.sum()
-    centre = [(weight * g).sum() for g in np.mgrid[:side, :side]]
-    np.testing.assert_allclose(resized.dots[0], centre, atol=0.02)
-    np.testing.assert_allclose(resized.dots[0], (np.array([13, 25]) + 0.5) * side / 40 - 0.5)
-
-
 def test_labels_and_unlabelled():
     labels = np.zeros((8, 8), np.uint16)
     labels[2:4, 4:6] = 9
@@ -107,30 +102,6 @@ def test_labels_and_unlabelled():
     tiles = cut(sample, tile=4)
     assert [t.labels.max() for t in tiles] == [0, 9, 0, 0]
     assert [t.dots for t in tiles] == [None] * 4
-
-
-@pytest.mark.parametrize("shape", [(17, 50), (60, 90), (40, 33)])
-def test_resizing_agrees_with_pillow(shape):
-    image = sample_of(40, 60).image
-    expected = Image.fromarray(image).resize(shape[::-1], Image.Resampling.BILINEAR)
-    difference = resize_array(image, shape).astype(int) - np.asarray(expected, int)
-    assert abs(difference).max() <= 1
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_a_flat_image_stays_flat(dtype):
-    image = np.full((7, 9, 5, 2), 200, dtype)
-    resized = resize_array(image, (13, 4, 5))
-    assert resized.shape == (13, 4, 5, 2)
-    assert resized.dtype == dtype
-    np.testing.assert_allclose(resized, 200, rtol=1e-6)
-
-
-def test_resize_image():
-    image = sample_of(10, 15).image
-    assert resize_image(image, 1.0) is image
-    assert resize_image(image, 0.5).shape == (5, 8, 3)
-    assert resize_image(image, 0.01).shape == (1, 1, 3)
 
 
 def test_what_cannot_be_cut():

@@ -180,7 +180,7 @@ def test_the_range_is_the_same_in_memory_and_by_parts(
 
 def test_settings_survive_json() -> None:
     setting = Preprocessing(
-        channels=3, normalise="percentile", low=2, mean=IMAGENET_MEAN, pixel_size=0.5
+        channels=3, normalise="percentile", low=2, mean=IMAGENET_MEAN
     )
     assert Preprocessing.from_dict(json.loads(json.dumps(setting.to_dict()))) == setting
     assert Preprocessing.from_dict({}) == Preprocessing()
@@ -198,7 +198,6 @@ def test_settings_survive_json() -> None:
         ({"mean": [1, 2]}, "must be one number or 3"),
         ({"mean": [float("nan")]}, "must be one number or 3"),
         ({"std": [0.0]}, "must be greater than 0"),
-        ({"pixel_size": 0}, "micrometres greater than 0"),
     ],
 )
 def test_settings_that_make_no_sense(fields: dict, message: str) -> None:

@@ -1,14 +1,13 @@
 """A lab's folder: whatever tool made the clicks, images and dots find each other."""
 
-import logging
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cellcount_jax.data import infer_settings
-from cellcount_jax.datasets import folder, propose_dots
-from cellcount_jax.io.annotations.dots import Dots, read_dots, write_dots
+from cellcount_jax.datasets import folder
+from cellcount_jax.io.annotations.dots import Dots, write_dots
 from cellcount_jax.simulation import simulate
 
 
@@ -110,34 +109,3 @@ def test_no_dot_anywhere_is_an_error():
     sample = sample.__class__("e", empty[0], empty[1])
     with pytest.raises(ValueError, match="single dot"):
         infer_settings.infer_settings([sample])
-
-
-@pytest.mark.parametrize("method", ["otsu", "log"])
-def test_proposals_find_most_separate_discs_and_split_touching_ones(method):
-    yy, xx = np.mgrid[:120, :120]
-    centres = [(20, 20), (20, 80), (60, 40), (60, 51), (100, 100), (95, 20)]
-    image = np.zeros((120, 120), np.float32)
-    for y, x in centres:
-        image = np.maximum(image, np.exp(-((((yy - y) ** 2 + (xx - x) ** 2) / 40) ** 2)))
-    pixels = (200 * image + 20).astype(np.uint8)[..., None]
-    found = propose_dots.propose(pixels, method=method, diameter=11)
-    distances = np.linalg.norm(found[:, None] - np.array(centres)[None], axis=-1)
-    assert len(found) == len(centres)
-    assert distances.min(axis=0).max() < 3
-    dark = propose_dots.propose(255 - pixels, method=method, diameter=11, dark=True)
-    assert len(dark) == len(centres)
-    assert propose_dots.propose(np.zeros((20, 20, 1), np.uint8)).shape == (0, 2)
-
-
-def test_proposals_for_a_folder_are_napari_files_and_keep_what_is_there(tmp_path, caplog):
-    for i, sample in enumerate(simulate.simulate_dataset(0, 2, (96, 96), "vgg")):
-        (tmp_path / "images").mkdir(exist_ok=True)
-        Image.fromarray(sample.image).save(tmp_path / "images" / f"{i}.png")
-    dots(tmp_path / "dots" / "0.csv", [[1, 1]], format="napari")
-    with caplog.at_level(logging.INFO):
-        written = propose_dots.propose_folder(tmp_path)
-    assert [p.name for p in written] == ["1.csv"]
-    assert "kept" in caplog.text
-    path = tmp_path / "dots" / "1.csv"
-    assert path.read_text().startswith("index,axis-0,axis-1")
-    assert len(read_dots(path).points) == written[path] > 0

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cellcount_jax.data.resampling import Resampling
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets import load as sources
 from cellcount_jax.datasets import prepared, tfds_builder, verify
@@ -110,7 +111,9 @@ def test_a_broken_raw_file_leaves_nothing_behind(tmp_path):
     made_sets.make("vgg_cells", tmp_path)
     path = tmp_path / "vgg_cells/003cell.png"
     path.write_bytes(path.read_bytes()[:150])
-    one_line(lambda: sources.load_dataset("vgg_cells", raw_dir=tmp_path), "003cell.png: cannot be read")
+    one_line(
+        lambda: sources.load_dataset("vgg_cells", raw_dir=tmp_path), "003cell.png: cannot be read"
+    )
     assert not list((tmp_path / "tfds").rglob("*array_record*"))
 
 
@@ -127,8 +130,8 @@ def test_two_processes_prepare_at_once(tmp_path):
     made_sets.make("vgg_cells", tmp_path, n=12)
     code = (
         "import random; random.seed(0)\n"
-        "from cellcount_jax.data import sources\n"
-        f"print(sources.load('vgg_cells', raw_dir={str(tmp_path)!r}).split_hash)\n"
+        "from cellcount_jax.datasets import load as sources\n"
+        f"print(sources.load_dataset('vgg_cells', raw_dir={str(tmp_path)!r}).split_hash)\n"
     )
     started = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -143,7 +146,7 @@ def test_two_processes_prepare_at_once(tmp_path):
 def test_the_slower_of_two_takes_what_the_other_made(tmp_path):
     made_sets.make("mbm", tmp_path)
     benchmark = BENCHMARKS["mbm"]
-    target = {"data_dir": str(tmp_path / "tfds"), "name": "raw-0", "raw_dir": tmp_path / "mbm"}
+    target = {"raw": tmp_path / "mbm", "data_dir": tmp_path / "tfds", "name": "raw-0"}
 
     def read_slowly(folder: Path):
         tfds_builder.prepare(benchmark, **target)
@@ -200,7 +203,7 @@ def test_download_keeps_the_checksum(server, tmp_path, monkeypatch):
     )
 
 
-def test_download_fails(server, monkeypatch):
+def test_download_fails(server, tmp_path, monkeypatch):
     _, address = server
     local = dataclasses.replace(BENCHMARKS["vgg_cells"], archive=f"{address}/cells.zip")
     monkeypatch.setitem(BENCHMARKS, "vgg_cells", local)
@@ -208,7 +211,15 @@ def test_download_fails(server, monkeypatch):
         lambda: sources.load_dataset("vgg_cells", download=True),
         "cannot be downloaded .* get it from https://www.robots",
     )
-    one_line(lambda: sources.load_dataset("mbm", download=True), "mbm: cannot be downloaded; get it from")
+    (server[0] / "cells.zip").write_text("<html>moved</html>")
+    one_line(
+        lambda: sources.load_dataset("vgg_cells", download=True),
+        "cells.zip: is not a zip file .* get it from https://www.robots",
+    )
+    assert not list((tmp_path / "tfds").rglob("*.*"))
+    one_line(
+        lambda: sources.load_dataset("mbm", download=True), "mbm: cannot be downloaded; get it from"
+    )
 
 
 def test_simulated_cells_when_nothing_else_is_there(monkeypatch, caplog):
@@ -226,7 +237,10 @@ def test_simulated_cells_when_nothing_else_is_there(monkeypatch, caplog):
 
 
 def test_nothing_there(tmp_path):
-    one_line(lambda: sources.load_dataset("mbm"), r"mbm: no raw files .* put .* in \$CELLCOUNT_RAW_DIR/mbm")
+    one_line(
+        lambda: sources.load_dataset("mbm"),
+        r"mbm: no raw files .* put .* in \$CELLCOUNT_RAW_DIR/mbm",
+    )
 
 
 def test_unknown_names(tmp_path):
@@ -234,13 +248,14 @@ def test_unknown_names(tmp_path):
     load = functools.partial(sources.load_dataset, raw_dir=tmp_path)
     one_line(lambda: load("vgg"), "no data set 'vgg'; there are vgg_cells, mbm")
     one_line(lambda: load("mbm", protocol="dlc"), "no protocol 'dlc'; there are dcl")
-    one_line(lambda: load("mbm", patches="sau"), "no patch rule 'sau'; there are: dcl")
 
 
 def test_patches_stay_in_the_part_of_their_image(tmp_path):
     made_sets.make("mbm", tmp_path, n=12)
     whole = sources.load_dataset("mbm", raw_dir=tmp_path)
-    cut = sources.load_dataset("mbm", raw_dir=tmp_path, patches={"tile": 12, "resize": 16})
+    resampling = Resampling(patches={"tile": 12, "resize": 16})
+    cut = sources.resampled(whole, resampling)
+    assert cut.resampling == resampling
     assert cut.split_hash == whole.split_hash
     for part, samples in whole.splits.items():
         patches = cut.splits[part]

@@ -1,4 +1,4 @@
-"""The model in the box: what is in its file, that it counts, and that it comes with the package."""
+"""The bundled models: what is in their files, that they count, that the wheel holds them."""
 
 import csv
 import json
@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
 from PIL import Image
 
 from cellcount_jax.cli import main
 from cellcount_jax.evaluation.matching import match_points
-from cellcount_jax.export import model_file, provenance
-from cellcount_jax.inference import bundled
+from cellcount_jax.export import provenance, write_model
+from cellcount_jax.inference import bundled, model_file
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.simulation.simulate import simulate_cells
 from tests.inference.made_counters import cells
@@ -30,17 +31,18 @@ def counter():
 
 
 @pytest.mark.parametrize("name", bundled.NAMES)
-def test_a_model_in_the_box_is_small_and_says_how_it_came_about(name):
+def test_a_bundled_model_is_small_and_has_its_provenance(name):
     path = Path(bundled.resolve(name))
     assert path.stat().st_size < 5e6
-    facts = model_file.read_facts(path)
+    _, facts = model_file.read(path)
     assert facts == provenance.without_paths(facts)
     training = facts["training"]
     assert training["dataset_is_fallback"] is False
     for key in ("dataset", "protocol", "split_hash", "seed", "mae", "f1", "versions"):
         assert training[key] is not None
     card = (ROOT / "docs" / f"{name}.md").read_text()
-    assert model_file.checksum(path) in card
+    with safetensors.safe_open(path, framework="numpy") as file:
+        assert json.loads(file.metadata()["cellcount"])["sha256"] in card
     config = facts["config"]
     assert f"configs/{name}.py:quick" in card
     assert ", ".join(map(str, config["model"]["channels"])) in card
@@ -62,7 +64,7 @@ def test_noise_is_no_cell(counter, strength):
     assert counter.count(np.full((64, 64), 7, np.uint8)).count == 0
 
 
-def test_a_run_in_a_folder_of_that_name_comes_before_the_box(tmp_path, monkeypatch):
+def test_a_run_in_a_folder_of_that_name_takes_precedence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nuclei").mkdir()
     assert Path(bundled.resolve("nuclei")).suffix == ".cellcount"
@@ -71,7 +73,7 @@ def test_a_run_in_a_folder_of_that_name_comes_before_the_box(tmp_path, monkeypat
     assert bundled.resolve(tmp_path / "x") == tmp_path / "x"
 
 
-def test_images_are_counted_without_a_model_being_named(tmp_path, capsys):
+def test_images_are_counted_without_naming_a_model(tmp_path, capsys):
     image, _ = simulate_cells(0, (128, 128), 20)
     Image.fromarray(image).save(tmp_path / "a.png")
     out = tmp_path / "out"
@@ -89,9 +91,9 @@ def test_images_are_counted_without_a_model_being_named(tmp_path, capsys):
 
 def test_it_can_be_exported_like_any_other(tmp_path):
     target = tmp_path / "mine.cellcount"
-    facts = model_file.export("nuclei", target)
-    assert facts["training"] == model_file.read_facts(Path(bundled.resolve("nuclei")))["training"]
-    assert Counter.load(target).cell_diameter == Counter.load("nuclei").cell_diameter
+    facts = write_model.export_model("nuclei", target)
+    assert facts["training"] == model_file.read(Path(bundled.resolve("nuclei")))[1]["training"]
+    assert Counter.load(target).resampling == Counter.load("nuclei").resampling
 
 
 def test_wheel_and_source_archive_hold_it(tmp_path):
@@ -100,6 +102,7 @@ def test_wheel_and_source_archive_hold_it(tmp_path):
     (made,) = wheel.WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(made) as archive:
         inside = archive.read("cellcount_jax/inference/bundled/nuclei.cellcount")
+        assert "cellcount_jax/py.typed" in archive.namelist()
     assert inside == Path(bundled.resolve("nuclei")).read_bytes()
     (made,) = sdist.SdistBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     with tarfile.open(made) as archive:

@@ -80,13 +80,13 @@ def propose(
     if image.max() - image.min() < 1e-6:
         return np.zeros((0, image.ndim), np.float32)
     cells = image > filters.threshold_otsu(image)
-    size = diameter or estimate_diameter(cells)
+    size = diameter or median_component_diameter(cells)
     if method == "log":
         return _blobs(image, size)
     return _split_components(cells, size)
 
 
-def estimate_diameter(cells: np.ndarray) -> float:
+def median_component_diameter(cells: np.ndarray) -> float:
     """Diameter in pixels of the disc or ball of the median component's size; 8 if there is none."""
     sizes = np.bincount(measure.label(cells).ravel())[1:]
     sizes = sizes[sizes >= 5]

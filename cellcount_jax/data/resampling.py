@@ -1,0 +1,204 @@
+"""How images are resized before the network sees them, in training and prediction alike."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cellcount_jax.data.cell_diameter import scale_to
+from cellcount_jax.data.patches import cut
+from cellcount_jax.data.preprocess import Readable
+from cellcount_jax.data.resize import Scale, resize_sample, resized_shape
+from cellcount_jax.data.sample import Sample
+
+SAME_SIZE_TOLERANCE = 0.02
+"""Pixel sizes that differ by less than this share are one size."""
+
+MAX_SCALE = 16.0
+"""Larger ratios of two pixel sizes are refused: one of them must be wrong."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Resampling:
+    """How images are resized before the network sees them.
+
+    One record per run: the samples of all splits are resized by it (`apply`), checkpoints store
+    it, and a counter resizes new images by it (`scale_for`). The default leaves images as they are.
+
+    Attributes:
+      factor: pixels of the network's image per pixel of the file's, of all axes or of each.
+      patches: arguments of `patches.cut`. Training images are cut; new ones stay whole and are
+        resized as much as the patches were (see `_patch_scale`).
+      pixel_size: micrometres per pixel of the network's images if known: one number, that of the
+        plane, or of volumes one per axis (z, y, x). Images of known pixel size are resized to it,
+        whatever the other fields say.
+      cell_diameter: images are resized so that their cells, by an estimate from the image, are
+        about so many pixels wide; takes precedence over `factor` and `patches`.
+    """
+
+    factor: Scale = 1.0
+    patches: Mapping[str, Any] | None = None
+    pixel_size: Scale | None = None
+    cell_diameter: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("factor", "pixel_size", "cell_diameter"):
+            value = getattr(self, name)
+            if isinstance(value, Sequence):
+                value = tuple(float(v) for v in value)
+                object.__setattr__(self, name, value)
+            if not all(0 < v < math.inf for v in np.ravel([] if value is None else value)):
+                raise ValueError(f"resampling: {name}={value} must be greater than 0")
+
+    def scale_for(
+        self, image: np.ndarray | Readable, spacing: Sequence[float] | None = None
+    ) -> Scale:
+        """Factor by which an image is resized before the network sees it.
+
+        Args:
+          image: [*space, C] as read from a file, in memory or read in parts.
+          spacing: micrometres per pixel, (y, x) or (z, y, x), if known.
+
+        Raises:
+          ValueError: pixel sizes that cannot be right, or a volume whose cells' diameter would
+            have to be estimated.
+        """
+        if spacing and self.pixel_size is not None:
+            return scale_between(spacing, self.pixel_size)
+        if self.cell_diameter is not None:
+            return scale_to(self.cell_diameter, image)
+        scale = np.multiply(self.factor, _patch_scale(self.patches, image.shape[:-1]))
+        return tuple(scale.tolist()) if scale.ndim else float(scale)
+
+    def apply(self, sample: Sample) -> list[Sample]:
+        """A sample as the network sees it: resized, or its patches.
+
+        Raises:
+          ValueError: the sample has no pixel size where one is needed, or cannot be cut.
+        """
+        if self.pixel_size is not None:
+            return [_to_pixel_size(sample, np.ravel(self.pixel_size).tolist())]
+        if self.cell_diameter is not None:
+            return [_resize(sample, scale_to(self.cell_diameter, sample.image))]
+        resized = sample if self.factor == 1.0 else _resize(sample, self.factor)
+        return cut(resized, **self.patches) if self.patches else [resized]
+
+    def with_cell_diameter(self, diameter: float) -> "Resampling":
+        """The same for images whose cells are `diameter` pixels wide, in place of the estimate.
+
+        Raises:
+          ValueError: a diameter that is not positive, or cells were not brought to one size.
+        """
+        if self.cell_diameter is None:
+            raise ValueError(
+                "this model was not trained on cells of one size; leave the diameter out"
+            )
+        if not 0 < diameter < math.inf:
+            raise ValueError(f"diameter {diameter}: give the cells' diameter in pixels, above 0")
+        return dataclasses.replace(
+            self, factor=self.cell_diameter / diameter, cell_diameter=None, patches=None
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, read back by `from_dict`."""
+        fields = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Resampling":
+        """From the fields of `to_dict`.
+
+        Raises:
+          ValueError: an unknown field, or a value out of range.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(fields) - known):
+            raise ValueError(f"resampling: unknown fields {unknown}; known are {sorted(known)}")
+        return cls(**fields)
+
+
+def _patch_scale(rule: Mapping[str, Any] | None, shape: Sequence[int]) -> Scale:
+    """Factor by which a rule of `patches.cut` resizes an image of space shape `shape`.
+
+    A whole image is resized by one number, that of its longer side, although `{"resize": n}`
+    squashes the sides of training images that are not square each by its own: a factor per axis
+    can be returned here.
+    """
+    if not rule:
+        return 1.0
+    side = max(shape)
+    scale = 1.0
+    if rule.get("resize_to_multiple"):
+        multiple = rule["resize_to_multiple"]
+        scale = max(1, round(side / multiple)) * multiple / side
+    if rule.get("resize"):
+        scale *= rule["resize"] / (rule.get("tile") or side * scale)
+    return scale
+
+
+def _resize(sample: Sample, scale: Scale) -> Sample:
+    return resize_sample(sample, resized_shape(sample.image.shape[:-1], scale))
+
+
+def _to_pixel_size(sample: Sample, pixel_size: Sequence[float]) -> Sample:
+    if sample.spacing is None or len(sample.spacing) != len(pixel_size):
+        raise ValueError(
+            f"{sample.name}: its voxel size is not known, so config.data.voxel_size cannot be used"
+        )
+    resized = _resize(sample, scale_between(sample.spacing, pixel_size))
+    # Sides are whole pixels, so sizes differ a little from volume to volume; they count as one.
+    return dataclasses.replace(resized, spacing=tuple(pixel_size))
+
+
+def common_pixel_size(samples: Iterable[Sample]) -> Scale | None:
+    """Micrometres per pixel that all samples share.
+
+    Returns:
+      That of the plane for images; for volumes one number if all axes share it, else one per
+      axis; None if a sample has no pixel size, or a different one.
+    """
+    spacings = [sample.spacing for sample in samples]
+    if not spacings or any(s is None or len(s) != len(spacings[0] or ()) for s in spacings):
+        return None
+    sizes = np.array(spacings, np.float64)
+    middle = np.median(sizes, axis=0)
+    if not (np.isfinite(sizes).all() and (sizes > 0).all()):
+        return None
+    if (np.abs(sizes / middle - 1) >= SAME_SIZE_TOLERANCE).any():
+        return None
+    return _short([round(float(size), 6) for size in middle])
+
+
+def scale_between(spacing: Sequence[float], pixel_size: float | Sequence[float]) -> Scale:
+    """Factor that brings an image to the pixel size of a network.
+
+    Args:
+      spacing: micrometres per pixel of the image, (y, x) or (z, y, x).
+      pixel_size: of the images that the network was trained on: one number, that of the plane,
+        by which all axes are resized alike; or one per axis, each resized on its own.
+
+    Raises:
+      ValueError: the sizes are so far apart that one of them must be wrong.
+    """
+    trained = [float(size) for size in np.ravel(pixel_size)]
+    scale = [float(spacing[-1]) / trained[-1]] * len(spacing)
+    if len(trained) == len(spacing):
+        scale = [float(s) / t for s, t in zip(spacing, trained, strict=True)]
+    if not all(1 / MAX_SCALE <= s <= MAX_SCALE for s in scale):
+        own, others = (" x ".join(f"{s:g}" for s in np.ravel(x)) for x in (spacing, trained))
+        raise ValueError(
+            f"a pixel is {own} um and the model was trained at {others} um; one of them must be "
+            "wrong: give the right size with --voxel-size (-v)"
+        )
+    return _short(scale)
+
+
+def _short(values: list[float]) -> Scale:
+    """One number if all are the same, and for images, whose pixels are taken to be square."""
+    if len(values) == 2 or all(
+        abs(value / values[-1] - 1) < SAME_SIZE_TOLERANCE for value in values
+    ):
+        return values[-1]
+    return tuple(values)

@@ -1,0 +1,122 @@
+"""Reads a counter in one file: weights as safetensors, the rest as JSON in the file's header.
+
+The header's `__metadata__` holds one text, `cellcount`, with the fields
+
+    format   number of this layout and of the schema of the facts; a newer one is refused
+    facts    what a checkpoint says of itself (method, stage, config, preprocessing, resampling,
+             readout) with `training` (data, errors, versions) and `weights` (how stored)
+    empty    paths of nested dicts that hold nothing, which tensors alone would lose
+    sha256   over all of that and every tensor
+
+Tensors are named by their path in `Variables`, joined by "/". Reading needs neither the folder of
+the run nor Orbax. `export.model_file` writes these files.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+
+import cellcount_jax
+
+SCHEMA = 2
+"""Number of the layout that is written; this and lower ones are read."""
+
+MODEL_SUFFIX = ".cellcount"
+
+METADATA_KEY = "cellcount"
+
+
+class ModelFileError(ValueError):
+    """A model file cannot be read or written; one line says why."""
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Nested dicts of arrays, 32 bits again where 16 are stored, and the facts.
+
+    Raises:
+      ModelFileError: the file is missing, damaged, of another kind or of a newer format.
+    """
+    header, stored = _open(path)
+    claimed = header.pop("sha256", None)
+    if digest(stored, header) != claimed:
+        raise ModelFileError(
+            f"{path}: the content does not fit its checksum, so the file was damaged or changed; "
+            "copy it again or export it again"
+        )
+    is_half = header["facts"].get("weights", {}).get("dtype") == "float16"
+    tree: dict[str, Any] = {}
+    for name in header["empty"]:
+        _node(tree, name.split("/"))
+    for name, value in stored.items():
+        *parents, last = name.split("/")
+        as_float32 = is_half and value.dtype == np.float16
+        _node(tree, parents)[last] = value.astype(np.float32) if as_float32 else value
+    return tree, header["facts"]
+
+
+def digest(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> str:
+    """SHA-256 over the header and every tensor with its name, dtype and shape."""
+    found = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(arrays):
+        value = arrays[name]
+        found.update(f"{name} {value.dtype.str} {value.shape}".encode())
+        found.update(value.tobytes())
+    return found.hexdigest()
+
+
+def build_error(path: str | Path, facts: Mapping[str, Any], error: Exception) -> ModelFileError:
+    """The error to raise where no counter can be built from the facts that were read."""
+    versions = (facts.get("training") or {}).get("exported_with") or {}
+    return ModelFileError(
+        f"{path}: version {cellcount_jax.__version__} of cellcount_jax cannot build this model "
+        f"({one_line(error)}); it was written by version "
+        f"{versions.get('cellcount_jax', 'unknown')}"
+    )
+
+
+def _open(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such file")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            header = json.loads((file.metadata() or {}).get(METADATA_KEY, "null"))
+            names = file.keys() if _readable(header) else ()
+            arrays = {name: file.get_tensor(name) for name in names}
+    except Exception as error:  # safetensors and json raise kinds of their own
+        raise ModelFileError(
+            f"{path}: damaged or no model file ({one_line(error)}); copy it again"
+        ) from error
+    if not isinstance(header, dict) or "format" not in header:
+        raise ModelFileError(
+            f"{path}: holds no counter of cells; write one with: cellcount export WORKDIR "
+            f"model{MODEL_SUFFIX}"
+        )
+    if not _readable(header):
+        raise ModelFileError(
+            f"{path}: of format {header['format']}, and version {cellcount_jax.__version__} of "
+            f"cellcount_jax reads formats up to {SCHEMA}; install a newer version"
+        )
+    if not isinstance(header.get("facts"), dict) or not isinstance(header.get("empty"), list):
+        raise ModelFileError(f"{path}: damaged (its header lacks fields); copy it again")
+    return header, arrays
+
+
+def _readable(header: Any) -> bool:
+    number = header.get("format") if isinstance(header, dict) else None
+    return isinstance(number, int) and 1 <= number <= SCHEMA
+
+
+def _node(tree: dict[str, Any], path: list[str]) -> dict[str, Any]:
+    for key in path:
+        tree = tree.setdefault(key, {})
+    return tree
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message as one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

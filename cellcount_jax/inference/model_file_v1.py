@@ -1,0 +1,82 @@
+"""Facts of schema 1 (the first `.cellcount` files) in the words of the present schema."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+CONFIG_FIELDS = {
+    "data.same_size": "normalise_diameter",
+    "data.normalise_diameter.glow": "autofluorescence",
+    "model.views": "test_time_augmentation",
+    "model.sharpen": "unsharp_sigma",
+    "model.tolerance": "f1_tolerance",
+    "stages.*.average": "ema_decay",
+    "stages.*.accumulate": "grad_accumulation",
+}
+"""Fields of the config by path, `*` for any name, and their present names."""
+
+READOUT_FIELDS = {"reference": "single_cell_peak", "tolerance": "f1_tolerance"}
+"""The same of the readout."""
+
+MISSING_FIELDS: Mapping[str, Mapping[str, Any]] = {
+    "density": {"model.count": "integral"},
+    "consistency": {
+        "model.test_time_augmentation": False,
+        "model.unsharp_sigma": None,
+        "model.f1_tolerance": 0.0,
+    },
+    "countxplain": {"prototypes.background_weight": 1.0, "prototypes.channels": None},
+}
+"""By method: fields that older configs lack, with values that change nothing."""
+
+REMOVED_FIELDS = {"model.combine": "add", "model.padding": "border", "model.align_corners": False}
+"""Options of the network that are gone, with the values that every config had."""
+
+
+def upgraded(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of schema 2 from those of schema 1.
+
+    Args:
+      facts: of a checkpoint or model file, without `schema`.
+
+    Raises:
+      KeyError: they lack a field of schema 1.
+      ValueError: the network has an option that no longer exists.
+    """
+    new = copy.deepcopy(dict(facts))
+    config = new["config"]
+    for path, value in REMOVED_FIELDS.items():
+        *parents, last = path.split(".")
+        for node in _nodes(config, parents):
+            if node.pop(last, value) != value:
+                raise ValueError(f"its config.{path} is not {value!r}, the only one there is now")
+    for path, name in CONFIG_FIELDS.items():
+        *parents, last = path.split(".")
+        for node in _nodes(config, parents):
+            if last in node:
+                node[name] = node.pop(last)
+    for path, value in MISSING_FIELDS.get(config["method"], {}).items():
+        *parents, last = path.split(".")
+        for node in _nodes(config, parents):
+            node.setdefault(last, value)
+    new["readout"] = {READOUT_FIELDS.get(k, k): v for k, v in facts["readout"].items()}
+    new["radius"] = config["radius"]
+    normalise = config["data"].get("normalise_diameter") or {}
+    new["resampling"] = {
+        "factor": new.pop("scale"),
+        "patches": new.pop("patches"),
+        "pixel_size": new["preprocessing"].pop("pixel_size", None),
+        "cell_diameter": normalise.get("diameter"),
+    }
+    return {"schema": 2, **new}
+
+
+def _nodes(tree: dict[str, Any], path: list[str]) -> Iterator[dict[str, Any]]:
+    """The dicts that a path of names leads to."""
+    if not path:
+        yield tree
+        return
+    names = list(tree) if path[0] == "*" else [path[0]]
+    for name in names:
+        if isinstance(tree.get(name), dict):
+            yield from _nodes(tree[name], path[1:])

@@ -1,0 +1,43 @@
+"""Proposed dots: classical detection, and files that annotation tools open."""
+
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cellcount_jax.data import propose_dots
+from cellcount_jax.io.annotations.dots import Dots, read_dots, write_dots
+from cellcount_jax.simulation import simulate
+
+
+@pytest.mark.parametrize("method", ["otsu", "log"])
+def test_proposals_find_most_separate_discs_and_split_touching_ones(method):
+    yy, xx = np.mgrid[:120, :120]
+    centres = [(20, 20), (20, 80), (60, 40), (60, 51), (100, 100), (95, 20)]
+    image = np.zeros((120, 120), np.float32)
+    for y, x in centres:
+        image = np.maximum(image, np.exp(-((((yy - y) ** 2 + (xx - x) ** 2) / 40) ** 2)))
+    pixels = (200 * image + 20).astype(np.uint8)[..., None]
+    found = propose_dots.propose(pixels, method=method, diameter=11)
+    distances = np.linalg.norm(found[:, None] - np.array(centres)[None], axis=-1)
+    assert len(found) == len(centres)
+    assert distances.min(axis=0).max() < 3
+    dark = propose_dots.propose(255 - pixels, method=method, diameter=11, dark=True)
+    assert len(dark) == len(centres)
+    assert propose_dots.propose(np.zeros((20, 20, 1), np.uint8)).shape == (0, 2)
+
+
+def test_proposals_for_a_folder_are_napari_files_and_keep_what_is_there(tmp_path, caplog):
+    for i, sample in enumerate(simulate.simulate_dataset(0, 2, (96, 96), "vgg")):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(sample.image).save(tmp_path / "images" / f"{i}.png")
+    (tmp_path / "dots").mkdir()
+    write_dots(tmp_path / "dots" / "0.csv", Dots(np.ones((1, 2), np.float32)), format="napari")
+    with caplog.at_level(logging.INFO):
+        written = propose_dots.propose_folder(tmp_path)
+    assert [p.name for p in written] == ["1.csv"]
+    assert "kept" in caplog.text
+    path = tmp_path / "dots" / "1.csv"
+    assert path.read_text().startswith("index,axis-0,axis-1")
+    assert len(read_dots(path).points) == written[path] > 0
