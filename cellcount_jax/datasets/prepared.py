@@ -3,11 +3,14 @@
 import hashlib
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets.base import Benchmark
+from cellcount_jax.io import download
 
 RAW_DIR = "CELLCOUNT_RAW_DIR"
 """Environment variable: folder with one folder of raw files per benchmark."""
@@ -53,9 +56,9 @@ def open_records(
     raw_dir: FilePath | None = None,
     data_dir: FilePath | None = None,
     *,
-    download: bool = False,
+    may_download: bool = False,
 ) -> Sequence[Sample] | None:
-    """Prepared samples by index, decoded when asked for; None if there is nothing to open.
+    """Prepared samples by index, decoded on access; None if there is nothing to open.
 
     Raw files are prepared once for each state of their folder; without them the newest
     preparation is taken, else, if allowed, the official archive is downloaded.
@@ -70,11 +73,10 @@ def open_records(
     raw = find_raw(benchmark, raw_dir)
     if raw is not None:
         name = f"raw-{fingerprint(raw)}"
-        folder = root / benchmark.name / name / tfds_builder.VERSION
-        if not folder.exists():
-            log.info("preparing %s from %s in %s", benchmark.name, raw, folder)
+        if not (root / benchmark.name / name).exists():
+            log.info("preparing %s from %s in %s", benchmark.name, raw, root)
         try:
-            return tfds_builder.prepare(benchmark, os.fspath(root), name=name, raw_dir=raw)
+            return tfds_builder.prepare(benchmark, raw, data_dir=root, name=name)
         except OSError as error:
             raise ValueError(
                 f"{root}: prepared data cannot be written there ({error.strerror or error}); "
@@ -82,20 +84,34 @@ def open_records(
             ) from error
     folders = list((root / benchmark.name).glob(f"*/{tfds_builder.VERSION}/dataset_info.json"))
     if folders:
-        newest = max(folders, key=lambda f: f.stat().st_mtime_ns)
-        log.info("taking %s from %s", benchmark.name, newest.parent)
-        return tfds_builder.open_prepared(newest.parent)
-    if not download:
-        return None
-    if benchmark.archive is None:
-        raise ValueError(f"{benchmark.name}: cannot be downloaded; {where_to_get(benchmark)}")
-    try:
-        return tfds_builder.prepare(benchmark, os.fspath(root), name="download")
-    except Exception as error:  # TFDS and the network raise many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(
-            f"{benchmark.archive}: cannot be downloaded ({reason}); {where_to_get(benchmark)}"
-        ) from error
+        newest = max(folders, key=lambda f: f.stat().st_mtime_ns).parent
+        log.info("using %s from %s", benchmark.name, newest)
+        return tfds_builder.Records(newest)
+    return _prepare_download(benchmark, root) if may_download else None
+
+
+def _prepare_download(benchmark: Benchmark, root: Path) -> Sequence[Sample]:
+    """The official archive; its checksum, once seen, holds for every later download."""
+    from cellcount_jax.datasets import tfds_builder
+
+    url, advice = benchmark.archive, where_to_get(benchmark)
+    if url is None:
+        raise ValueError(f"{benchmark.name}: cannot be downloaded; {advice}")
+    list_path = root / "downloads" / "checksums.tsv"
+    lines = list_path.read_text().splitlines() if list_path.exists() else []
+    known = {row[0]: row[2] for row in (line.split("\t") for line in lines)}
+    path = download.fetch(url, list_path.parent, sha256=known.get(url), advice=advice)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            shutil.unpack_archive(path, folder)
+        except (shutil.ReadError, OSError) as error:
+            path.unlink()
+            raise ValueError(f"{url}: is not a zip file ({error}); {advice}") from error
+        if url not in known:
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+            row = f"{url}\t{path.stat().st_size}\t{sha256}\t{path.name}"
+            list_path.write_text("\n".join([*lines, row]) + "\n")
+        return tfds_builder.prepare(benchmark, Path(folder), data_dir=root, name="download")
 
 
 def prepared_root(data_dir: FilePath | None = None) -> Path:

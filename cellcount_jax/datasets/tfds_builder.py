@@ -1,19 +1,16 @@
-"""Benchmarks as TFDS builders that work without TensorFlow: array_record files of tensors."""
+"""Benchmarks as TFDS data sets without TensorFlow: array_record files of tensors."""
 
 import contextlib
-import dataclasses
 import functools
+import io
 import random
-import tempfile
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
-from etils import epath
 
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets.base import Benchmark
@@ -22,111 +19,57 @@ VERSION = "1.0.0"
 """Raised when the decoding of any raw file or the record changes: sets are then prepared anew."""
 
 SPLIT = "images"
-"""All images lie in one TFDS split; protocols divide them when they are loaded."""
+"""All images lie in one TFDS split; protocols split them when they are loaded."""
 
 tfds.disable_progress_bar()
 
 
-@dataclasses.dataclass(eq=False)
-class RawConfig(tfds.core.BuilderConfig):
-    """Where the raw files of one preparation come from; `name` is their fingerprint."""
-
-    raw_dir: Path | None = None
-
-
-class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder):
-    """Writes what `benchmark.read` yields; subclasses are made by `builder_class`."""
+class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Writes what `benchmark.read` yields from the folder `raw`."""
 
     VERSION = tfds.core.Version(VERSION)
-    benchmark: Benchmark
+
+    def __init__(self, benchmark: Benchmark, raw: Path, *, data_dir: Path, name: str):
+        self.name = benchmark.name
+        self.benchmark = benchmark
+        self.raw = raw
+        config = tfds.core.BuilderConfig(name=name, version=VERSION)
+        super().__init__(data_dir=data_dir, config=config, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
+        benchmark = self.benchmark
+        space = (None,) * benchmark.ndim
+        # Tensors of several unknown sizes need an encoding. Not zlib: array_record compresses its
+        # records anyway, so that would take three times as long and save nothing.
+        tensor = functools.partial(tfds.features.Tensor, encoding="bytes")
+        features = {
+            "name": tfds.features.Text(),
+            "group": tfds.features.Text(),
+            "labelled": tfds.features.Scalar(dtype=np.bool_),
+            "image": tensor(shape=(*space, benchmark.channels), dtype=np.dtype(benchmark.dtype)),
+            "dots": tensor(shape=(None, benchmark.ndim), dtype=np.float32),
+            "spacing": tfds.features.Tensor(shape=(None,), dtype=np.float32),
+        }
+        if benchmark.has_labels:
+            features["labels"] = tensor(shape=space, dtype=np.uint16)
         return tfds.core.DatasetInfo(
             builder=self,
-            description=self.benchmark.title,
-            features=features(self.benchmark),
-            homepage=self.benchmark.page,
-            citation=self.benchmark.citation,
+            description=benchmark.title,
+            features=tfds.features.FeaturesDict(features),
+            homepage=benchmark.page,
+            citation=benchmark.citation,
             disable_shuffling=True,
         )
 
-    @property
-    def _checksums_path(self) -> epath.Path:
-        """Beside the downloads: a checksum that was seen once holds for every later download."""
-        return epath.Path(self.data_dir_root) / "downloads" / "checksums.tsv"
-
-    @property
-    def url_infos(self) -> dict[str, Any]:
-        path = self._checksums_path
-        return dict(tfds.download.checksums.load_url_infos(path)) if path.exists() else {}
-
-    def _log_download_bytes(self) -> None:
-        """TFDS would print to stdout here; the loader logs what it prepares."""
-
-    _log_download_done = _log_download_bytes
-
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        raw_dir = self.builder_config.raw_dir
-        if raw_dir is None:
-            raw_dir = Path(dl_manager.download(self.benchmark.archive))
-        return {SPLIT: self._generate_examples(raw_dir)}
+        return {SPLIT: self._generate_examples()}
 
-    def _generate_examples(self, raw: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
         number = -1
-        with _unpacked(raw) as folder:
-            for number, sample in enumerate(self.benchmark.read(folder)):
-                yield number, encode(sample, self.benchmark)
+        for number, sample in enumerate(self.benchmark.read(self.raw)):
+            yield number, encode(sample, self.benchmark)
         if number < 0:
-            raise ValueError(f"{raw}: no images found; expected {self.benchmark.raw_layout}")
-
-
-@contextlib.contextmanager
-def _unpacked(raw: Path) -> Iterator[Path]:
-    """The folder itself, or a zip's contents for a while; TFDS would unpack with TensorFlow."""
-    if raw.is_dir():
-        yield raw
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            with zipfile.ZipFile(raw) as content:
-                content.extractall(folder)
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{raw}: what was downloaded is not a zip file") from error
-        yield Path(folder)
-
-
-@functools.cache
-def builder_class(benchmark: Benchmark) -> type[BenchmarkBuilder]:
-    """The TFDS builder of a benchmark."""
-    namespace = {
-        "name": benchmark.name,
-        "benchmark": benchmark,
-        "__module__": __name__,
-        "__doc__": benchmark.title,
-    }
-    with tfds.core.registered.skip_registration():
-        return type(benchmark.name, (BenchmarkBuilder,), namespace)
-
-
-def features(benchmark: Benchmark) -> tfds.features.FeaturesDict:
-    """TFDS features of a benchmark.
-
-    Tensors of several unknown sizes need an encoding; bytes, because array_record compresses its
-    records anyway: zlib takes three times as long and saves nothing.
-    """
-    space = (None,) * benchmark.ndim
-    tensor = functools.partial(tfds.features.Tensor, encoding="bytes")
-    spec = {
-        "name": tfds.features.Text(),
-        "group": tfds.features.Text(),
-        "labelled": tfds.features.Scalar(dtype=np.bool_),
-        "image": tensor(shape=(*space, benchmark.channels), dtype=np.dtype(benchmark.dtype)),
-        "dots": tensor(shape=(None, benchmark.ndim), dtype=np.float32),
-        "spacing": tfds.features.Tensor(shape=(None,), dtype=np.float32),
-    }
-    if benchmark.has_labels:
-        spec["labels"] = tensor(shape=space, dtype=np.uint16)
-    return tfds.features.FeaturesDict(spec)
+            raise ValueError(f"{self.raw}: no images found; expected {self.benchmark.raw_layout}")
 
 
 def encode(sample: Sample, benchmark: Benchmark) -> dict[str, Any]:
@@ -142,7 +85,7 @@ def encode(sample: Sample, benchmark: Benchmark) -> dict[str, Any]:
     }
     if benchmark.has_labels:
         # TFDS misreads an array of fewer bytes than axes, so "no mask" cannot be an empty one; it
-        # is told by its size, which is not the image's.
+        # is recognised by its size, which is not the image's.
         labels = np.zeros((2,) * ndim) if sample.labels is None else sample.labels
         if labels.max() > np.iinfo(np.uint16).max:
             raise ValueError(f"{sample.name}: more than 65,535 instances in its mask")
@@ -167,36 +110,28 @@ def decode(record: dict[str, Any]) -> Sample:
 
 
 class Records(Sequence[Sample]):
-    """Prepared samples by index, decoded when asked for; what Grain or a list reads from."""
+    """Prepared samples by index, decoded on access; read by Grain or into a list."""
 
-    def __init__(self, source: Sequence[dict[str, Any]]):
-        self.source = source
+    def __init__(self, folder: Path):
+        self.source = tfds.builder_from_directory(folder).as_data_source(split=SPLIT)
 
     def __len__(self) -> int:
         return len(self.source)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def __getitem__(self, index: Any) -> Any:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         return decode(self.source[index])
 
 
-def prepare(
-    benchmark: Benchmark, data_dir: str, *, name: str, raw_dir: Path | None = None
-) -> Records:
-    """Opens the preparation `name`, making it first if it is not there.
+def prepare(benchmark: Benchmark, raw: Path, *, data_dir: Path, name: str) -> Records:
+    """Opens the preparation `name` of a benchmark, making it first if it does not exist.
 
     Args:
-      benchmark: which set.
+      benchmark: the data set.
+      raw: folder of the raw files.
       data_dir: TFDS folder.
       name: of the preparation: the raw files' fingerprint.
-      raw_dir: folder of the raw files; None downloads the official archive.
 
     Returns:
       The samples in the order of `benchmark.read`.
@@ -204,44 +139,31 @@ def prepare(
     Raises:
       ValueError: the raw files are wrong, or hold no image.
     """
-    with _quiet():
-        made = builder_class(benchmark)(
-            data_dir=data_dir, config=RawConfig(name=name, version=VERSION, raw_dir=raw_dir)
-        )
-        if not made.is_prepared():
-            _make(made, register=raw_dir is None and benchmark.archive not in made.url_infos)
-    return open_prepared(made.data_path)
-
-
-def _make(builder: BenchmarkBuilder, *, register: bool) -> None:
-    config = tfds.download.DownloadConfig(try_download_gcs=False, register_checksums=register)
-    if register:
-        builder._checksums_path.parent.mkdir(parents=True, exist_ok=True)
-    # TFDS draws the name of its unfinished folder from this generator; processes that were seeded
-    # alike would write into one folder.
-    state = random.getstate()
-    random.seed()
-    try:
-        builder.download_and_prepare(file_format="array_record", download_config=config)
-    except OSError:
-        # Another process finished first: TFDS cannot rename its folder over a full one.
-        if not builder.data_path.exists():
-            raise
-    finally:
-        random.setstate(state)
+    folder = data_dir / benchmark.name / name / VERSION
+    if not folder.exists():
+        try:
+            with _isolated():
+                builder = BenchmarkBuilder(benchmark, raw, data_dir=data_dir, name=name)
+                builder.download_and_prepare()
+        except OSError:
+            # Another process finished first: TFDS cannot rename its folder over a full one.
+            if not folder.exists():
+                raise
+    return Records(folder)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without TFDS's warning that a configuration was not listed in advance."""
-    before = logging.get_verbosity()
+def _isolated() -> Iterator[None]:
+    """Silences TFDS, and lets it name its unfinished folder at random.
+
+    It draws the name from Python's global generator, so processes seeded alike would use one.
+    """
+    verbosity, state = logging.get_verbosity(), random.getstate()
     logging.set_verbosity(logging.ERROR)
+    random.seed()
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
     finally:
-        logging.set_verbosity(before)
-
-
-def open_prepared(folder: epath.PathLike) -> Records:
-    """Opens the folder of a finished preparation."""
-    return Records(tfds.builder_from_directory(folder).as_data_source(split=SPLIT))
+        logging.set_verbosity(verbosity)
+        random.setstate(state)

@@ -1,23 +1,23 @@
-"""Uneven light and the camera."""
+"""Uneven illumination, camera noise and colour coding."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 
-def uneven_light(
+def illumination_field(
     rng: np.random.Generator, shape: Sequence[int], *, depth: float, variety: float
 ) -> np.ndarray:
-    """A smooth surface of mean 1 over the image: a dome, tilted and twisted at random.
+    """A smooth field of mean 1 over the image: a dome, tilted and twisted at random.
 
     Args:
       rng: source of randomness; five normal variates are drawn.
       shape: (H, W), pixels.
-      depth: fall from the mean to the darkest place, fraction of the mean; at most 1.
-      variety: standard deviation of the tilts against the height of the dome.
+      depth: drop from the mean to the minimum, fraction of the mean; at most 1.
+      variety: standard deviation of the tilts relative to the height of the dome.
 
     Returns:
-      [H, W] float64, from 1 - depth up.
+      [H, W] float64, at least 1 - depth.
     """
     v, u = (2 * np.arange(n, dtype=np.float64) / max(n - 1, 1) - 1 for n in shape)
     dome_y, dome_x = 1 + 0.8 * variety * rng.standard_normal(2)
@@ -25,31 +25,31 @@ def uneven_light(
     twist = 1.2 * variety * float(rng.standard_normal())
     rows = tilt_y * v - dome_y * v**2
     columns = tilt_x * u - dome_x * u**2
-    surface = rows[:, None] + columns[None] + twist * v[:, None] * u[None]
-    surface -= surface.mean()
-    return 1 + depth * surface / max(-surface.min(), 1e-9)
+    field = rows[:, None] + columns[None] + twist * v[:, None] * u[None]
+    field -= field.mean()
+    return 1 + depth * field / max(-field.min(), 1e-9)
 
 
-def camera(
-    rng: np.random.Generator, light: np.ndarray, *, photons: float, read_noise: float
+def add_noise(
+    rng: np.random.Generator, expected: np.ndarray, *, photons: float, read_noise: float
 ) -> np.ndarray:
-    """Adds shot and read noise, both as normal variates.
+    """Adds shot noise and read noise, both as normal variates.
 
     Args:
       rng: source of randomness.
-      light: expected brightness, any shape.
+      expected: brightness without noise, any shape.
       photons: photons per unit of brightness; 0 for no shot noise.
-      read_noise: standard deviation, in the unit of `light`.
+      read_noise: standard deviation, in the unit of `expected`.
     """
-    variance = read_noise**2 + (np.maximum(light, 0) / photons if photons else 0.0)
-    return light + np.sqrt(variance) * rng.standard_normal(light.shape)
+    variance = read_noise**2 + (np.maximum(expected, 0) / photons if photons else 0.0)
+    return expected + np.sqrt(variance) * rng.standard_normal(expected.shape)
 
 
-def jpeg_colour(blue: np.ndarray) -> np.ndarray:
-    """A blue image as it comes back from a JPEG file with colour at half resolution (4:2:0).
+def add_chroma_subsampling(blue: np.ndarray) -> np.ndarray:
+    """A blue image after a round trip through JPEG with chroma at half resolution (4:2:0).
 
-    Blue light is nearly all colour and little luminance, so halving the colour smooths it and
-    leaves traces of the lost detail in red and green. The block transform is left out.
+    Blue is mostly chroma and little luma, so halving the chroma smooths it and leaves traces of
+    the lost detail in red and green. The block transform is omitted.
 
     Args:
       blue: [H, W], grey levels 0 to 255.
@@ -76,7 +76,7 @@ def _halve(a: np.ndarray) -> np.ndarray:
 
 
 def _double(a: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Twice the size, each sample three parts its own and one part its nearer neighbour."""
+    """Upsamples by two: each sample weighs three quarters, its nearer neighbour one quarter."""
     for axis in (0, 1):
         a = np.moveaxis(a, axis, 0)
         above = np.concatenate([a[:1], a[:-1]])

@@ -1,4 +1,4 @@
-"""A 2-D fluorescence image, in the manner of SIMCEP (Lehmussola et al., IEEE TMI 2007)."""
+"""2-D fluorescence images in the style of SIMCEP (Lehmussola et al., IEEE TMI 2007)."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,17 @@ from cellcount_jax.simulation import camera, placement, render_cells
 from cellcount_jax.simulation.presets import Fluorescence2D
 
 _TEXTURE_SIDE = 64
-_CHUNK = 512  # stamps blurred at once, so that memory does not grow with the number of cells
-_ORDERS = np.arange(2, 6)
+_CHUNK_SIZE = 512  # cells blurred at once, so that memory does not grow with their number
+_HARMONICS = np.arange(2, 6)
 
 
 def simulate_fluorescence(
-    rng: np.random.Generator, shape: Sequence[int], count: int, preset: Fluorescence2D, *, labelled: bool
+    rng: np.random.Generator,
+    shape: Sequence[int],
+    count: int,
+    preset: Fluorescence2D,
+    *,
+    labelled: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """One image.
 
@@ -21,48 +26,52 @@ def simulate_fluorescence(
       rng: source of randomness.
       shape: (H, W), pixels.
       count: number of cells.
-      preset: knobs.
+      preset: parameters of the image.
       labelled: whether to make the instance mask.
 
     Returns:
       image [H, W, 3] uint8, centres [count, 2] float64 (y, x), labels [H, W] int32 or None.
     """
-    centres = _place(rng, shape, count, preset)
+    centres = _place_cells(rng, shape, count, preset)
     corner, relative, radius = _outlines(rng, centres, preset)
     cover = np.clip((1 - relative) * radius + 0.5, 0, 1)
     index, inside = render_cells.pixel_index(corner, cover.shape[1:], shape)
-    labels, seen = render_cells.hide(shape, index, inside, cover)
+    labels, seen = render_cells.occlude(shape, index, inside, cover)
     sharp = _sharp_cells(rng, seen, preset)
     low, high = preset.blur
     sigma = low + (high - low) * rng.random(count)
     if preset.shared_focus:
         sigma = sigma[render_cells.touching_groups(shape, index, inside, cover)]
     cells = np.zeros(shape)
-    for first in range(0, count, _CHUNK):
-        part = slice(first, first + _CHUNK)
+    for first in range(0, count, _CHUNK_SIZE):
+        part = slice(first, first + _CHUNK_SIZE)
         _add_out_of_focus(cells, corner[part], sharp[part], sigma[part])
     return _image(rng, cells, preset), centres, labels if labelled else None
 
 
-def _place(rng: np.random.Generator, shape: Sequence[int], count: int, preset: Fluorescence2D) -> np.ndarray:
-    propose = placement.crowds(rng, shape, crowding=preset.crowding, centring=preset.centring)
+def _place_cells(
+    rng: np.random.Generator, shape: Sequence[int], count: int, preset: Fluorescence2D
+) -> np.ndarray:
+    propose = placement.density_waves(
+        rng, shape, crowding=preset.crowding, centring=preset.centring
+    )
     if preset.clustered:
         size, spread = preset.cluster_size, preset.cluster_spread
         n = round(preset.clustered * count)
-        close = placement.clusters(rng, shape, n, size=size, spread=spread)
-        propose = placement.mixture(close, propose, preset.clustered)
-    apart = 2 * preset.radius * (1 - preset.overlap)
-    return placement.place(rng, propose, count, shape, min_distance=(apart, apart))
+        clustered = placement.cluster_positions(rng, shape, n, size=size, spread=spread)
+        propose = placement.mixture(clustered, propose, preset.clustered)
+    distance = 2 * preset.radius * (1 - preset.overlap)
+    return placement.place_cells(rng, propose, count, shape, min_distance=(distance, distance))
 
 
 def _outlines(
     rng: np.random.Generator, centres: np.ndarray, preset: Fluorescence2D
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each cell's outline as a random polar polynomial about a circle.
+    """Each cell's outline: a circle deformed by a few random angular harmonics.
 
     Returns:
-      corner [N, 2] of the stamps; distance from the centre over the outline's radius in the same
-      direction, [N, k, k]; that radius [N, k, k] in pixels.
+      corner [N, 2] of the cells' boxes; distance from the centre divided by the outline's radius
+      in that direction, [N, k, k]; that radius, [N, k, k] pixels.
     """
     n = len(centres)
     largest = preset.radius + 3 * preset.radius_spread
@@ -71,44 +80,44 @@ def _outlines(
     size = preset.radius + preset.radius_spread * np.clip(rng.standard_normal(n), -3, 3)
     size = np.maximum(size, 0.2 * preset.radius)
     # amplitudes fall with the order, so that outlines are smooth
-    scale = preset.roughness * np.sqrt(2 / len(_ORDERS)) * 2 / _ORDERS
-    cosine, sine = scale * rng.standard_normal((2, n, len(_ORDERS)))
+    scale = preset.roughness * np.sqrt(2 / len(_HARMONICS)) * 2 / _HARMONICS
+    cosine, sine = scale * rng.standard_normal((2, n, len(_HARMONICS)))
     distance = np.hypot(dy, dx)
-    # powers of the unit complex number give all cos(k angle) and sin(k angle) without trigonometry
-    turn = (dx + 1j * dy) / np.maximum(distance, 1e-9)
+    # powers of a unit complex number give every cos(k angle) and sin(k angle)
+    unit = (dx + 1j * dy) / np.maximum(distance, 1e-9)
     wave = np.zeros(distance.shape)
-    power = turn
-    for k in range(len(_ORDERS)):
-        power = power * turn
+    power = unit
+    for k in range(len(_HARMONICS)):
+        power = power * unit
         wave += cosine[:, k, None, None] * power.real + sine[:, k, None, None] * power.imag
     radius = size[:, None, None] * np.maximum(1 + wave, 0.2)
     return corner, distance / radius, radius
 
 
 def _sharp_cells(rng: np.random.Generator, seen: np.ndarray, preset: Fluorescence2D) -> np.ndarray:
-    """Cells in focus, [N, k, k] grey levels, from the part of each pixel where they are seen."""
+    """Cells in focus, [N, k, k] grey levels, from the visible fraction of each pixel."""
     n, k = seen.shape[:2]
     spread = 1 + preset.brightness_spread * rng.standard_normal(n)
-    bright = preset.brightness * np.maximum(spread, 0.1)
+    brightness = preset.brightness * np.maximum(spread, 0.1)
     if preset.texture:
         scale = (preset.texture_scale,) * 2
-        sheet = render_cells.grain(rng, _TEXTURE_SIDE, 2, scale=scale)
+        sheet = render_cells.random_texture(rng, _TEXTURE_SIDE, 2, scale=scale)
         at = (rng.random((2, n)) * _TEXTURE_SIDE).astype(np.int64)
         y, x = ((a[:, None] + np.arange(k)) % _TEXTURE_SIDE for a in at)
         texture = sheet[y[:, :, None], x[:, None, :]]
         seen = seen * np.maximum(1 + preset.texture * texture, 0)
-    return bright[:, None, None] * seen
+    return brightness[:, None, None] * seen
 
 
 def _add_out_of_focus(
     image: np.ndarray, corner: np.ndarray, sharp: np.ndarray, sigma: np.ndarray
 ) -> None:
-    """Adds cells to the image, each blurred by a Gaussian of its own; no light is lost.
+    """Adds cells to the image, each blurred by its own Gaussian; total intensity is kept.
 
     Args:
       image: [H, W], changed in place.
-      corner: [N, 2] int64, where the stamps begin.
-      sharp: [N, k, k] the stamps in focus.
+      corner: [N, 2] int64, first pixel of each cell's box.
+      sharp: [N, k, k], the cells in focus.
       sigma: [N] pixels.
     """
     pad = int(np.ceil(3 * sigma.max()))
@@ -118,20 +127,20 @@ def _add_out_of_focus(
     wide = np.pad(sharp, [(0, 0), (pad, pad), (pad, pad)])
     blurred = np.fft.irfft2(np.fft.rfft2(wide) * gain, s=(k, k))
     index, inside = render_cells.pixel_index(corner - pad, (k, k), image.shape)
-    render_cells.add(image, index, inside, blurred)
+    render_cells.add_boxes(image, index, inside, blurred)
 
 
 def _image(rng: np.random.Generator, cells: np.ndarray, preset: Fluorescence2D) -> np.ndarray:
-    """Adds the background, the camera's noise and the colour."""
-    surface = camera.uneven_light(
+    """Adds background, camera noise and colour."""
+    field = camera.illumination_field(
         rng, cells.shape, depth=preset.illumination, variety=preset.illumination_variety
     )
     level = preset.background + preset.haze * cells.mean()
-    blue = camera.camera(
-        rng, cells + level * surface, photons=preset.photons, read_noise=preset.read_noise
+    blue = camera.add_noise(
+        rng, cells + level * field, photons=preset.photons, read_noise=preset.read_noise
     )
     if preset.chroma_subsampling:
-        return camera.jpeg_colour(blue)
+        return camera.add_chroma_subsampling(blue)
     image = np.zeros((*blue.shape, 3), np.uint8)
     image[..., 2] = np.clip(np.rint(blue), 0, 255)
     return image

@@ -1,4 +1,4 @@
-"""Where the cells lie: centres drawn at random, in clusters, in crowds, at a least distance."""
+"""Random positions of cells: uniform, clustered, of varying density, at a minimum distance."""
 
 import itertools
 import math
@@ -8,15 +8,14 @@ import numpy as np
 
 Propose = Callable[[np.random.Generator, int], np.ndarray]
 
-# an image counts as full after so many rounds of proposals without a single new centre
-_PATIENCE = 60
+_MAX_IDLE_ROUNDS = 60  # without a new centre, after which the image counts as full
 _N_WAVES = 6
 # densest packing of discs and balls of diameter 1: centres per unit of area or volume
-_DENSEST = {2: 2 / math.sqrt(3), 3: math.sqrt(2)}
+_MAX_PACKING = {2: 2 / math.sqrt(3), 3: math.sqrt(2)}
 
 
-def uniform(shape: Sequence[int]) -> Propose:
-    """Centres anywhere from the centre of the first pixel to that of the last."""
+def uniform_positions(shape: Sequence[int]) -> Propose:
+    """Centres anywhere between the centres of the first and the last pixel."""
     last = np.asarray(shape, np.float64) - 1
 
     def propose(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -25,24 +24,24 @@ def uniform(shape: Sequence[int]) -> Propose:
     return propose
 
 
-def clusters(
+def cluster_positions(
     rng: np.random.Generator, shape: Sequence[int], n: int, *, size: float, spread: float
 ) -> Propose:
-    """Centres about common middles (a Thomas process); what leaves the image is mirrored in.
+    """Centres around cluster centres (a Thomas process), reflected at the border of the image.
 
     Args:
-      rng: source of randomness for the middles.
-      shape: space shape, pixels.
-      n: number of cells to come, which with `size` gives the number of clusters.
-      size: mean number of cells of a cluster.
-      spread: standard deviation of the distance from the middle, per axis, pixels.
+      rng: source of randomness for the cluster centres.
+      shape: spatial shape, pixels.
+      n: number of cells, which with `size` gives the number of clusters.
+      size: mean number of cells per cluster.
+      spread: standard deviation about the cluster's centre, per axis, pixels.
     """
     last = np.asarray(shape, np.float64) - 1
-    middles = uniform(shape)(rng, max(1, round(n / size)))
+    cluster_centres = uniform_positions(shape)(rng, max(1, round(n / size)))
 
     def propose(rng: np.random.Generator, n: int) -> np.ndarray:
-        chosen = (rng.random(n) * len(middles)).astype(np.int64)
-        points = middles[chosen] + spread * rng.standard_normal((n, len(last)))
+        chosen = (rng.random(n) * len(cluster_centres)).astype(np.int64)
+        points = cluster_centres[chosen] + spread * rng.standard_normal((n, len(last)))
         period = np.maximum(2 * last, 1e-9)
         folded = np.mod(points, period)
         return np.where(folded > last, period - folded, folded)
@@ -55,23 +54,23 @@ def mixture(first: Propose, second: Propose, share: float) -> Propose:
 
     def propose(rng: np.random.Generator, n: int) -> np.ndarray:
         pick = rng.random(n) < share
-        return np.where(pick[:, None], _enough(rng, first, n), _enough(rng, second, n))
+        return np.where(pick[:, None], _draw(rng, first, n), _draw(rng, second, n))
 
     return propose
 
 
-def crowds(
+def density_waves(
     rng: np.random.Generator, shape: Sequence[int], *, crowding: float, centring: float
 ) -> Propose:
-    """Centres whose density swells and ebbs in a few waves about as long as the image.
+    """Centres whose density varies in a few waves about as long as the image.
 
     Args:
       rng: source of randomness for the waves.
-      shape: space shape, pixels.
-      crowding: standard deviation of the density in the waves, fraction of its mean.
-      centring: mean fall of the density from the centre to the middle of a side, fraction.
+      shape: spatial shape, pixels.
+      crowding: standard deviation of the density, fraction of its mean.
+      centring: mean drop of the density from the centre to the middle of a side, fraction.
     """
-    plain = uniform(shape)
+    uniform = uniform_positions(shape)
     half = np.maximum(np.asarray(shape, np.float64) - 1, 1) / 2
     waves = rng.standard_normal((_N_WAVES, len(shape))) * (3.0 / max(shape))
     phases = 2 * np.pi * rng.random(_N_WAVES)
@@ -79,7 +78,7 @@ def crowds(
     highest = 1 + amplitude * _N_WAVES + centring * len(shape) / 3
 
     def propose(rng: np.random.Generator, n: int) -> np.ndarray:
-        points = plain(rng, n)
+        points = uniform(rng, n)
         angle = (points[:, None, :] * waves).sum(axis=-1) + phases
         density = 1 + amplitude * np.cos(angle).sum(axis=-1)
         density += centring * (1 / 3 - (points / half - 1) ** 2).sum(axis=-1)
@@ -88,7 +87,7 @@ def crowds(
     return propose
 
 
-def place(
+def place_cells(
     rng: np.random.Generator,
     propose: Propose,
     n: int,
@@ -96,19 +95,19 @@ def place(
     *,
     min_distance: Sequence[float],
 ) -> np.ndarray:
-    """Exactly n centres, no two nearer than the least distance.
+    """Exactly n centres, no two closer than the minimum distance.
 
-    Random sequential placement by rounds: of many proposals at once those stay that are far
-    enough from all placed before and from all earlier proposals of the round. A grid that holds
-    at most one centre per box finds the neighbours, so the work grows with n.
+    Random sequential placement in rounds: of many proposals, those are kept that are far enough
+    from all centres placed before and from all earlier proposals of the round. A grid with at
+    most one centre per cell finds the neighbours, so the work grows linearly with n.
 
     Args:
       rng: source of randomness.
-      propose: draws candidates [m, ndim], m at most what was asked.
+      propose: draws candidates [m, ndim], at most as many as requested.
       n: number of centres.
-      shape: space shape, pixels.
-      min_distance: least distance per axis, pixels: centres keep
-        sum((difference / min_distance) ** 2) >= 1. All zero: no condition.
+      shape: spatial shape, pixels.
+      min_distance: per axis, pixels: sum((difference / min_distance) ** 2) >= 1 for every pair. All
+        zero: no condition.
 
     Returns:
       Centres [n, ndim] float64.
@@ -116,48 +115,55 @@ def place(
     Raises:
       ValueError: no room for n centres.
     """
-    ndim = len(shape)
     if n > math.prod(shape):
         raise ValueError(f"{n} cells do not fit into {tuple(shape)}: more cells than pixels")
-    if n == 0:
-        return np.zeros((0, ndim))
-    if not any(min_distance):
-        return _enough(rng, propose, n)
+    if n == 0 or not any(min_distance):
+        return _draw(rng, propose, n)
     unit = np.asarray(min_distance, np.float64)
     room = np.prod(np.asarray(shape, np.float64) / unit + 1)
-    full = f"{n} cells at least {tuple(map(float, unit.round(2)))} pixels apart do not fit into "
-    full += f"{tuple(shape)}; ask for fewer, or let them lie nearer (overlap, min_distance)"
-    if n > _DENSEST[ndim] * room:
-        raise ValueError(full)
+    if n <= _MAX_PACKING[len(shape)] * room:
+        placed = _place_in_rounds(rng, propose, n, shape, unit)
+        if placed is not None:
+            return placed
+    raise ValueError(
+        f"{n} cells at least {tuple(map(float, unit.round(2)))} pixels apart do not fit into "
+        f"{tuple(shape)}; ask for fewer, or let them lie closer (overlap, min_distance)"
+    )
+
+
+def _place_in_rounds(
+    rng: np.random.Generator, propose: Propose, n: int, shape: Sequence[int], unit: np.ndarray
+) -> np.ndarray | None:
+    """Centres [n, ndim] at least `unit` apart; None once no more fit."""
+    ndim = len(shape)
     box = unit / math.sqrt(ndim)
     reach = math.ceil(math.sqrt(ndim))
     grid = np.full([int(s / b) + 1 + 2 * reach for s, b in zip(shape, box, strict=True)], -1)
     steps = np.array(list(itertools.product(range(-reach, reach + 1), repeat=ndim)))
-
     placed = np.zeros((0, ndim))
-    idle = 0
+    idle_rounds = 0
     while len(placed) < n:
-        fresh = _enough(rng, propose, 2 * (n - len(placed)) + 32)
+        fresh = _draw(rng, propose, 2 * (n - len(placed)) + 32)
         boxes = (fresh / box).astype(np.int64) + reach
-        free = ~_crowded(fresh, boxes, steps, grid, placed, unit, len(placed))
+        free = ~_too_close(fresh, boxes, steps, grid, placed, unit, len(placed))
         fresh, boxes = fresh[free], boxes[free]
         first = _first_of_each_box(boxes, grid.shape)
         fresh, boxes = fresh[first], boxes[first]
         order = np.arange(len(fresh))
         trial = np.full(grid.shape, -1)
         trial[tuple(boxes.T)] = order
-        keep = ~_crowded(fresh, boxes, steps, trial, fresh, unit, order[:, None])
+        keep = ~_too_close(fresh, boxes, steps, trial, fresh, unit, order[:, None])
         fresh, boxes = fresh[keep][: n - len(placed)], boxes[keep][: n - len(placed)]
         grid[tuple(boxes.T)] = len(placed) + np.arange(len(fresh))
-        idle = 0 if len(fresh) else idle + 1
-        if idle == _PATIENCE:
-            raise ValueError(full)
+        idle_rounds = 0 if len(fresh) else idle_rounds + 1
+        if idle_rounds == _MAX_IDLE_ROUNDS:
+            return None
         placed = np.concatenate([placed, fresh])
     return placed
 
 
-def _enough(rng: np.random.Generator, propose: Propose, n: int) -> np.ndarray:
-    """n candidates from proposals that may come back short."""
+def _draw(rng: np.random.Generator, propose: Propose, n: int) -> np.ndarray:
+    """n candidates from proposals that may return fewer than requested."""
     parts = [propose(rng, n)]
     while sum(map(len, parts)) < n:
         parts.append(propose(rng, n))
@@ -170,7 +176,7 @@ def _first_of_each_box(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.sort(np.unique(flat, return_index=True)[1])
 
 
-def _crowded(
+def _too_close(
     points: np.ndarray,
     boxes: np.ndarray,
     steps: np.ndarray,
@@ -179,7 +185,7 @@ def _crowded(
     unit: np.ndarray,
     before: int | np.ndarray,
 ) -> np.ndarray:
-    """Whether a point lies too near one of `others` with an index below `before`."""
+    """Whether each point lies too close to one of `others` with an index below `before`."""
     if not len(others) or not len(points):
         return np.zeros(len(points), bool)
     index = grid[tuple(np.moveaxis(boxes[:, None] + steps, -1, 0))]

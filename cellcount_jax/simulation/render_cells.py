@@ -1,4 +1,4 @@
-"""Small images of all cells at once, and their sum in the large one."""
+"""Renders cells in small boxes around them, all at once, and combines the boxes in the image."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,15 @@ import numpy as np
 
 
 def offsets(centres: np.ndarray, half: Sequence[int]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Where the pixels of each cell's stamp lie about its centre.
+    """Offsets of the pixels of each cell's box from the cell's centre.
 
     Args:
       centres: [N, ndim] pixels.
-      half: pixels on either side of the nearest pixel, per axis; a stamp has 2 half + 1.
+      half: pixels on either side of the nearest pixel, per axis; a box has 2 half + 1.
 
     Returns:
-      corner: [N, ndim] int64, the image's index of the stamp's first pixel.
-      distance: per axis an array that broadcasts to [N, *stamp]: pixel minus centre.
+      corner: [N, ndim] int64, position of the box's first pixel in the image.
+      distance: per axis an array that broadcasts to [N, *box]: pixel minus centre.
     """
     nearest = np.rint(centres).astype(np.int64)
     ndim = centres.shape[1]
@@ -28,21 +28,21 @@ def offsets(centres: np.ndarray, half: Sequence[int]) -> tuple[np.ndarray, list[
 
 
 def pixel_index(
-    corner: np.ndarray, stamp: Sequence[int], shape: Sequence[int]
+    corner: np.ndarray, box: Sequence[int], shape: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Flat index into the image for each pixel of each stamp, and which of them are inside.
+    """Flat index into the image for each pixel of each box, and which of them are inside.
 
     Args:
-      corner: [N, ndim] int64, image's index of each stamp's first pixel.
-      stamp: stamp's shape.
-      shape: image's space shape.
+      corner: [N, ndim] int64, position of each box's first pixel in the image.
+      box: shape of the boxes.
+      shape: spatial shape of the image.
 
     Returns:
-      index [N, *stamp] int64 (meaningless outside) and inside [N, *stamp] bool.
+      index [N, *box] int64 (meaningless outside) and inside [N, *box] bool.
     """
     index = np.zeros((len(corner), *[1] * len(shape)), np.int64)
     inside = np.ones(index.shape, bool)
-    for axis, (k, n) in enumerate(zip(stamp, shape, strict=True)):
+    for axis, (k, n) in enumerate(zip(box, shape, strict=True)):
         form = [len(corner)] + [1] * len(shape)
         form[axis + 1] = k
         at = (corner[:, axis, None] + np.arange(k)).reshape(form)
@@ -51,27 +51,27 @@ def pixel_index(
     return index, inside
 
 
-def add(image: np.ndarray, index: np.ndarray, inside: np.ndarray, values: np.ndarray) -> None:
-    """Adds all stamps to the image in place, [*shape] float64, in the order of the cells."""
+def add_boxes(image: np.ndarray, index: np.ndarray, inside: np.ndarray, values: np.ndarray) -> None:
+    """Adds all boxes to the image in place, [*shape] float64, in the order of the cells."""
     np.add.at(image.reshape(-1), index[inside], values[inside])
 
 
-def hide(
+def occlude(
     shape: Sequence[int], index: np.ndarray, inside: np.ndarray, cover: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lets every cell hide what lies behind it; later cells lie in front.
+    """Lets every cell occlude what lies behind it; later cells lie in front.
 
     Args:
-      shape: image's space shape.
-      index: [N, *stamp] from `pixel_index`.
-      inside: [N, *stamp] from `pixel_index`.
-      cover: [N, *stamp], part of the pixel that the cell covers, 0 to 1.
+      shape: spatial shape of the image.
+      index: [N, *box] from `pixel_index`.
+      inside: [N, *box] from `pixel_index`.
+      cover: [N, *box], fraction of the pixel that the cell covers, 0 to 1.
 
     Returns:
       labels: [*shape] int32, 0 or the number (from 1) of the frontmost cell that covers at least
         half of the pixel.
-      seen: [N, *stamp], part of the pixel in which the cell is seen: `cover`, times what the
-        frontmost cell leaves free where that is another.
+      seen: [N, *box], fraction of the pixel in which the cell is visible: `cover`, times what
+        the frontmost cell leaves free where that is another cell.
     """
     number = np.arange(1, len(index) + 1, dtype=np.int32).reshape([-1] + [1] * len(shape))
     number = np.broadcast_to(number, index.shape)
@@ -94,10 +94,10 @@ def touching_groups(
     """For each cell the first cell of the heap of touching cells that it belongs to, [N] int64.
 
     Args:
-      shape: image's space shape.
-      index: [N, *stamp] from `pixel_index`.
-      inside: [N, *stamp] from `pixel_index`.
-      cover: [N, *stamp]; two cells touch where both cover a part of one pixel.
+      shape: spatial shape of the image.
+      index: [N, *box] from `pixel_index`.
+      inside: [N, *box] from `pixel_index`.
+      cover: [N, *box]; two cells touch where both cover part of one pixel.
     """
     body = inside & (cover > 0)
     at = index[body]
@@ -117,15 +117,15 @@ def touching_groups(
         group = least
 
 
-def bodies(
+def cell_pixels(
     index: np.ndarray, inside: np.ndarray, distance: np.ndarray, *, first: int = 1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The pixels that belong to cells, as three flat arrays: index, distance, cell's number.
 
     Args:
-      index: [N, *stamp] from `pixel_index`.
-      inside: [N, *stamp] from `pixel_index`.
-      distance: [N, *stamp], below 1 inside the cell's outline.
+      index: [N, *box] from `pixel_index`.
+      inside: [N, *box] from `pixel_index`.
+      distance: [N, *box], below 1 inside the cell's outline.
       first: number of the first cell.
     """
     own = inside & (distance < 1)
@@ -138,13 +138,13 @@ def bodies(
 def paint_labels(
     shape: Sequence[int], index: np.ndarray, distance: np.ndarray, number: np.ndarray
 ) -> np.ndarray:
-    """Instance mask: each pixel belongs to the cell in whose outline it lies deepest.
+    """Instance mask: each pixel belongs to the cell whose centre is nearest, in radii.
 
     Args:
-      shape: image's space shape.
+      shape: spatial shape of the image.
       index: [M] flat index into the image.
       distance: [M] from the cell's centre, in radii.
-      number: [M] cell's number, from 1.
+      number: [M] number of the cell, from 1.
 
     Returns:
       [*shape] int32, 0 background.
@@ -157,8 +157,10 @@ def paint_labels(
     return labels.reshape(shape)
 
 
-def grain(rng: np.random.Generator, side: int, ndim: int, *, scale: Sequence[float]) -> np.ndarray:
-    """A random texture of mean 0 and standard deviation 1 that repeats seamlessly.
+def random_texture(
+    rng: np.random.Generator, side: int, ndim: int, *, scale: Sequence[float]
+) -> np.ndarray:
+    """A random periodic texture of mean 0 and standard deviation 1.
 
     Args:
       rng: source of randomness.

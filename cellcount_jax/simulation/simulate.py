@@ -1,12 +1,12 @@
-"""Simulated cells with exact truth: endless images and volumes, the same on every machine.
+"""Simulated images and volumes of cells with exact dots, reproducible on every machine.
 
-Two presets. "vgg": 2-D fluorescence in the manner of SIMCEP (Lehmussola et al., "Computational
+Two presets. "vgg": 2-D fluorescence in the style of SIMCEP (Lehmussola et al., "Computational
 framework for simulating fluorescence microscope images with cell populations", IEEE TMI 2007),
 fitted to the images of the VGG cell counting set (Lempitsky and Zisserman, NeurIPS 2010).
 "light_sheet": nuclei of cleared mouse cortex under a light-sheet microscope.
 
-Everything is NumPy in double precision and rounded to integers at the end, and depends on the
-seed, the shape, the count and the knobs alone.
+Everything is NumPy in double precision, rounded to integers at the end, and depends only on the
+seed, the shape, the count and the parameters of the preset.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any
 
 import numpy as np
 
@@ -23,44 +23,12 @@ from cellcount_jax.data.sample import Sample
 from cellcount_jax.simulation import write_folder
 from cellcount_jax.simulation.fluorescence_2d import simulate_fluorescence
 from cellcount_jax.simulation.light_sheet_3d import simulate_light_sheet
-from cellcount_jax.simulation.presets import PRESETS, Fluorescence2D, LightSheet3D, draw_count, find_preset
-
-__all__ = [
-    "PRESETS",
-    "Flat",
-    "Volume",
-    "draw_count",
-    "simulate_cells",
-    "simulate_dataset",
-    "write_simulated",
-]
-
-ImageAndDots = tuple[np.ndarray, np.ndarray]
-LabelledImage = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-@overload
-def simulate_cells(
-    seed: int | Sequence[int],
-    shape: Sequence[int] | None = ...,
-    count: int | None = ...,
-    *,
-    preset: str = ...,
-    return_labels: Literal[False] = ...,
-    **knobs: Any,
-) -> ImageAndDots: ...
-
-
-@overload
-def simulate_cells(
-    seed: int | Sequence[int],
-    shape: Sequence[int] | None = ...,
-    count: int | None = ...,
-    *,
-    preset: str = ...,
-    return_labels: Literal[True],
-    **knobs: Any,
-) -> LabelledImage: ...
+from cellcount_jax.simulation.presets import (
+    Fluorescence2D,
+    LightSheet3D,
+    draw_count,
+    find_preset,
+)
 
 
 def simulate_cells(
@@ -70,37 +38,42 @@ def simulate_cells(
     *,
     preset: str = "vgg",
     return_labels: bool = False,
-    **knobs: Any,
-) -> ImageAndDots | LabelledImage:
+    **parameters: Any,
+) -> tuple[np.ndarray, ...]:
     """One simulated image or volume and the true centres of its cells.
 
     Args:
-      seed: non-negative integer, or several that together name the stream.
-      shape: (H, W) for "vgg", (D, H, W) for "light_sheet", pixels; None: the preset's own size.
-      count: number of cells; None draws it from the preset's distribution at its density.
+      seed: non-negative integer, or several that together select the random stream.
+      shape: (H, W) for "vgg", (D, H, W) for "light_sheet", pixels; None: the preset's size.
+      count: number of cells; None draws it from the preset's distribution, scaled to the shape.
       preset: "vgg" or "light_sheet".
       return_labels: also return the instance mask.
-      **knobs: fields of `Fluorescence2D` ("vgg") or `LightSheet3D` ("light_sheet") in place of the preset's.
+      **parameters: fields of `Fluorescence2D` ("vgg") or `LightSheet3D` ("light_sheet") that
+        replace the preset's.
 
     Returns:
       image: uint8 [H, W, 3] or uint16 [D, H, W, 1].
       dots: [count, ndim] float32, (y, x) or (z, y, x) pixels, all inside the image.
       labels (with `return_labels`): int32 [*shape], 0 background, i + 1 the cell of dot i. Where
-        cells overlap it is the one in front ("vgg", so a hidden cell may be missing) or the one
-        whose centre is nearer in radii ("light_sheet").
+        cells overlap, the one in front ("vgg"; a hidden cell may be missing) or the one whose
+        centre is nearer in radii ("light_sheet").
 
     Raises:
-      ValueError: unknown preset or knob, a shape of the wrong number of axes, a negative count,
-        or more cells than fit.
+      ValueError: unknown preset or parameter, a shape with the wrong number of axes, a negative
+        count, or more cells than fit.
     """
-    settings = find_preset(preset, **knobs)
+    settings = find_preset(preset, **parameters)
     space = _space_shape(shape, preset, settings)
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
     n = draw_count(rng, settings, space) if count is None else _checked_count(count)
     if isinstance(settings, Fluorescence2D):
-        image, centres, labels = simulate_fluorescence(rng, space, n, settings, labelled=return_labels)
+        image, centres, labels = simulate_fluorescence(
+            rng, space, n, settings, labelled=return_labels
+        )
     else:
-        image, centres, labels = simulate_light_sheet(rng, space, n, settings, labelled=return_labels)
+        image, centres, labels = simulate_light_sheet(
+            rng, space, n, settings, labelled=return_labels
+        )
     dots = centres.astype(np.float32)
     return (image, dots) if labels is None else (image, dots, labels)
 
@@ -112,25 +85,26 @@ def simulate_dataset(
     preset: str = "vgg",
     *,
     count: int | None = None,
-    **knobs: Any,
+    **parameters: Any,
 ) -> Iterator[Sample]:
-    """n simulated samples, one after the other; each depends on the seed and its index alone.
+    """Simulated samples, made one by one; each depends only on the seed and its index.
 
     Args:
       seed: non-negative integer.
       n: number of samples.
       shape: as for `simulate_cells`.
       preset: as for `simulate_cells`.
-      count: cells in every sample; None draws the number anew for each.
-      **knobs: as for `simulate_cells`.
+      count: cells in every sample; None draws a number for each.
+      **parameters: as for `simulate_cells`.
 
     Returns:
       Iterator of samples named sim_000000, sim_000001, ...
 
     Raises:
-      ValueError: as `simulate_cells`, or n is negative; at once, not with the first sample.
+      ValueError: as `simulate_cells`, or n is negative; raised immediately, not with the first
+        sample.
     """
-    settings = find_preset(preset, **knobs)
+    settings = find_preset(preset, **parameters)
     space = _space_shape(shape, preset, settings)
     if n < 0:
         raise ValueError(f"number of samples {n} must be 0 or more")
@@ -138,7 +112,7 @@ def simulate_dataset(
         _checked_count(count)
 
     def sample(index: int) -> Sample:
-        image, dots = simulate_cells([seed, index], space, count, preset=preset, **knobs)
+        image, dots = simulate_cells([seed, index], space, count, preset=preset, **parameters)
         return Sample(name=f"sim_{index:06d}", image=image, dots=dots, spacing=settings.spacing)
 
     return map(sample, range(n))
@@ -153,15 +127,15 @@ def write_simulated(
     preset: str = "vgg",
     count: int | None = None,
     format: str | None = None,
-    **knobs: Any,
+    **parameters: Any,
 ) -> None:
-    """Writes n simulated samples as a folder to train on or to open in napari.
+    """Writes simulated samples as a folder to train on or to open in napari.
 
-    The folder then holds `images/sim_000000.png` and so on, `dots/sim_000000.csv` with napari's
-    columns `index,axis-0,axis-1[,axis-2]`, and `simulation.json`, which says how they were made.
+    The folder then holds `images/sim_000000.png` etc., `dots/sim_000000.csv` with napari's columns
+    `index,axis-0,axis-1[,axis-2]`, and `simulation.json` with all parameters.
 
     Args:
-      folder: made if missing; `images` and `dots` in it must be empty or absent.
+      folder: created if missing; its `images` and `dots` must be empty or missing.
       n: number of samples.
       seed: as for `simulate_dataset`.
       shape: as for `simulate_cells`.
@@ -169,13 +143,13 @@ def write_simulated(
       count: as for `simulate_dataset`.
       format: "png" (images only), "tiff" (OME-TIFF) or "zarr" (OME-Zarr 0.5); None is png for
         images and tiff for volumes.
-      **knobs: as for `simulate_cells`.
+      **parameters: as for `simulate_cells`.
 
     Raises:
-      ValueError: as `simulate_dataset`; unknown format, a volume as png, or files in the way.
+      ValueError: as `simulate_dataset`; unknown format, a volume as png, or files exist already.
     """
-    settings = find_preset(preset, **knobs)
-    samples = simulate_dataset(seed, n, shape, preset, count=count, **knobs)
+    settings = find_preset(preset, **parameters)
+    samples = simulate_dataset(seed, n, shape, preset, count=count, **parameters)
     space = _space_shape(shape, preset, settings)
     if format is None:
         format = "png" if len(space) == 2 else "tiff"
@@ -186,7 +160,7 @@ def write_simulated(
     if format == "png" and len(space) == 3:
         raise ValueError("a PNG cannot hold a volume; choose format tiff or zarr")
     record = {"seed": seed, "n": n, "shape": space, "count": count, "preset": preset}
-    record |= {"knobs": dataclasses.asdict(settings), "cellcount_jax": __version__}
+    record |= {"parameters": dataclasses.asdict(settings), "cellcount_jax": __version__}
     write_folder.write_folder(Path(folder), samples, format=format, record=record)
 
 
@@ -198,7 +172,7 @@ def _space_shape(
     space = tuple(int(s) for s in shape)
     axes = "(H, W)" if isinstance(settings, Fluorescence2D) else "(D, H, W)"
     if len(space) != len(settings.reference_shape) or min(space) < 1:
-        raise ValueError(f"shape {space} does not suit preset {name!r}, which wants {axes} >= 1")
+        raise ValueError(f"shape {space} does not suit preset {name!r}, which needs {axes} >= 1")
     return space
 
 

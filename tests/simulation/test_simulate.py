@@ -1,4 +1,4 @@
-"""Simulated cells: exact truth, the same bits everywhere, the look of the real set."""
+"""Simulated cells: exact dots, identical bits everywhere, the statistics of the real set."""
 
 import dataclasses
 import hashlib
@@ -12,13 +12,8 @@ from PIL import Image
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.image import read_image
 from cellcount_jax.simulation import camera, placement, render_cells
-from cellcount_jax.simulation.simulate import (
-    PRESETS,
-    draw_count,
-    simulate_cells,
-    simulate_dataset,
-    write_simulated,
-)
+from cellcount_jax.simulation.presets import PRESETS, draw_count
+from cellcount_jax.simulation.simulate import simulate_cells, simulate_dataset, write_simulated
 
 SMALL = {"vgg": (48, 64), "light_sheet": (16, 48, 40)}
 
@@ -34,14 +29,14 @@ def digest(*arrays):
 @pytest.mark.parametrize(
     ("preset", "expected"), [("vgg", "38d4b82c1d638464"), ("light_sheet", "57702c2ff961d749")]
 )
-def test_bits_are_the_same_on_every_machine(preset, expected):
-    # Change these only together with a note that simulated data sets are no longer the old ones.
+def test_images_are_bitwise_reproducible(preset, expected):
+    # Change these only together with a note that simulated data sets have changed.
     got = digest(*simulate_cells(7, SMALL[preset], 9, preset=preset))
     assert got == expected
 
 
 @pytest.mark.parametrize("preset", SMALL)
-def test_seed_decides_everything(preset):
+def test_the_seed_determines_everything(preset):
     first = simulate_cells(3, SMALL[preset], preset=preset)
     again = simulate_cells(3, SMALL[preset], preset=preset)
     other = simulate_cells(4, SMALL[preset], preset=preset)
@@ -60,7 +55,7 @@ def test_seed_decides_everything(preset):
         ("light_sheet", (9, 33, 21), 12),
     ],
 )
-def test_exactly_as_many_dots_as_asked_all_inside(preset, shape, count):
+def test_as_many_dots_as_requested_all_inside(preset, shape, count):
     image, dots, labels = simulate_cells(1, shape, count, preset=preset, return_labels=True)
     channels, dtype = {"vgg": (3, np.uint8), "light_sheet": (1, np.uint16)}[preset]
     assert image.shape == (*shape, channels)
@@ -81,7 +76,7 @@ def test_dots_lie_on_cells(preset):
     bright = image.max(axis=-1).astype(float)
     assert bright[at].mean() > 1.5 * bright[labels == 0].mean()
     assert (labels[at] > 0).all()
-    # the weight of each label lies at its dot; only cells that are whole and alone tell exactly
+    # the centroid of a label lies at its dot, for a cell that is whole and isolated
     whole = simulate_cells(0, shape, 1, preset=preset, return_labels=True)
     centre = np.argwhere(whole[2] == 1).mean(axis=0)
     assert np.abs(centre - whole[1][0]).max() < 1.0
@@ -104,30 +99,30 @@ def test_labels_do_not_change_the_image():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_counts_follow_the_published_distribution(preset):
-    knobs = PRESETS[preset]
+    settings = PRESETS[preset]
     rng = np.random.default_rng(0)
-    drawn = np.array([draw_count(rng, knobs, knobs.reference_shape) for _ in range(4000)])
-    low, high = knobs.count_range
+    drawn = np.array([draw_count(rng, settings, settings.reference_shape) for _ in range(4000)])
+    low, high = settings.count_range
     assert low <= drawn.min()
     assert drawn.max() <= high
-    assert drawn.mean() == pytest.approx(knobs.count_mean, rel=0.03)
-    assert drawn.std() == pytest.approx(knobs.count_std, rel=0.05)
+    assert drawn.mean() == pytest.approx(settings.count_mean, rel=0.03)
+    assert drawn.std() == pytest.approx(settings.count_std, rel=0.05)
 
 
 def test_count_keeps_the_density():
-    knobs = PRESETS["vgg"]
-    whole = [draw_count(np.random.default_rng(i), knobs, (256, 256)) for i in range(20)]
-    half = [draw_count(np.random.default_rng(i), knobs, (256, 128)) for i in range(20)]
+    settings = PRESETS["vgg"]
+    whole = [draw_count(np.random.default_rng(i), settings, (256, 256)) for i in range(20)]
+    half = [draw_count(np.random.default_rng(i), settings, (256, 128)) for i in range(20)]
     np.testing.assert_allclose(half, np.array(whole) / 2, atol=0.5)
 
 
-def test_published_numbers_are_the_presets():
+def test_presets_have_the_published_counts():
     assert (PRESETS["vgg"].count_mean, PRESETS["vgg"].count_std) == (174, 64)
     assert (PRESETS["light_sheet"].count_mean, PRESETS["light_sheet"].count_std) == (861, 256)
     assert PRESETS["light_sheet"].reference_shape == (64, 224, 224)
 
 
-def test_each_sample_depends_on_seed_and_index_alone():
+def test_each_sample_depends_only_on_seed_and_index():
     few = list(simulate_dataset(11, 3, (32, 32), "vgg"))
     more = list(itertools.islice(simulate_dataset(11, 100, (32, 32), "vgg"), 3))
     assert [s.name for s in few] == ["sim_000000", "sim_000001", "sim_000002"]
@@ -144,14 +139,14 @@ def test_each_sample_depends_on_seed_and_index_alone():
     [
         ({"preset": "confocal"}, "confocal.*choose one of vgg, light_sheet"),
         ({"shape": (8, 32, 32)}, r"\(8, 32, 32\) does not suit preset 'vgg'"),
-        ({"shape": (32, 32), "preset": "light_sheet"}, r"wants \(D, H, W\)"),
+        ({"shape": (32, 32), "preset": "light_sheet"}, r"needs \(D, H, W\)"),
         ({"shape": (32, 0)}, "does not suit"),
         ({"count": -1}, "count -1"),
         ({"count": 2.5}, "count 2.5"),
         ({"count": 10**9}, "more cells than pixels"),
         ({"count": 900, "overlap": 0.0}, "do not fit"),
         ({"count": 60, "overlap": 0.0, "shape": (64, 64)}, "do not fit"),
-        ({"blurr": 1.0}, "no knob 'blurr'.*blur"),
+        ({"blurr": 1.0}, "no parameter 'blurr'.*blur"),
         ({"radius": -1.0}, "radius=-1.0"),
         ({"overlap": 1.5}, "overlap=1.5"),
         ({"read_noise": float("nan")}, "read_noise"),
@@ -159,21 +154,21 @@ def test_each_sample_depends_on_seed_and_index_alone():
         ({"count_mean": 10.0}, "count_mean"),
     ],
 )
-def test_bad_wishes_give_one_clear_line(arguments, message):
+def test_bad_arguments_give_one_clear_line(arguments, message):
     shape = arguments.pop("shape", (64, 64))
     with pytest.raises(ValueError, match=message) as caught:
         simulate_cells(0, shape, arguments.pop("count", 5), **arguments)
     assert "\n" not in str(caught.value)
 
 
-def test_a_data_set_complains_before_the_first_sample():
+def test_a_data_set_raises_before_the_first_sample():
     with pytest.raises(ValueError, match="does not suit"):
         simulate_dataset(0, 5, (8, 8, 8), "vgg")
     with pytest.raises(ValueError, match="-1"):
         simulate_dataset(0, -1)
 
 
-def test_knobs_change_the_image():
+def test_every_parameter_changes_the_image():
     shape, n = (64, 64), 20
     plain = simulate_cells(0, shape, n)[0]
     for field in dataclasses.fields(PRESETS["vgg"]):
@@ -192,33 +187,35 @@ def test_knobs_change_the_image():
         assert digest(simulate_cells(0, shape, n, **{field.name: other})[0]) != digest(plain)
 
 
-# --- parts -------------------------------------------------------------------------------------
+# --- components --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_placed_centres_keep_their_distance(ndim):
     shape, apart = ((90, 70), (8.0, 8.0)) if ndim == 2 else ((20, 40, 40), (3.0, 9.0, 9.0))
     rng = np.random.default_rng(0)
-    points = placement.place(rng, placement.uniform(shape), 40, shape, min_distance=apart)
+    points = placement.place_cells(
+        rng, placement.uniform_positions(shape), 40, shape, min_distance=apart
+    )
     gap = (points[:, None] - points) / np.array(apart)
     distance = np.sqrt((gap**2).sum(-1)) + 9 * np.eye(len(points))
     assert len(points) == 40
     assert distance.min() >= 1
-    # not a lattice: many are nearly as near as they may be
+    # not a lattice: many are almost as close as allowed
     assert (distance.min(axis=1) < 1.3).mean() > 0.3
 
 
 def test_clusters_are_clustered():
     rng = np.random.default_rng(0)
     plain = simulate_cells(0, (200, 200), 120, crowding=0.0, centring=0.0)[1]
-    heaps = simulate_cells(0, (200, 200), 120, clustered=0.9, cluster_spread=6.0)[1]
+    clustered = simulate_cells(0, (200, 200), 120, clustered=0.9, cluster_spread=6.0)[1]
 
     def nearest(points):
         d = np.hypot(*(points[:, None] - points).transpose(2, 0, 1)) + 1e3 * np.eye(len(points))
         return d.min(axis=1).mean()
 
-    assert nearest(heaps) < 0.7 * nearest(plain)
-    folded = placement.clusters(rng, (20, 30), 50, size=5, spread=40.0)(rng, 500)
+    assert nearest(clustered) < 0.7 * nearest(plain)
+    folded = placement.cluster_positions(rng, (20, 30), 50, size=5, spread=40.0)(rng, 500)
     assert (folded >= 0).all()
     assert (folded <= [19, 29]).all()
 
@@ -238,39 +235,39 @@ def test_the_cell_in_front_hides_the_one_behind():
     corner, (dy, dx) = render_cells.offsets(centres, (5, 5))
     cover = (np.hypot(dy, dx) < 4).astype(float)
     index, inside = render_cells.pixel_index(corner, cover.shape[1:], (20, 20))
-    labels, seen = render_cells.hide((20, 20), index, inside, cover)
+    labels, seen = render_cells.occlude((20, 20), index, inside, cover)
     total = np.zeros((20, 20))
-    render_cells.add(total, index, inside, seen)
+    render_cells.add_boxes(total, index, inside, seen)
     np.testing.assert_array_equal(total, labels > 0)
     assert labels[10, 11] == labels[10, 15] == 2
     assert labels[10, 7] == 1
 
 
-def test_light_of_a_cell_outside_is_cut_not_wrapped():
+def test_a_cell_at_the_border_is_cropped_not_wrapped():
     corner, (dy, _) = render_cells.offsets(np.array([[0.0, 19.0]]), (2, 2))
     index, inside = render_cells.pixel_index(corner, (5, 5), (20, 20))
     total = np.zeros((20, 20))
-    render_cells.add(total, index, inside, np.ones((1, 5, 5)))
+    render_cells.add_boxes(total, index, inside, np.ones((1, 5, 5)))
     assert dy.shape == (1, 5, 1)
     assert total.sum() == 9
     assert total[:3, 17:].all()
 
 
-def test_uneven_light_has_mean_one_and_its_darkest_place():
-    surface = camera.uneven_light(np.random.default_rng(0), (40, 60), depth=0.7, variety=0.5)
-    assert surface.mean() == pytest.approx(1)
-    assert surface.min() == pytest.approx(0.3)
-    even = camera.uneven_light(np.random.default_rng(0), (40, 60), depth=0.0, variety=0.5)
+def test_illumination_field_has_mean_one_and_the_given_minimum():
+    field = camera.illumination_field(np.random.default_rng(0), (40, 60), depth=0.7, variety=0.5)
+    assert field.mean() == pytest.approx(1)
+    assert field.min() == pytest.approx(0.3)
+    even = camera.illumination_field(np.random.default_rng(0), (40, 60), depth=0.0, variety=0.5)
     assert np.ptp(even) == 0
 
 
-def test_even_blue_survives_the_colour_coding():
+def test_uniform_blue_survives_the_colour_coding():
     for level in (0, 7, 100, 240):
-        image = camera.jpeg_colour(np.full((5, 7), float(level)))
+        image = camera.add_chroma_subsampling(np.full((5, 7), float(level)))
         assert np.abs(image.astype(int) - [0, 0, level]).max() <= 1
 
 
-def test_depth_takes_light_away():
+def test_brightness_falls_with_depth():
     image, _ = simulate_cells(
         0, (48, 40, 40), 90, preset="light_sheet", crowding=0.0, attenuation=0.8, background=0.0
     )
@@ -310,7 +307,7 @@ def test_images_without_cells_are_written(tmp_path):
     ]
 
 
-def test_writing_refuses_what_it_cannot_do(tmp_path):
+def test_writing_refuses_impossible_formats_and_full_folders(tmp_path):
     with pytest.raises(ValueError, match="PNG cannot hold a volume"):
         write_simulated(tmp_path, 1, preset="light_sheet", format="png")
     with pytest.raises(ValueError, match="'bmp'"):
@@ -321,11 +318,11 @@ def test_writing_refuses_what_it_cannot_do(tmp_path):
         write_simulated(tmp_path, 1, shape=(32, 32))
 
 
-# --- beside the real images ------------------------------------------------------------------
+# --- compared with the real images --------------------------------------------------------------
 
 
 def band_power(blue):
-    """Power in three bands of frequency: cells, their edges and texture, noise."""
+    """Power in three frequency bands: cells, their edges and texture, noise."""
     window = np.hanning(256)[:, None] * np.hanning(256)
     blue = blue - blue.mean(axis=(1, 2), keepdims=True)
     power = (np.abs(np.fft.fft2(blue * window)) ** 2).mean(axis=0)
@@ -336,7 +333,7 @@ def band_power(blue):
     ]
 
 
-def test_preset_vgg_looks_like_the_vgg_set(raw_dir):
+def test_preset_vgg_has_the_statistics_of_the_vgg_set(raw_dir):
     paths = sorted((raw_dir / "vgg_cells").glob("*cell.png"))[::8]
     if not paths:
         pytest.skip("vgg_cells is missing")
@@ -353,7 +350,7 @@ def test_preset_vgg_looks_like_the_vgg_set(raw_dir):
     np.testing.assert_allclose(
         np.percentile(blue, shares), np.percentile(blue_real, shares), atol=6, rtol=0.04
     )
-    # brightness grows with the count as it does in the real set
+    # brightness grows with the count as in the real set
     slope, slope_real = (np.polyfit(counts, b.mean(axis=(1, 2)), 1)[0] for b in (blue, blue_real))
     assert slope == pytest.approx(slope_real, rel=0.12)
     np.testing.assert_allclose(band_power(blue), band_power(blue_real), rtol=0.3)

@@ -1,1 +1,1 @@
-"""Pretrained weights: download, and a safe reader of PyTorch checkpoints."""
+"""Pretrained weights: a safe reader of PyTorch checkpoints."""

@@ -1,0 +1,92 @@
+"""Writing OME-TIFF and OME-Zarr 0.5 with axes and pixel size."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def write_ome_tiff(
+    path: Path, pixels: np.ndarray, *, axes: str, spacing: Sequence[float] | None = None
+) -> None:
+    """Writes an OME-TIFF.
+
+    Args:
+      path: of the file; its folder must exist.
+      pixels: one axis per letter of `axes`.
+      axes: "yx", "zyx", or "yxc" for RGB.
+      spacing: micrometres per pixel along the space axes, if known.
+    """
+    import tifffile
+
+    metadata: dict[str, Any] = {"axes": axes.upper().replace("C", "S")}
+    # from the last axis backwards: a 2-D image has no Z
+    for axis, size in zip("XYZ", reversed(spacing or ()), strict=False):
+        metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
+    tifffile.imwrite(
+        path,
+        pixels,
+        ome=True,
+        compression="zlib",
+        photometric="rgb" if "c" in axes else "minisblack",
+        metadata=metadata,
+    )
+
+
+def create_ome_zarr(
+    path: Path,
+    shape: Sequence[int],
+    dtype: str,
+    *,
+    axes: str,
+    chunk: int | Sequence[int],
+    spacing: Sequence[float] | None = None,
+    name: str | None = None,
+) -> Any:
+    """Creates an OME-Zarr 0.5 image with one empty level; an existing one is replaced.
+
+    Args:
+      path: folder of the group.
+      shape: of the image, one side per letter of `axes`.
+      dtype: of the pixels.
+      axes: "yx", "zyx" or, as the format puts channels first, "cyx".
+      chunk: largest side of a chunk, one for all axes or one per axis; channels are not joined.
+      spacing: micrometres per pixel along the space axes, if known.
+      name: of the image.
+
+    Returns:
+      A TensorStore of the level, to write boxes into.
+    """
+    import tensorstore as ts
+
+    sides = np.broadcast_to(chunk, len(shape)).tolist()
+    chunks = [1 if a == "c" else min(s, n) for a, s, n in zip(axes, sides, shape, strict=True)]
+    store = ts.open(
+        {
+            "driver": "zarr3",
+            "kvstore": {"driver": "file", "path": f"{path / '0'}/"},
+            "metadata": {
+                "shape": list(shape),
+                "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}},
+                "data_type": dtype,
+                "dimension_names": list(axes),
+                "codecs": [{"name": "zstd", "configuration": {"level": 1}}],
+            },
+            "create": True,
+            "delete_existing": True,
+        }
+    ).result()
+    unit = {} if spacing is None else {"unit": "micrometer"}
+    described = [
+        {"name": a, "type": "channel"} if a == "c" else {"name": a, "type": "space"} | unit
+        for a in axes
+    ]
+    scale = [1.0] * (len(axes) - len(spacing or ())) + [float(s) for s in spacing or ()]
+    level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+    image = ({"name": name} if name else {}) | {"axes": described, "datasets": [level]}
+    ome = {"version": "0.5", "multiscales": [image]}
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}}
+    (path / "zarr.json").write_text(json.dumps(group, indent=2), encoding="utf-8")
+    return store
