@@ -1,0 +1,212 @@
+"""Makes the pictures of README and docs in docs/images, from CC0 images and simulated cells.
+
+    CELLCOUNT_RAW_DIR=RAW python docs/make_figures.py counted evaluation   # dsb2018 (CC0)
+    python docs/make_figures.py targets tiles           # simulated cells, seconds
+    python docs/make_figures.py report explanation      # trains on simulated cells first, minutes
+
+Run it in the top folder of the repository. Pages become pictures by headless Chromium, which must
+be installed (CHROMIUM names another program). Runs are kept in build/figures; delete that folder to
+train again.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from cellcount_jax import Counter, simulate_cells
+from cellcount_jax.data import targets
+from cellcount_jax.datasets.load import load_dataset
+
+IMAGES = Path(__file__).parent / "images"
+WORK = Path("build/figures")
+COLOURS = 256
+"""Of a picture's palette: a screenshot of a page then stays below 200 kB."""
+
+TYPICAL = ("e50ac10d1dce6496", "f0c9f135c62572f3", "351771edfc5db566")
+"""Test images of the bundled model's training, with the median error of their group of one size."""
+
+N_EVALUATED = 8
+
+
+def counted() -> None:
+    """Three images that the bundled model was not trained on, with their nuclei marked."""
+    counter = Counter.load("nuclei")
+    samples = {s.name[:16]: s for s in _nuclei_test_images()}
+    figure = Figure(figsize=(10.6, 3.7), layout="constrained")
+    panels = figure.subplots(1, len(TYPICAL), width_ratios=(1, 1, 1.34))
+    for axes, name in zip(panels, TYPICAL, strict=True):
+        sample = samples[name]
+        found = counter.count(sample.image)
+        _show(
+            axes, sample.image[..., 0], f"{found.count:.0f} nuclei ({len(sample.dots)} annotated)"
+        )
+        y, x = found.points.T
+        axes.plot(x, y, "x", color="#ff5964", markersize=5, markeredgewidth=1.2)
+    _save(figure, "counted")
+
+
+def evaluation() -> None:
+    """The page of `cellcount evaluate` on some of the same test images."""
+    folder = WORK / "checked"
+    shutil.rmtree(folder, ignore_errors=True)
+    for part in ("images", "dots"):
+        (folder / part).mkdir(parents=True)
+    for sample in _nuclei_test_images()[:N_EVALUATED]:
+        name = sample.name[:8]
+        Image.fromarray(sample.image[..., 0]).save(folder / "images" / f"{name}.png")
+        labels = Image.fromarray(sample.labels.astype(np.uint16))
+        labels.save(folder / "dots" / f"{name}_masks.png")
+    _cellcount("evaluate", folder, "--model", "nuclei", "-o", WORK / "agreement")
+    _screenshot(WORK / "agreement" / "evaluation.html", "evaluation", size=(1100, 1130))
+
+
+def targets_of_dots() -> None:
+    """Simulated cells, their dots, and the two kinds of target."""
+    side = 96
+    image, dots = simulate_cells(3, (side, side), 26)
+    density = targets.gaussian_density(dots, (side, side), sigma=2.0)
+    inverse = targets.inverse_distance_map(dots, (side, side))
+    figure = Figure(figsize=(10.6, 2.9), layout="constrained")
+    panels = figure.subplots(1, 4)
+    _show(panels[0], image, "simulated cells")
+    _show(panels[1], image, f"{len(dots)} dots")
+    panels[1].plot(dots[:, 1], dots[:, 0], "+", color="#ffd166", markersize=7)
+    _show(panels[2], density, f"density, sum {density.sum():.1f}", cmap="viridis")
+    _show(panels[3], inverse, "inverse distance", cmap="viridis")
+    _save(figure, "targets")
+
+
+def tiles() -> None:
+    """A window of a large image, its halo, and the part that is kept."""
+    image, _ = simulate_cells(5, (384, 640), 900)
+    figure = Figure(figsize=(7.2, 4.5), layout="constrained")
+    axes = figure.subplots()
+    _show(axes, image, "")
+    for x in (128, 256, 384, 512):
+        axes.axvline(x, color="w", linewidth=0.8, alpha=0.6)
+    for y in (128, 256):
+        axes.axhline(y, color="w", linewidth=0.8, alpha=0.6)
+    for corner, side, colour, style in (
+        ((256 - 24, 128 - 24), 128 + 48, "#ffd166", "--"),
+        ((256, 128), 128, "#06d6a0", "-"),
+    ):
+        frame = Rectangle(corner, side, side, fill=False, color=colour, lw=2.2, linestyle=style)
+        axes.add_patch(frame)
+    for text, at, colour in (("halo", (240, 116), "#ffd166"), ("kept", (266, 148), "#06d6a0")):
+        axes.annotate(text, at, color=colour, fontsize=11, fontweight="bold")
+    _save(figure, "tiles")
+
+
+def report() -> None:
+    """The report of `cellcount train` on simulated images."""
+    folder = WORK / "cells"
+    if not folder.exists():
+        _cellcount("simulate", folder, "-n", "40", "--seed", "1")
+    _cellcount("train", folder)
+    _screenshot(folder / "cellcount" / "report.html", "report", size=(1100, 1180))
+
+
+def explanation() -> None:
+    """A test image explained by its prototypes, and the gallery of these, on simulated cells."""
+    run = WORK / "countxplain"
+    config = "--config=configs/countxplain_vgg.py:quick"
+    for mode in ("train", "explain"):
+        _python("-m", "cellcount_jax.main", config, f"--workdir={run}", f"--mode={mode}")
+    page = (run / "explanations" / "explanation.html").read_text(encoding="utf-8")
+    head, *sections = re.split(r"(?=<h2>)", page)
+    style = re.search(r"<style>.*?</style>", head, re.DOTALL)
+    part = WORK / "explained.html"
+    part.write_text(f"<meta charset=utf-8>{style and style[0]}<body>{sections[-1]}", "utf-8")
+    _screenshot(part, "explanation", size=(1100, 1000))
+    with Image.open(run / "explanations" / "gallery.png") as gallery:
+        _save_small(gallery.convert("RGB"), "prototypes", width=1000)
+
+
+PICTURES: dict[str, Callable[[], None]] = {
+    "counted": counted,
+    "evaluation": evaluation,
+    "targets": targets_of_dots,
+    "tiles": tiles,
+    "report": report,
+    "explanation": explanation,
+}
+
+
+def _nuclei_test_images() -> list:
+    """Test split of the bundled model: it was not trained on these, nor chosen by them."""
+    return load_dataset("dsb2018", protocol="by_size", seed=0).splits["test"]
+
+
+def _show(axes: Axes, image: np.ndarray, title: str, cmap: str = "gray") -> None:
+    axes.imshow(image, cmap=cmap, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, fontsize=11)
+
+
+def _cellcount(*arguments: object) -> None:
+    _python("-m", "cellcount_jax.cli.main", *map(str, arguments))
+
+
+def _python(*arguments: str) -> None:
+    """Runs a command without real data, so that only simulated cells get into the pictures."""
+    hidden = {"CELLCOUNT_RAW_DIR", "TFDS_DATA_DIR"}
+    environment = {k: v for k, v in os.environ.items() if k not in hidden}
+    environment["TFDS_DATA_DIR"] = str(WORK / "no_prepared_data")
+    subprocess.run([sys.executable, *arguments], check=True, env=environment)
+
+
+def _screenshot(page: Path, name: str, *, size: tuple[int, int]) -> None:
+    """The top of a page, as Chromium shows it."""
+    shot = WORK / f"{name}.png"
+    subprocess.run(
+        [
+            os.environ.get("CHROMIUM", "chromium"),
+            *("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+            f"--window-size={size[0]},{size[1]}",
+            f"--screenshot={shot}",
+            page.resolve().as_uri(),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    with Image.open(shot) as image:
+        _save_small(image.convert("RGB"), name, width=size[0])
+
+
+def _save(figure: Figure, name: str) -> None:
+    WORK.mkdir(parents=True, exist_ok=True)
+    figure.savefig(WORK / f"{name}.png", dpi=100)
+    with Image.open(WORK / f"{name}.png") as image:
+        _save_small(image.convert("RGB"), name, width=image.width)
+
+
+def _save_small(image: Image.Image, name: str, *, width: int) -> None:
+    """Writes a picture of the docs, not wider than asked, with a palette."""
+    if image.width > width:
+        image = image.resize((width, round(image.height * width / image.width)))
+    IMAGES.mkdir(exist_ok=True)
+    path = IMAGES / f"{name}.png"
+    image.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(f"{path}: {image.width} x {image.height}, {path.stat().st_size / 1000:.0f} kB")
+
+
+def main(names: Sequence[str]) -> None:
+    """Makes the named pictures, or all."""
+    for name in names or PICTURES:
+        if name not in PICTURES:
+            sys.exit(f"no picture {name!r}; there are {', '.join(PICTURES)}")
+        PICTURES[name]()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
