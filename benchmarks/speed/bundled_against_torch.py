@@ -160,7 +160,7 @@ def _shown(values: dict[str, float]) -> str:
 def main() -> None:
     """Measures, writes and prints."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", default=bundled.DEFAULT)
+    parser.add_argument("--model", default=bundled.DEFAULT_MODEL)
     parser.add_argument("--side", type=int, default=2048)
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--torch-python", default=sys.executable, help="has PyTorch")

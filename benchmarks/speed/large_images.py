@@ -157,7 +157,7 @@ def count(path: Path, kind: str, model: str | None, part: float) -> dict[str, An
     memory: list[int] = []
     found, total = None, 0
 
-    def on_part(done: int, of: int) -> None:
+    def on_window(done: int, of: int) -> None:
         nonlocal total
         marks.append(time.monotonic())
         memory.append(_peak_mib())
@@ -169,7 +169,7 @@ def count(path: Path, kind: str, model: str | None, part: float) -> dict[str, An
         pixels = math.prod(image.space_shape)
         opened = time.monotonic()
         with contextlib.suppress(_EnoughError):
-            found = counter.count_lazily(image, on_part=on_part)
+            found = counter.count_lazily(image, on_window=on_window)
     seconds = time.monotonic() - opened
     # Compilation and the first pass over the brightness come before the first window is done.
     first = marks[0] - opened

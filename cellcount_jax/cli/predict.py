@@ -4,9 +4,8 @@ import argparse
 from pathlib import Path
 
 from cellcount_jax.cli.common import MODEL_HELP, AddCommand, channels_of
+from cellcount_jax.prediction.options import POINTS_STYLES
 from cellcount_jax.runtime.setup import configure_process
-
-POINTS_STYLES = ("plain", "napari", "fiji", "qupath", "cell_counter")
 
 
 def add(command: AddCommand) -> None:
@@ -60,20 +59,16 @@ def _predict(options: argparse.Namespace) -> int:
     from cellcount_jax.prediction.predict_files import find_images, predict_files
 
     configure_process(verbose=options.verbose)
-    model = options.model or bundled.DEFAULT
+    model = options.model or bundled.DEFAULT_MODEL
     counter = Counter.load(model)
     if options.model is None:
         print(f"model: {model}, which comes with the package; another one with --model")
     paths = find_images(options.paths, options.out, pattern=options.pattern)
-    draw = rows_of = None
-    if options.regions is not None:
-        from cellcount_jax.inference import region_counts
+    draw = None
+    if options.overlays:  # imports Matplotlib, which is slow
+        from cellcount_jax.reporting import figures
 
-        rows_of = region_counts.rows_of(options.regions)
-    if options.overlays:  # Matplotlib takes its time
-        from cellcount_jax.reporting import overlays
-
-        draw = overlays.writer(options.out / "overlays")
+        draw = figures.overlay_writer(options.out / "overlays")
     failed = predict_files(
         counter,
         paths,
@@ -85,10 +80,9 @@ def _predict(options: argparse.Namespace) -> int:
         channels=channels_of(options.channels),
         voxel_size=options.voxel_size,
         diameter=options.diameter,
+        regions=options.regions,
         shard=options.shard,
         on_counted=draw,
-        rows_of=rows_of,
-        about_rows=str(options.regions),
     )
     i, n = options.shard or (1, 1)
     return _tell(len(paths[i - 1 :: n]), failed, options.out / table_name(options.shard))

@@ -6,12 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cellcount_jax.data.patches import resize_image
-from cellcount_jax.data.preprocess import preprocess
 from cellcount_jax.inference.batched_predict import overlap
-from cellcount_jax.inference.counter import Counter, to_channels_last
-from cellcount_jax.inference.in_memory import predict_all
-from cellcount_jax.inference.readout import read_out
+from cellcount_jax.inference.counter import Counter
+from cellcount_jax.inference.window_pass import count_images
 
 
 class GridEffect(NamedTuple):
@@ -41,14 +38,11 @@ def grid_effect(counter: Counter, image: np.ndarray, *, n: int = 2) -> GridEffec
       Counts, and the greatest change in percent. A network that sees no further than its halo
       gives the same count on all grids.
     """
-    stored = to_channels_last(image, None)
-    scale = counter.scale_for(stored)
-    prepared = preprocess(resize_image(stored, scale), counter.preprocessing)
-    offsets = _offsets(counter, prepared.shape[:-1], n)
-    counts = []
-    for offset in offsets:
-        maps = next(predict_all(counter.network, [prepared], offset=offset))
-        counts.append(read_out(maps, counter.stage.readout, scale).count)
+    prepared = counter.prepare(image)
+    offsets = _offsets(counter, prepared.space, n)
+    counts = [
+        next(count_images(counter.predictor, [prepared], offset=offset)).count for offset in offsets
+    ]
     spread = max(abs(c - counts[0]) for c in counts)
     return GridEffect(offsets, counts, 100 * spread / abs(counts[0]) if counts[0] else None)
 
@@ -56,7 +50,7 @@ def grid_effect(counter: Counter, image: np.ndarray, *, n: int = 2) -> GridEffec
 def _offsets(counter: Counter, shape: Sequence[int], n: int) -> list[tuple[int, ...]]:
     """The default grid (0), then all others of `n` places per axis, multiples of the stride."""
     stage = counter.stage
-    read = counter.network.cut(shape)[1][0].read
+    read = counter.predictor.cut(shape)[0].read
     window = [r.stop - r.start for r in read]
     halos = overlap(stage, window)
     room = [max(1, (w - 2 * h) // stage.stride) for w, h in zip(window, halos, strict=True)]

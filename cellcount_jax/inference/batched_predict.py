@@ -1,4 +1,4 @@
-"""A stage's network on the devices at hand: windows in, maps out, in batches of few shapes."""
+"""Predicts the maps of windows in batches of few shapes, on the local devices."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,16 +12,16 @@ from cellcount_jax.runtime import sharding
 
 log = logging.getLogger(__name__)
 
-PIXELS_AT_ONCE = {"cpu": 2**20}
-"""Pixels of a batch on one device, by platform; others take `PIXELS_ELSEWHERE`."""
+CPU_BATCH_PIXELS = 2**20
+"""Most pixels of a batch on a CPU."""
 
-PIXELS_ELSEWHERE = 2**23
+BATCH_PIXELS = 2**23
+"""Most pixels of a batch on any other device."""
+
+GLOBAL_WINDOW = {2: 256, 3: 64}
+"""Side of the windows of networks with global operations that name no size, by number of axes."""
 
 Maps = dict[str, np.ndarray]
-
-
-WINDOW_OF_GLOBAL = {2: 256, 3: 64}
-"""Side of the windows of networks that look at a window as a whole and name no size of it."""
 
 
 class OutOfDeviceMemoryError(RuntimeError):
@@ -40,20 +40,20 @@ class OutOfDeviceMemoryError(RuntimeError):
         )
 
 
-class Network:
-    """A stage's network with its variables placed on the local devices, once.
+class BatchedPredictor:
+    """Predicts with a stage whose variables are placed on the local devices once.
 
-    Batches are split over the devices. Where a batch does not fit into their memory, it is halved
-    from then on; where one window does not, `shrink` makes the windows smaller.
+    Batches are split over the devices. If a batch does not fit into their memory, batches are
+    halved from then on; if a single window does not, `shrink` makes the windows smaller.
 
     Args:
-      stage: predicts; its stride, halo and window say how images may be cut.
+      stage: predicts; its stride, halo and window determine how images are cut.
       variables: of the stage. Host arrays are copied to every local device; arrays on devices
         stay where they are.
-      predict: jitted `stage.predict`, so that one compilation serves many networks.
-      batch_size: most windows on a device that are computed together.
-      largest: longest side of a window, where the network can be cut anywhere; by default the
-        stage's, else `tiling.LARGEST`.
+      predict: jitted `stage.predict`, so that one compilation serves many predictors.
+      batch_size: most windows per device that are computed together.
+      max_window: longest side of a window, where images can be cut anywhere; by default the
+        stage's, else `tiling.MAX_WINDOW`.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Network:
         *,
         predict: Callable | None = None,
         batch_size: int = 8,
-        largest: int | None = None,
+        max_window: int | None = None,
     ):
         self.stage = stage
         self._predict = predict or jax.jit(stage.predict)
@@ -74,12 +74,12 @@ class Network:
             self._variables = jax.device_put(variables, sharding.replicated(self._mesh))
         self._batch_size = batch_size
         self._fitting: dict[tuple[int, ...], int] = {}
-        self._largest = largest or stage.largest
+        self._max_window = max_window or stage.max_window
 
     def cut(
         self, shape: Sequence[int], *, offset: Sequence[int] | None = None
-    ) -> tuple[tuple[int, ...], list[tiling.Window]]:
-        """Padded shape and windows of an image of space shape `shape`.
+    ) -> list[tiling.Window]:
+        """Windows of an image of space shape `shape`, which may reach beyond its far ends.
 
         Args:
           shape: of the image.
@@ -88,17 +88,16 @@ class Network:
         stage, fixed = self.stage, fixed_window(self.stage, len(shape))
         padded = tiling.padded_shape(shape, stage.stride, window=fixed)
         window = fixed or tiling.choose_window(
-            padded, halo=stage.halo or 0, stride=stage.stride, largest=self._largest
+            padded, halo=stage.halo or 0, stride=stage.stride, max_window=self._max_window
         )
         halo = overlap(stage, window)
-        found = tiling.windows(padded, window, halo=halo, stride=stage.stride, offset=offset)
-        return padded, found
+        return tiling.windows(padded, window, halo=halo, stride=stage.stride, offset=offset)
 
     def maps(self, windows: Iterable[np.ndarray]) -> Iterator[Maps]:
         """Maps of windows [*space, C], in order.
 
         A batch holds windows of one shape; the next is read while one is computed. The last one
-        is filled with zeros to a power of two.
+        is padded with zeros to a power of two.
 
         Raises:
           OutOfDeviceMemoryError: a single window does not fit.
@@ -113,7 +112,7 @@ class Network:
             yield from self._finish(*running)
 
     def shrink(self, shape: Sequence[int]) -> bool:
-        """Makes windows smaller from now on; False if they cannot be.
+        """Makes windows smaller from now on; False if that is not possible.
 
         Args:
           shape: space shape of the window that did not fit.
@@ -122,7 +121,7 @@ class Network:
         smaller = max(shape) // 2
         if fixed_window(self.stage, ndim) or smaller < 2 * halo + self.stage.stride:
             return False
-        self._largest = smaller
+        self._max_window = smaller
         log.warning("the device's memory is full; images are cut into windows of %d", smaller)
         return True
 
@@ -132,7 +131,9 @@ class Network:
     def _rows(self, shape: tuple[int, ...]) -> int:
         """Windows of one shape [*space, C] that are computed together."""
         platform = jax.local_devices()[0].platform
-        budget = PIXELS_AT_ONCE.get(platform, PIXELS_ELSEWHERE) // int(np.prod(shape[:-1]))
+        budget = (CPU_BATCH_PIXELS if platform == "cpu" else BATCH_PIXELS) // int(
+            np.prod(shape[:-1])
+        )
         most = max(1, min(self._batch_size, budget))
         each = min(1 << (most.bit_length() - 1), self._fitting.get(shape, most))
         return each * self._devices()
@@ -155,10 +156,11 @@ class Network:
             yield rows
 
     def _start(self, rows: list[np.ndarray]) -> dict | Exception:
-        """Begins to compute a batch; what goes wrong is kept until its maps are wanted."""
+        """Starts to compute a batch; an error is kept until its maps are needed."""
         size = self._each(len(rows)) * self._devices()
         batch = np.zeros((size, *rows[0].shape), np.float32)
-        batch[: len(rows)] = rows
+        for i, window in enumerate(rows):
+            batch[i] = window
         try:
             return self._predict(self._variables, self._placed(batch))
         except jax.errors.JaxRuntimeError as error:
@@ -175,12 +177,12 @@ class Network:
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            yield from self._by_halves(rows, error)
+            yield from self._halved(rows, error)
             return
         for row in range(len(rows)):
             yield {name: value[row] for name, value in found.items()}
 
-    def _by_halves(self, rows: list[np.ndarray], error: Exception) -> Iterator[Maps]:
+    def _halved(self, rows: list[np.ndarray], error: Exception) -> Iterator[Maps]:
         shape, each = rows[0].shape, self._each(len(rows))
         if each == 1:
             raise OutOfDeviceMemoryError(shape[:-1]) from error
@@ -188,24 +190,24 @@ class Network:
             self._fitting[shape] = each // 2
             log.warning("the device's memory is full; windows are computed %d at a time", each // 2)
         half = each // 2 * self._devices()
-        for part in (rows[:half], rows[half:]):
-            if part:
-                yield from self._finish(part, self._start(part))
+        for batch in (rows[:half], rows[half:]):
+            if batch:
+                yield from self._finish(batch, self._start(batch))
 
 
 def fixed_window(stage: Stage, ndim: int) -> tuple[int, ...] | None:
-    """Sides of the window of a network that looks at a window as a whole; None for any other."""
+    """Sides of the window of a network with global operations; None for any other."""
     if stage.window is None and stage.halo is not None:
         return None
-    window = stage.window or WINDOW_OF_GLOBAL[ndim]
+    window = stage.window or GLOBAL_WINDOW[ndim]
     return tuple(int(side) for side in np.broadcast_to(window, ndim))
 
 
 def overlap(stage: Stage, window: Sequence[int]) -> tuple[int, ...]:
     """Halo of windows along each axis.
 
-    Where windows are fixed it makes nothing exact and only keeps the worst of a window's rim out:
-    there it is a quarter of the window at most.
+    For fixed windows no halo makes the map exact; it only keeps the worst border effects out, and
+    is a quarter of the window at most.
     """
     halo, stride = stage.halo or 0, stage.stride
     if fixed_window(stage, len(window)) is None:

@@ -2,12 +2,13 @@
 
 import itertools
 import math
-from typing import Literal
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
-Decoder = Literal["components", "peaks"]
+from cellcount_jax.methods.base import Decoder
 
 
 def find_points(
@@ -15,9 +16,7 @@ def find_points(
     *,
     decoder: Decoder = "components",
     threshold: float,
-    reference: float | None = None,
-    floor: float = 0.0,
-    subpixel: bool = False,
+    single_cell_peak: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cells of a map as points.
 
@@ -28,79 +27,115 @@ def find_points(
     Args:
       map: [H, W] or [D, H, W].
       decoder: see above.
-      threshold: an absolute level for components, a share for peaks.
-      reference: peaks only: level that `threshold` is a share of, in place of the map's maximum,
-        so that the tiles of a large image agree.
-      floor: a map whose maximum is smaller holds no points.
-      subpixel: peaks only: moves each peak to the top of the parabola through it and its two
-        neighbours along each axis, by half a pixel at most.
+      threshold: an absolute level for components, a fraction for peaks.
+      single_cell_peak: peaks only: `threshold` is a fraction of this in place of the map's
+        maximum, so that the tiles of a large image agree.
 
     Returns:
       Points [N, ndim] float32 in map pixels, in raster order, and scores [N] float32: the map's
       value at a peak, or its maximum in a component.
 
     Raises:
-      ValueError: no such decoder, or the map holds NaN or infinity.
+      ValueError: unknown decoder, or the map holds NaN or infinity.
 
-    Source: FIDTM (IEEE TMM 2022), local maxima with threshold 100/255 and floor 0.1; NuMorph
-    (Cell Reports 2021), components at 0.5.
+    Source: FIDTM (IEEE TMM 2022), local maxima with threshold 100/255; NuMorph (Cell Reports
+    2021), components at 0.5.
     """
     values = np.asarray(map)
     if values.dtype not in (np.float32, np.float64):
         values = values.astype(np.float32)
     if decoder not in ("components", "peaks"):
-        raise ValueError(f"no decoder {decoder!r}; there are 'components' and 'peaks'")
-    if not np.isfinite(values).all():
-        raise ValueError("the map holds NaN or infinity, so no points can be read from it")
-    top = float(values.max(initial=-np.inf))
-    if not values.size or top < floor:
+        raise ValueError(f"unknown decoder {decoder!r}; choose 'components' or 'peaks'")
+    check_finite(values)
+    if not values.size:
         return np.zeros((0, values.ndim), np.float32), np.zeros(0, np.float32)
     if decoder == "components":
-        return _components(values, threshold)
-    return _peaks(values, threshold * (top if reference is None else reference), subpixel)
+        pieces, _, _ = label_components(values, threshold)
+        return pieces.centroids(), pieces.top.astype(np.float32)
+    top = float(values.max()) if single_cell_peak is None else single_cell_peak
+    return _find_peaks(values, threshold * top)
 
 
-def _components(values: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+def check_finite(values: np.ndarray) -> None:
+    """Raises ValueError if a map holds NaN or infinity."""
+    if not np.isfinite(values).all():
+        raise ValueError("the map holds NaN or infinity, so no points can be read from it")
+
+
+class Pieces(NamedTuple):
+    """Connected components, or the pieces of them that lie in one tile; n of them.
+
+    Attributes:
+      size: [n] number of pixels.
+      sums: [ndim, n] sums of the pixels' coordinates.
+      top: [n] maximum of the map.
+      first: [n] raster index of the first pixel.
+    """
+
+    size: np.ndarray
+    sums: np.ndarray
+    top: np.ndarray
+    first: np.ndarray
+
+    def merge(self, into: np.ndarray, n: int) -> "Pieces":
+        """`n` pieces; each of these becomes part of the one that `into` [n of these] names."""
+        top = np.full(n, -np.inf, self.top.dtype)  # of its own type: NumPy is slow across types
+        first = np.full(n, np.iinfo(np.int64).max)
+        np.maximum.at(top, into, self.top)
+        np.minimum.at(first, into, self.first)
+        sums = [np.bincount(into, weights=axis, minlength=n) for axis in self.sums]
+        return Pieces(np.bincount(into, self.size, n), np.stack(sums), top, first)
+
+    def select(self, mask: np.ndarray) -> "Pieces":
+        """Those of a mask [n]."""
+        return Pieces(*(column[..., mask] for column in self))
+
+    def centroids(self) -> np.ndarray:
+        """[n, ndim] float32."""
+        return (self.sums / self.size).T.astype(np.float32, order="C")
+
+
+def label_components(
+    values: np.ndarray,
+    threshold: float,
+    *,
+    corner: Sequence[int] | None = None,
+    shape: Sequence[int] | None = None,
+) -> tuple[Pieces, np.ndarray, np.ndarray]:
+    """Connected components of `values > threshold`.
+
+    Args:
+      values: a map, or a box of one.
+      threshold: absolute.
+      corner: first pixel of the box in the whole map.
+      shape: of the whole map.
+
+    Returns:
+      The components in raster order, their pixels [N] as raster indices of the whole map, and the
+      component [N] that each pixel belongs to.
+    """
     labels, n = ndimage.label(values > threshold, np.ones((3,) * values.ndim, bool))
-    where = np.nonzero(labels)
-    which = labels[where] - 1
-    size = np.bincount(which, minlength=n)
-    sums = [np.bincount(which, weights=at, minlength=n) for at in where]
-    scores = np.full(n, -np.inf)
-    np.maximum.at(scores, which, values[where])
-    return (np.stack(sums, axis=-1) / size[:, None]).astype(np.float32), scores.astype(np.float32)
+    inside = np.nonzero(labels)
+    component = labels[inside] - 1
+    at = np.stack(inside) + (0 if corner is None else np.array(corner)[:, None])
+    places = np.ravel_multi_index(tuple(at), values.shape if shape is None else tuple(shape))
+    pixels = Pieces(np.ones(len(component)), at, values[inside], places)
+    return pixels.merge(component, n), places, component
 
 
-def _peaks(values: np.ndarray, level: float, subpixel: bool) -> tuple[np.ndarray, np.ndarray]:
-    beyond = np.pad(values, 1, constant_values=-np.inf)
-    flat = beyond.ravel()
+def _find_peaks(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    padded = np.pad(values, 1, constant_values=-np.inf)
+    flat = padded.ravel()
     at = np.flatnonzero((flat > 0) & (flat >= level))
+    strides = [math.prod(padded.shape[axis + 1 :]) for axis in range(padded.ndim)]
     # Few elements are left after the first neighbours: far less work than a moving maximum.
-    for step in _neighbour_steps(beyond.shape):
+    for step in neighbour_steps(padded.ndim) @ strides:
         at = at[flat[at] >= flat[at + step]]
-    where = np.stack(np.unravel_index(at, beyond.shape), axis=-1) - 1
-    offsets = _parabola_tops(values, where) if subpixel else 0.0
-    return (where + offsets).astype(np.float32), flat[at].astype(np.float32)
+    points = np.stack(np.unravel_index(at, padded.shape), axis=-1) - 1
+    return points.astype(np.float32), flat[at].astype(np.float32)
 
 
-def _neighbour_steps(shape: tuple[int, ...]) -> np.ndarray:
-    """From an element to its 8 or 26 neighbours in the flattened array."""
-    strides = np.array([math.prod(shape[axis + 1 :]) for axis in range(len(shape))])
-    moves = np.array(list(itertools.product((-1, 0, 1), repeat=len(shape))))
-    return moves[moves.any(axis=1)] @ strides
-
-
-def _parabola_tops(values: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Offsets [N, ndim] in [-0.5, 0.5] of the tops; 0 at the border and along flat axes."""
-    offsets = np.zeros(where.shape)
-    centre = values[tuple(where.T)].astype(np.float64)
-    for axis, side in enumerate(values.shape):
-        step = np.eye(values.ndim, dtype=int)[axis]
-        inner = (where[:, axis] > 0) & (where[:, axis] < side - 1)
-        before, after = (
-            values[tuple((where[inner] + sign * step).T)].astype(np.float64) for sign in (-1, 1)
-        )
-        bend = before - 2 * centre[inner] + after
-        shift = np.divide(0.5 * (before - after), bend, out=np.zeros_like(bend), where=bend < 0)
-        offsets[inner, axis] = np.clip(shift, -0.5, 0.5)
-    return offsets
+def neighbour_steps(ndim: int) -> np.ndarray:
+    """[3**ndim - 1, ndim] steps from a pixel to its neighbours."""
+    steps = np.array(list(itertools.product((-1, 0, 1), repeat=ndim)))
+    return steps[steps.any(axis=1)]

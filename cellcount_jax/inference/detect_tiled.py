@@ -1,32 +1,39 @@
-"""Points of a map that is only ever seen in parts: what `points.find_points` finds in the whole.
+"""Points of a map that is never held whole: the same as `detect.find_points` of the whole map.
 
-The parts are boxes that cover the map once, band after band along the first axis. Away from the
-borders between parts a part decides alone; at them, the values that could matter are kept until
-the band is complete. So what is held grows by the points that are found, not with the map.
+Tiles are boxes that cover the map once, band after band along the first axis. Away from the
+borders between tiles each tile is decided alone; at them, the values that could matter are kept
+until the band is complete. So what is held grows with the number of points, not with the map.
 """
 
-import itertools
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
-from scipy import ndimage, sparse
+from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from cellcount_jax.inference.detect import find_points
+from cellcount_jax.data.windows import Box
+from cellcount_jax.inference.detect import (
+    Pieces,
+    check_finite,
+    find_points,
+    label_components,
+    neighbour_steps,
+)
 from cellcount_jax.methods.base import Readout
 
-Box = tuple[slice, ...]
+Pair = tuple[np.ndarray, np.ndarray]
+"""Raster indices [N] int64 in the whole map and a value [N] of each."""
 
 
-class PointsByParts(Protocol):
-    """Takes a map part by part and gives its points."""
+class TiledDetector(Protocol):
+    """Takes a map tile by tile and gives its points."""
 
     def add(self, box: Box, values: np.ndarray) -> None:
-        """Values [*box] of a part that no other part holds.
+        """Values [*box] of a tile that overlaps no other.
 
         Boxes come in the order of their first axis: when one begins further on than those before,
-        they hold all of the map up to there.
+        the map is complete up to there.
 
         Raises:
           ValueError: they hold NaN or infinity, or lie before what is complete.
@@ -38,25 +45,25 @@ class PointsByParts(Protocol):
         ...
 
 
-def start(readout: Readout, shape: Sequence[int]) -> PointsByParts:
-    """A decoder for the points map of a readout, whose shape is `shape`."""
+def tiled_detector(readout: Readout, shape: Sequence[int]) -> TiledDetector:
+    """The decoder of a readout for a points map of the given shape."""
     if readout.decoder == "components":
         return _Components(shape, readout.threshold)
-    return _Peaks(shape, readout.threshold, readout.reference)
+    return _Peaks(shape, readout.threshold, readout.single_cell_peak)
 
 
 class _Bands:
-    """Tells when a band of parts is complete."""
+    """Tells when a band of tiles is complete."""
 
     def __init__(self, shape: Sequence[int]):
         self._shape = tuple(shape)
         self._plane = int(np.prod(self._shape[1:]))
         self._begin = 0
 
-    def _next(self, box: Box) -> int | None:
-        """First line of a band that the box begins, if all before it is complete; else None."""
+    def _next_band(self, box: Box) -> int | None:
+        """First line of the band that the box begins, if all before it is complete; else None."""
         if box[0].start < self._begin:
-            raise ValueError(f"a part at {box[0].start} comes after the band at {self._begin}")
+            raise ValueError(f"a tile at {box[0].start} comes after the band at {self._begin}")
         if box[0].start == self._begin:
             return None
         self._begin = box[0].start
@@ -68,36 +75,41 @@ class _Bands:
 
 
 class _Peaks(_Bands):
-    """Local maxima; one at a part's border waits for the neighbours in other parts."""
+    """Local maxima; one at a tile's border waits for its neighbours in other tiles."""
 
-    def __init__(self, shape: Sequence[int], threshold: float, reference: float | None):
+    def __init__(self, shape: Sequence[int], threshold: float, single_cell_peak: float | None):
         super().__init__(shape)
-        self._threshold, self._reference = threshold, reference
+        self._threshold, self._single_cell_peak = threshold, single_cell_peak
         self._top = 0.0
-        self._decided: list[tuple[np.ndarray, np.ndarray]] = []
-        self._inner: list[tuple[np.ndarray, np.ndarray]] = []
-        self._border: list[tuple[np.ndarray, np.ndarray]] = []
-        self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
+        self._decided: list[tuple[np.ndarray, np.ndarray]] = []  # points and scores
+        self._inner: list[Pair] = []
+        self._border: list[Pair] = []
+        self._waiting: list[Pair] = []
 
     def _level(self) -> float:
-        return self._threshold * (self._top if self._reference is None else self._reference)
+        peak = self._top if self._single_cell_peak is None else self._single_cell_peak
+        return self._threshold * peak
 
     def add(self, box: Box, values: np.ndarray) -> None:
-        if (begin := self._next(box)) is not None:
+        if (begin := self._next_band(box)) is not None:
             self._decide(begin - 1)
         values = np.asarray(values, np.float32)
         # The level only rises, so what is below it now never becomes a point.
         self._top = max(self._top, float(values.max(initial=0.0)))
         level = max(self._level(), float(np.finfo(np.float32).tiny))
-        found, scores = find_points(values, decoder="peaks", threshold=1.0, reference=level)
+        found, scores = find_points(values, decoder="peaks", threshold=1.0, single_cell_peak=level)
         rim = _rim(box, self._shape)
         at = found.astype(np.int64)
         on_rim = rim[tuple(at.T)]
-        places = _flat(at, box, self._shape)
+        places = self._places(at, box)
         self._inner.append((places[~on_rim], scores[~on_rim]))
         self._waiting.append((places[on_rim], scores[on_rim]))
         near = np.stack(np.nonzero(rim & (values >= level)), axis=-1)
-        self._border.append((_flat(near, box, self._shape), values[tuple(near.T)]))
+        self._border.append((self._places(near, box), values[tuple(near.T)]))
+
+    def _places(self, at: np.ndarray, box: Box) -> np.ndarray:
+        """Raster indices in the whole map of pixels [N, ndim] of a box."""
+        return np.ravel_multi_index(tuple((at + [b.start for b in box]).T), self._shape)
 
     def _decide(self, stop: int) -> None:
         """Keeps or drops all that lies before a line whose neighbours are all known."""
@@ -110,7 +122,7 @@ class _Peaks(_Bands):
         order = np.argsort(border)
         border, values = border[order], values[order]
         highest = np.ones(len(waiting), bool)
-        for step in _steps(len(self._shape)):
+        for step in neighbour_steps(len(self._shape)):
             mine, theirs = _neighbours(waiting, border, step, self._shape)
             highest[mine[values[theirs] > scores[mine]]] = False
         places, scores = _joined([*self._inner, (waiting[highest], scores[highest])])
@@ -122,32 +134,9 @@ class _Peaks(_Bands):
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         self._decide(self._shape[0])
-        points = np.concatenate([p for p, _ in self._decided])
-        scores = np.concatenate([s for _, s in self._decided])
+        points, scores = (np.concatenate(column) for column in zip(*self._decided, strict=True))
         keep = scores >= self._level()
         return points[keep], scores[keep]
-
-
-class _Pieces(NamedTuple):
-    """Pieces of components: size, sum of coordinates, greatest value, first pixel; [n] each."""
-
-    size: np.ndarray
-    sums: np.ndarray
-    top: np.ndarray
-    first: np.ndarray
-
-    def merged(self, into: np.ndarray, n: int) -> "_Pieces":
-        """`n` pieces, of those that go into each."""
-        top, first = np.full(n, -np.inf), np.full(n, np.iinfo(np.int64).max)
-        np.maximum.at(top, into, self.top)
-        np.minimum.at(first, into, self.first)
-        sums = [np.bincount(into, weights=axis, minlength=n) for axis in self.sums.T]
-        size = np.bincount(into, weights=self.size, minlength=n)
-        return _Pieces(size, np.stack(sums, axis=-1), top, first)
-
-    def only(self, rows: np.ndarray) -> "_Pieces":
-        """Those of a mask."""
-        return _Pieces(*(column[rows] for column in self))
 
 
 class _Components(_Bands):
@@ -156,71 +145,64 @@ class _Components(_Bands):
     def __init__(self, shape: Sequence[int], threshold: float):
         super().__init__(shape)
         self._threshold = threshold
-        self._pieces = [_no_pieces(len(self._shape))]
-        self._n = 0
-        self._border: list[tuple[np.ndarray, np.ndarray]] = []
-        # Centroid, greatest value and first pixel of those that are whole.
-        self._whole: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        no_top, no_first = np.zeros(0, np.float32), np.zeros(0, np.int64)
+        self._open = [Pieces(np.zeros(0), np.zeros((len(shape), 0)), no_top, no_first)]
+        self._n_open = 0
+        self._border: list[Pair] = []
+        self._closed: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # centroid, top, first
 
     def add(self, box: Box, values: np.ndarray) -> None:
-        if (begin := self._next(box)) is not None:
+        if (begin := self._next_band(box)) is not None:
             self._join(begin - 1)
-        if not np.isfinite(values).all():
-            raise ValueError("the map holds NaN or infinity, so no points can be read from it")
-        labels, n = ndimage.label(values > self._threshold, np.ones((3,) * values.ndim, bool))
-        where = np.nonzero(labels)
-        which = labels[where] - 1
-        at = np.stack(where, axis=-1) + np.array([b.start for b in box])
-        places = np.ravel_multi_index(tuple(at.T), self._shape)
-        pixels = _Pieces(np.ones(len(which)), at, values[where], places)
-        self._pieces.append(pixels.merged(which, n))
-        on_rim = _rim(box, self._shape)[where]
-        self._border.append((places[on_rim], which[on_rim] + self._n))
-        self._n += n
+        check_finite(values)
+        pieces, places, piece = label_components(
+            values, self._threshold, corner=[b.start for b in box], shape=self._shape
+        )
+        self._open.append(pieces)
+        on_rim = _rim(box, self._shape)[values > self._threshold]
+        self._border.append((places[on_rim], piece[on_rim] + self._n_open))
+        self._n_open += len(pieces.size)
 
     def _join(self, last: int) -> None:
-        """Joins pieces that touch; those that do not reach the line `last` are whole."""
+        """Joins pieces that touch; those that do not reach the line `last` are complete."""
         border, piece = _joined(self._border)
         order = np.argsort(border)
         border, piece = border[order], piece[order].astype(np.int64)
         n, into = connected_components(self._touching(border, piece), directed=False)
-        columns = zip(*self._pieces, strict=True)
-        pieces = _Pieces(*(np.concatenate(column) for column in columns)).merged(into, n)
+        columns = zip(*self._open, strict=True)
+        pieces = Pieces(*(np.concatenate(c, axis=-1) for c in columns)).merge(into, n)
         edge = self._line(border) >= last
         border, piece = border[edge], into[piece[edge]]
         is_open = np.zeros(n, bool)
         is_open[piece] = True
-        whole = pieces.only(~is_open)
-        centres = (whole.sums / whole.size[:, None]).astype(np.float32)
-        self._whole.append((centres, whole.top.astype(np.float32), whole.first))
+        closed = pieces.select(~is_open)
+        self._closed.append((closed.centroids(), closed.top.astype(np.float32), closed.first))
         number = np.cumsum(is_open) - 1
-        self._pieces, self._n = [pieces.only(is_open)], int(is_open.sum())
+        self._open, self._n_open = [pieces.select(is_open)], int(is_open.sum())
         self._border = [(border, number[piece])]
 
     def _touching(self, border: np.ndarray, piece: np.ndarray) -> sparse.coo_array:
         """Which pieces [n, n] hold neighbouring pixels."""
         pairs = [
             _neighbours(border, border, step, self._shape)
-            for step in _steps(len(self._shape))
+            for step in neighbour_steps(len(self._shape))
             if tuple(step) > (0,) * len(step)  # the other half are the same pairs
         ]
-        one = piece[np.concatenate([mine for mine, _ in pairs])]
-        other = piece[np.concatenate([theirs for _, theirs in pairs])]
-        return sparse.coo_array((np.ones(len(one), bool), (one, other)), shape=(self._n, self._n))
+        one, other = (piece[np.concatenate(side)] for side in zip(*pairs, strict=True))
+        shape = (self._n_open, self._n_open)
+        return sparse.coo_array((np.ones(len(one), bool), (one, other)), shape=shape)
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         self._join(self._shape[0])
-        centres, top, first = (np.concatenate(column) for column in zip(*self._whole, strict=True))
+        centroids, top, first = (
+            np.concatenate(column) for column in zip(*self._closed, strict=True)
+        )
         order = np.argsort(first)
-        return centres[order], top[order]
-
-
-def _no_pieces(ndim: int) -> _Pieces:
-    return _Pieces(np.zeros(0), np.zeros((0, ndim)), np.zeros(0), np.zeros(0, np.int64))
+        return centroids[order], top[order]
 
 
 def _rim(box: Box, shape: Sequence[int]) -> np.ndarray:
-    """Mask [*box] of the pixels that have a neighbour in another part."""
+    """Mask [*box] of the pixels that have a neighbour in another tile."""
     rim = np.zeros([b.stop - b.start for b in box], bool)
     for axis, (b, n) in enumerate(zip(box, shape, strict=True)):
         lines = np.moveaxis(rim, axis, 0)
@@ -229,16 +211,6 @@ def _rim(box: Box, shape: Sequence[int]) -> np.ndarray:
         if b.stop < n:
             lines[-1] = True
     return rim
-
-
-def _flat(at: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.ndarray:
-    """Raster index in the whole map of pixels [N, ndim] of a box."""
-    return np.ravel_multi_index(tuple((at + np.array([b.start for b in box])).T), shape)
-
-
-def _steps(ndim: int) -> list[np.ndarray]:
-    """To all neighbours of a pixel."""
-    return [np.array(s) for s in itertools.product((-1, 0, 1), repeat=ndim) if any(s)]
 
 
 def _neighbours(
@@ -261,7 +233,7 @@ def _neighbours(
     return inside[hit], found[hit]
 
 
-def _joined(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    if not parts:
+def _joined(pairs: Sequence[Pair]) -> Pair:
+    if not pairs:
         return np.zeros(0, np.int64), np.zeros(0, np.float32)
-    return np.concatenate([p for p, _ in parts]), np.concatenate([v for _, v in parts])
+    return np.concatenate([p for p, _ in pairs]), np.concatenate([v for _, v in pairs])

@@ -1,38 +1,25 @@
-"""From the maps of an image to its count and points."""
+"""From the maps of an image to its count and points, at once or window by window."""
 
-import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
-from cellcount_jax.data.pixel_size import Scale
-from cellcount_jax.inference import detect as decode
+from cellcount_jax.data.resize import Scale
+from cellcount_jax.data.windows import Box
+from cellcount_jax.inference import tiling
+from cellcount_jax.inference.batched_predict import Maps
+from cellcount_jax.inference.count import Count
+from cellcount_jax.inference.detect import find_points
+from cellcount_jax.inference.detect_tiled import TiledDetector, tiled_detector
+from cellcount_jax.inference.network_input import NetworkInput
 from cellcount_jax.methods.base import Readout
 
+TakeDensity = Callable[[Box, np.ndarray], None]
+"""Called with a box of the density and its values, cells per position, once for every box."""
 
-@dataclasses.dataclass(frozen=True)
-class Count:
-    """What was found in one image.
-
-    Attributes:
-      count: number of cells by the method's own count.
-      points: [N, ndim] float32, (y, x) or (z, y, x) in pixels of the image; None if the method
-        gives no points.
-      scores: [N] height of the map at each point, in its own unit; None without points.
-      density: cells per map position, [*space / stride]; None if no map sums to the count, or if
-        the image is too large to keep its maps.
-      maps: all maps of the stage by name; empty if the image is too large to keep them.
-      scale: pixels of the maps' image per pixel of the image given; per axis of a volume where
-        they differ.
-      density_sum: cells by the map that sums to the count; None if there is none.
-    """
-
-    count: float
-    points: np.ndarray | None
-    scores: np.ndarray | None
-    density: np.ndarray | None
-    maps: dict[str, np.ndarray]
-    scale: Scale = 1.0
-    density_sum: float | None = None
+OpenDensity = Callable[[tuple[int, ...], Scale], TakeDensity]
+"""Called with the shape of the whole density and the scale at which it was made, before its first
+box; called again if counting must begin anew with smaller windows."""
 
 
 def counts_points(readout: Readout) -> bool:
@@ -54,13 +41,8 @@ def density_of(values: np.ndarray, readout: Readout) -> np.ndarray:
     return np.abs(density) if readout.count == "l1" else density
 
 
-def nothing(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The same maps of an image in which there is nothing."""
-    return {name: np.zeros_like(values) for name, values in maps.items()}
-
-
 def to_image_pixels(points: np.ndarray, scale: Scale) -> np.ndarray:
-    """Points of an image that was resized by `scale`, in pixels before that."""
+    """Points in an image that was resized by `scale`, in pixels before that."""
     if scale == 1.0:
         return points
     return ((points + 0.5) / np.asarray(scale) - 0.5).astype(np.float32)
@@ -74,18 +56,99 @@ def read_out(maps: dict[str, np.ndarray], readout: Readout, scale: Scale = 1.0) 
       readout: of the stage.
       scale: by which the image was resized; points are given in pixels before that.
     """
-    points = scores = None
+    found = None
     if readout.points_map is not None:
-        points, scores = decode.find_points(
+        found = find_points(
             maps[readout.points_map],
             decoder=readout.decoder,
             threshold=readout.threshold,
-            reference=readout.reference,
+            single_cell_peak=readout.single_cell_peak,
         )
-        points = to_image_pixels(points, scale)
     if counts_points(readout):
-        assert points is not None
-        return Count(float(len(points)), points, scores, None, maps, scale)
+        return _count(found, None, scale, maps=maps)
     density = density_of(maps[readout.count_map], readout)
     total = float(density.sum())
-    return Count(total, points, scores, density.astype(np.float32), maps, scale, total)
+    return _count(found, total, scale, density=density.astype(np.float32), maps=maps)
+
+
+def _count(
+    found: tuple[np.ndarray, np.ndarray] | None,
+    total: float | None,
+    scale: Scale,
+    *,
+    density: np.ndarray | None = None,
+    maps: dict[str, np.ndarray] | None = None,
+) -> Count:
+    """From points and scores, and the sum of the density where that is the count."""
+    points = scores = None
+    if found is not None:
+        points, scores = to_image_pixels(found[0], scale), found[1]
+    count = float(0 if points is None else len(points)) if total is None else total
+    return Count(count, points, scores, density, maps or {}, scale, total)
+
+
+class StitchedMaps:
+    """Keeps the maps of an image, window by window, and reads them out at the end.
+
+    Args:
+      readout: of the stage.
+      image: whose windows come.
+    """
+
+    def __init__(self, readout: Readout, image: NetworkInput):
+        self._readout, self._image = readout, image
+        self._maps: dict[str, np.ndarray] = {}
+
+    def add(self, window: tiling.Window, maps: Maps) -> None:
+        """Takes the maps of a window."""
+        for name, part in maps.items():
+            box, values, shape = tiling.owned(part, window, self._image.space)
+            if name not in self._maps:
+                self._maps[name] = np.empty((*shape, *part.shape[len(shape) :]), np.float32)
+            self._maps[name][box] = values
+
+    def finish(self) -> Count:
+        """Count, points and maps, once all windows are in."""
+        return read_out(self._maps, self._readout, self._image.scale)
+
+
+class RunningCount:
+    """Counts an image window by window and keeps no map.
+
+    Args:
+      readout: of the stage.
+      image: whose windows come, in raster order.
+      open_density: takes the density box by box, if a map sums to the count.
+    """
+
+    def __init__(
+        self, readout: Readout, image: NetworkInput, *, open_density: OpenDensity | None = None
+    ):
+        self._readout, self._image = readout, image
+        self._points: TiledDetector | None = None
+        self._total = None if counts_points(readout) else 0.0
+        self._open_density = open_density
+        self._take_density: TakeDensity | None = None
+
+    def add(self, window: tiling.Window, maps: Maps) -> None:
+        """Takes the maps of a window."""
+        readout, space = self._readout, self._image.space
+        if readout.points_map is not None:
+            box, values, shape = tiling.owned(maps[readout.points_map], window, space)
+            self._points = self._points or tiled_detector(readout, shape)
+            if values.size:
+                self._points.add(box, values)
+        if self._total is None:
+            return
+        box, values, shape = tiling.owned(maps[readout.count_map], window, space)
+        density = density_of(values, readout)
+        self._total += float(density.sum())
+        if self._open_density is not None and self._take_density is None:
+            self._take_density = self._open_density(shape, self._image.scale)
+        if self._take_density is not None and values.size:
+            self._take_density(box, density.astype(np.float32))
+
+    def finish(self) -> Count:
+        """Count and points, once all windows are in."""
+        found = None if self._points is None else self._points.finish()
+        return _count(found, self._total, self._image.scale)

@@ -1,93 +1,23 @@
-"""Counts by region: what lies in each, and what lies in none, so that nothing is dropped."""
+"""Counts by region: what lies in each, and what lies in none, so that nothing is dropped.
+
+How much of a density lies in a region, and which points do, is computed in `region_integrals`.
+"""
 
 import logging
 import math
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from cellcount_jax.data.pixel_size import Scale
-from cellcount_jax.inference.out_of_core import TakeDensity
 from cellcount_jax.inference.readout import Count
 from cellcount_jax.inference.region_integrals import density_sums, points_inside, union
-from cellcount_jax.io.images.image import LazyImage
-from cellcount_jax.io.regions import OUTSIDE, Region, Shape, find_regions_file, read_regions
+from cellcount_jax.io.regions import OUTSIDE, Region, Shape
 
 log = logging.getLogger(__name__)
 
-Row = dict[str, Any]
-
-
-def rows_of(place: Path) -> Callable[[LazyImage], "RegionRows"]:
-    """Makes a row per region of an image's row, for `predict`.
-
-    Args:
-      place: a file of regions, or a folder of files named like the images. An image without a
-        file keeps its one row, and that is logged.
-
-    Raises:
-      ValueError: `place` is missing.
-    """
-    if not place.exists():
-        raise ValueError(f"{place}: no such file or folder of regions")
-
-    def begin(image: LazyImage) -> RegionRows:
-        path = find_regions_file(place, image.path)
-        if path is None:
-            log.warning("%s: no file of regions in %s; counted as a whole", image.path, place)
-            return RegionRows([], image.space_shape)
-        return RegionRows(read_regions(path, image.space_shape), image.space_shape)
-
-    return begin
-
-
-class RegionRows:
-    """Rows of one image: read before it is counted, summed while it is, written after it.
-
-    Args:
-      regions: of the image; with none of them it keeps its one row.
-      shape: of the image without channels.
-    """
-
-    def __init__(self, regions: Sequence[Region], shape: Shape):
-        self._regions, self._shape = regions, tuple(shape)
-        # What they cover together is summed with them; without regions it is nothing to be held.
-        self._all = [*regions, union(regions, shape)] if regions else []
-        self._sums: np.ndarray | None = None
-
-    def start_density(self, whole: tuple[int, ...], scale: Scale) -> TakeDensity:
-        """Takes the density of an image that is counted by parts; see `lazy.StartDensity`."""
-        sums = self._sums = np.zeros(len(self._all))
-
-        def take(box: tuple[slice, ...], values: np.ndarray) -> None:
-            nonlocal sums
-            sums += density_sums(values, self._all, self._shape, scale=scale, box=box, whole=whole)
-
-        return take
-
-    def rows(self, row: Row, found: Count) -> list[Row]:
-        """A row per region and one for what lies outside, from the image's own."""
-        if not self._regions:
-            return [row]
-        sizes = [row.get(f"spacing_{axis}") or None for axis in "zyx"[3 - len(self._shape) :]]
-        spacing = None if None in sizes else [float(str(size)) for size in sizes]
-        parts = count_regions(
-            found,
-            self._regions,
-            self._shape,
-            spacing=spacing,
-            sums=self._sums,
-            covered=self._all[-1],
-        )
-        return [row | part | _tidy(part) for part in parts]
-
-
-def _tidy(part: Row) -> Row:
-    """Counts to six decimals: the rows of a table still add up to its count."""
-    values = {key: part[key] for key in ("count", "density_sum")}
-    return {k: round(v, 6) + 0.0 if isinstance(v, float) else v for k, v in values.items()}
+RegionRow = dict[str, Any]
+"""What a region adds to its image's row in `counts.csv`, by column."""
 
 
 def count_regions(
@@ -98,21 +28,21 @@ def count_regions(
     spacing: Sequence[float] | None = None,
     sums: np.ndarray | None = None,
     covered: Region | None = None,
-) -> list[Row]:
+) -> list[RegionRow]:
     """A row per region, and a last one for what lies outside all of them.
 
-    A point belongs to the pixel that it lies in; of a pixel of the density the part within the
-    region counts. Regions that overlap each count their own, and that is logged. Rows of regions
-    that do not overlap and the row outside add up to the image's count.
+    A point belongs to the pixel that it lies in; a position of the density is divided by area.
+    The rows add up to the image's count unless regions overlap: those each count their own, which
+    is logged.
 
     Args:
-      found: in the image.
+      found: count of the image.
       regions: of the image.
       shape: of the image without channels, (H, W) or (D, H, W).
       spacing: micrometres per pixel, (y, x) or (z, y, x), if known.
       sums: [R + 1] cells by the density in each region and, last, in their `union`, for an image
         whose density is not kept; see `density_sums`.
-      covered: the `union` of the regions, where it is known already.
+      covered: the `union` of the regions, if it is known already.
 
     Returns:
       Rows with `roi`, `count`, `n_points`, `density_sum`, `area_px` (in the plane), and, with
@@ -164,17 +94,26 @@ def _row(
     size: int,
     area: int,
     spacing: Sequence[float] | None,
-) -> Row:
+) -> RegionRow:
     count = float(n_points or 0) if density_sum is None else density_sum
-    row: Row = {
+    row: RegionRow = {
         "roi": name,
         "count": count,
         "n_points": "" if n_points is None else n_points,
         "density_sum": "" if density_sum is None else density_sum,
         "area_px": area,
     }
-    if spacing is not None:
-        axes = len(spacing)
-        extent = size * math.prod(spacing) * 10.0 ** (-3 * axes)
-        row[f"cells_per_mm{axes}"] = count / extent if extent else ""
-    return row
+    return row if spacing is None else row | cells_per_mm(count, size, spacing)
+
+
+def cells_per_mm(count: float, size: int, spacing: Sequence[float]) -> RegionRow:
+    """The column `cells_per_mm2` or `cells_per_mm3`.
+
+    Args:
+      count: cells.
+      size: pixels or voxels in which they lie; "" stands for the density of none.
+      spacing: micrometres per pixel, (y, x) or (z, y, x).
+    """
+    axes = len(spacing)
+    extent = size * math.prod(spacing) * 10.0 ** (-3 * axes)
+    return {f"cells_per_mm{axes}": count / extent if extent else ""}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cellcount_jax.data.pixel_size import Scale
+from cellcount_jax.data.resize import Scale
 from cellcount_jax.io.regions import Region, Shape
 
 

@@ -1,4 +1,4 @@
-"""Cuts an image into windows of one shape and puts the maps of the windows together again.
+"""Cuts an image into windows of one shape, and says where the map of a window belongs.
 
 The whole map of an image is that of the image mirrored at its far ends up to `padded_shape`,
 which depends on the image's size alone, never on how it is cut. Windows overlap by at least
@@ -14,11 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-LARGEST = {2: 1024, 3: 128}
-"""Longest side of a window, by number of space axes: a compromise of memory and overlap. Up to it a
-image is padded to a side of few; a stage may name a longer one for its windows."""
+from cellcount_jax.data.windows import Box
 
-SMALLEST = 32
+MAX_WINDOW = {2: 1024, 3: 128}
+"""Longest side of a window, by number of space axes: a compromise of memory and overlap. Images up
+to it are padded to one of few sides; a stage may name a longer one for its windows."""
+
+MIN_SIDE = 32
 """Shortest side that an image is padded to, so that tiny ones share a shape."""
 
 
@@ -31,19 +33,19 @@ class Span(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A window to read and the part of it that it owns."""
+    """A window to read, and the box within it that it owns; both in pixels of the padded image."""
 
     read: tuple[slice, ...]
     own: tuple[slice, ...]
 
 
-def sides(largest: int, stride: int, *, steps: int = 4) -> list[int]:
+def sides(max_window: int, stride: int, *, steps: int = 4) -> list[int]:
     """Sides that padded images and windows may have, `steps` to a doubling: few compilations."""
-    found, base = [], SMALLEST
-    while base < 2 * largest:
+    found, base = [], MIN_SIDE
+    while base < 2 * max_window:
         found += [-(-base * step // (steps * stride)) * stride for step in range(steps, 2 * steps)]
         base *= 2
-    top = -(-largest // stride) * stride
+    top = -(-max_window // stride) * stride
     return sorted({side for side in found if side < top} | {top})
 
 
@@ -59,14 +61,14 @@ def padded_shape(
     """
     if window is not None:
         return tuple(max(w, -(-n // stride) * stride) for n, w in zip(shape, window, strict=True))
-    allowed = sides(LARGEST[len(shape)], stride)
+    allowed = sides(MAX_WINDOW[len(shape)], stride)
     return tuple(
         next((side for side in allowed if side >= n), -(-n // stride) * stride) for n in shape
     )
 
 
 def choose_window(
-    padded: Sequence[int], *, halo: int, stride: int, largest: int | None = None
+    padded: Sequence[int], *, halo: int, stride: int, max_window: int | None = None
 ) -> tuple[int, ...]:
     """Window with the least to compute, for a network that can be cut anywhere.
 
@@ -74,14 +76,14 @@ def choose_window(
       padded: of `padded_shape`.
       halo: context that an owned pixel needs on each side.
       stride: of the network.
-      largest: longest side; by default `LARGEST`. Windows with no room between their halos are
-        not taken, whatever this says.
+      max_window: longest side; by default `MAX_WINDOW`. Windows are always wide enough to leave
+        room between their halos.
 
     Returns:
       A side per axis, of `sides`, or the padded image's own.
     """
-    common = LARGEST[len(padded)]
-    top = largest or common
+    common = MAX_WINDOW[len(padded)]
+    top = max_window or common
     least = -(-(2 * halo + stride) // stride) * stride
     wide = [side for side in sides(top, stride, steps=8) if side >= least] or [least]
     return tuple(
@@ -138,12 +140,6 @@ def spans(size: int, window: int, *, halo: int, stride: int, offset: int = 0) ->
     return [Span(s, a, b) for s, a, b in zip(starts, borders[:-1], borders[1:], strict=True)]
 
 
-def pad_to(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Mirrors an image [*space, C] at its far ends up to a space shape."""
-    pad = [(0, full - n) for full, n in zip(shape, image.shape[:-1], strict=True)]
-    return np.pad(image, [*pad, (0, 0)], mode="symmetric") if any(p[1] for p in pad) else image
-
-
 def windows(
     shape: Sequence[int],
     window: Sequence[int],
@@ -167,23 +163,26 @@ def windows(
     ]
 
 
-def owned(part: np.ndarray, window: Window, *, stride: int) -> tuple[tuple[slice, ...], np.ndarray]:
-    """Where the owned part of a window's map lies in the whole map, and its values.
+def owned(
+    part: np.ndarray, window: Window, space: Sequence[int]
+) -> tuple[Box, np.ndarray, tuple[int, ...]]:
+    """The part of a window's map that belongs to it.
 
     Args:
-      part: map of the window, [*window / stride].
-      window: in pixels.
-      stride: pixels per value.
+      part: map of the window, [*window / stride, ...]; the stride may differ from map to map.
+      window: where it lies.
+      space: shape of the image; what was mirrored beyond it belongs to no window.
+
+    Returns:
+      The box in the map of the image, its values (none if the window owns nothing of the image),
+      and the space shape of that map.
     """
-    box = tuple(slice(o.start // stride, o.stop // stride) for o in window.own)
-    inside = tuple(
-        slice((o.start - r.start) // stride, (o.stop - r.start) // stride)
-        for o, r in zip(window.own, window.read, strict=True)
-    )
-    return box, part[inside]
-
-
-def place(whole: np.ndarray, part: np.ndarray, window: Window, *, stride: int) -> None:
-    """Copies the owned part of a window's map into the whole map; one value is `stride` pixels."""
-    box, values = owned(part, window, stride=stride)
-    whole[box] = values
+    stride = (window.read[0].stop - window.read[0].start) // part.shape[0]
+    shape = tuple(-(-n // stride) for n in space)
+    box, inside = [], []
+    for read, own, n in zip(window.read, window.own, shape, strict=True):
+        first, start = read.start // stride, own.start // stride
+        stop = max(start, min(own.stop // stride, n))
+        box.append(slice(start, stop))
+        inside.append(slice(start - first, stop - first))
+    return tuple(box), part[tuple(inside)], shape

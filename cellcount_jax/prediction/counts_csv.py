@@ -1,4 +1,4 @@
-"""`counts.csv`: rows that survive a crash, are found again by a second call, and merge."""
+"""`counts.csv`: rows that survive a crash, are reused by a second call, and merge."""
 
 import csv
 import io
@@ -18,7 +18,9 @@ COLUMNS = (
     *("roi", "model", "version", "status"),
 )
 
-Row = dict[str, Any]
+CsvRow = dict[str, Any]
+"""A row by column. Of one region, `inference.region_counts.RegionRow` holds the counts that go into
+it; an image compared with its true dots is a record of `evaluation`."""
 
 
 def table_name(shard: tuple[int, int] | None = None) -> str:
@@ -27,9 +29,10 @@ def table_name(shard: tuple[int, int] | None = None) -> str:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """Whole rows of a table, as text; none if there is no table.
+    """Complete rows of a table, as text; none if there is no table.
 
-    The last line of a run that was killed may be torn; then the last image's rows are left out.
+    The last line of a run that was killed may be incomplete; then the rows of the last image are
+    left out.
     """
     if not path.exists():
         return []
@@ -42,8 +45,8 @@ def read(path: Path) -> list[dict[str, str]]:
     return [row for row in rows if None not in row and set(COLUMNS) <= row.keys() and row["image"]]
 
 
-def write(path: Path, rows: Iterable[Row]) -> None:
-    """Replaces a table in one go: it is the old one or the new one, never half of it."""
+def write(path: Path, rows: Iterable[CsvRow]) -> None:
+    """Replaces a table atomically."""
     beside = path.with_name(f".{path.name}.new")
     with beside.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
@@ -52,7 +55,7 @@ def write(path: Path, rows: Iterable[Row]) -> None:
     os.replace(beside, path)
 
 
-def append(path: Path, rows: Iterable[Row]) -> None:
+def append(path: Path, rows: Iterable[CsvRow]) -> None:
     """Adds the rows of one image; they are in the file when this returns."""
     text = io.StringIO(newline="")
     csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n").writerows(rows)
@@ -60,10 +63,10 @@ def append(path: Path, rows: Iterable[Row]) -> None:
         file.write(text.getvalue())
 
 
-def begin(path: Path, settings: Row) -> list[dict[str, str]]:
-    """Rows of an earlier call with the same settings that ended well.
+def begin(path: Path, settings: dict[str, Any]) -> list[dict[str, str]]:
+    """Rows of an earlier call with the same settings, of the images that were counted.
 
-    What cannot be gone on with is kept beside the table, under another name.
+    A table of other settings is renamed and kept.
 
     Args:
       path: the table, which need not exist.
@@ -78,7 +81,7 @@ def begin(path: Path, settings: Row) -> list[dict[str, str]]:
         while (aside := path.with_name(f"{path.stem}.before-{number}.csv")).exists():
             number += 1
         path.rename(aside)
-        log.warning("%s is of another model or other settings; it is kept as %s", path, aside.name)
+        log.warning("%s is of another model or other settings; kept as %s", path, aside.name)
         rows = []
     path.parent.mkdir(parents=True, exist_ok=True)
     new = beside.with_name(f".{beside.name}.new")
@@ -89,7 +92,7 @@ def begin(path: Path, settings: Row) -> list[dict[str, str]]:
 
 
 def merge(out: Path) -> tuple[Path, int, int]:
-    """Joins the tables of all shards in a folder into `counts.csv`.
+    """Merges the tables of all shards in a folder into `counts.csv`.
 
     Returns:
       The table, its number of images, and how many of them could not be counted.
@@ -107,7 +110,7 @@ def merge(out: Path) -> tuple[Path, int, int]:
                 f"{path}: counted with another model or other settings than {shards[0].name}; "
                 "count it again"
             )
-    # Shard i has every n-th image from the i-th on: taking turns gives the first order again.
+    # Shard i has every n-th image from the i-th on: interleaving restores the order of the images.
     longest = max(map(len, tables))
     images = [table[i] for i in range(longest) for table in tables if i < len(table)]
     target = out / table_name()
@@ -125,7 +128,7 @@ def _shards(out: Path) -> Sequence[Path]:
         if numbers := re.fullmatch(r"counts\.shard-(\d+)-of-(\d+)\.csv", path.name):
             found[path] = (int(numbers[1]), int(numbers[2]))
     if not found:
-        raise ValueError(f"{out}: no tables of shards; count them with: predict --shard i/n")
+        raise ValueError(f"{out}: no tables of shards; make them with predict --shard i/n")
     sizes = sorted({n for _, n in found.values()})
     if len(sizes) > 1:
         raise ValueError(
@@ -145,7 +148,7 @@ def _by_image(rows: Iterable[dict[str, str]]) -> list[list[dict[str, str]]]:
     return list(images.values())
 
 
-def _json(path: Path) -> Row:
+def _json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -1,101 +1,54 @@
-"""Counts one file, in memory or by parts, and writes its points and density."""
+"""Counts one file, in memory or window by window, and writes its points and density."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
-from cellcount_jax.data.pixel_size import Scale
-from cellcount_jax.inference import out_of_core
-from cellcount_jax.inference.counter import Count, Counter
+from cellcount_jax.data.resize import Scale
+from cellcount_jax.data.windows import Box
+from cellcount_jax.inference import network_input
+from cellcount_jax.inference.counter import Counter
+from cellcount_jax.inference.readout import Count, OpenDensity, TakeDensity
+from cellcount_jax.inference.region_counts import cells_per_mm
+from cellcount_jax.inference.window_pass import OnWindow
 from cellcount_jax.io.images.image import Image, LazyImage, open_lazy
 from cellcount_jax.prediction import writers
-from cellcount_jax.prediction.counts_csv import Row
+from cellcount_jax.prediction.counts_csv import CsvRow
+from cellcount_jax.prediction.options import Options
+from cellcount_jax.prediction.region_rows import RegionRows, regions_of
 
-EMPTIEST = 4000
-"""A large image that declares more than so many bytes for each that it holds is refused."""
+MAX_COMPRESSION_RATIO = 4000
+"""A large image that declares more bytes of pixels per byte of its files is refused."""
 
-DRAWN = 2048
-"""Longest side of what is drawn of an image that is counted by parts."""
-
-OnCounted = Callable[[str, Image, Count], None]
-
-
-class RowMaker(Protocol):
-    """Makes the rows of one image, such as one per region."""
-
-    def start_density(self, whole: tuple[int, ...], scale: Scale) -> out_of_core.TakeDensity:
-        """See `lazy.StartDensity`; only of an image that is counted by parts."""
-        ...
-
-    def rows(self, row: Row, found: Count) -> list[Row]:
-        """Rows, from the image's own and what was found."""
-        ...
+OVERVIEW_SIDE = 2048
+"""Longest side of what is drawn of an image that is counted window by window."""
 
 
-RowsOf = Callable[[LazyImage], RowMaker]
-"""Called with each image before it is counted."""
+class Outputs(NamedTuple):
+    """Where the outputs of a file go: the folder of the call, and the file's name in it."""
+
+    folder: Path
+    name: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What a user may choose for all files of a call.
-
-    Attributes:
-      points_style: of `outputs.POINTS_STYLES`.
-      density: also write density maps, as OME-TIFF, or Zarr for images counted by parts.
-      axes: letters of the files' axes, such as "ZCYX", in place of what they say.
-      channels: indices or names of the channels to use.
-      voxel_size: micrometres per pixel, (y, x) or (z, y, x), in place of what the files say.
-      diameter: of a cell in pixels, for models that resize images by it; else it is estimated.
-      shard: (i, n) counts the files i, i + n, i + 2n, ... into a table of its own, i from 1.
-      on_counted: called with name, image and count of each, to draw overlays.
-      rows_of: makes several rows of an image's row, such as one per region.
-      about_rows: names what `rows_of` does; rows made under another name are counted anew.
-    """
-
-    points_style: str = "plain"
-    density: bool = False
-    axes: str | None = None
-    channels: Sequence[int | str] | None = None
-    voxel_size: Sequence[float] | None = None
-    diameter: float | None = None
-    shard: tuple[int, int] | None = None
-    on_counted: OnCounted | None = None
-    rows_of: RowsOf | None = None
-    about_rows: str = ""
-
-    def __post_init__(self) -> None:
-        if self.points_style not in writers.POINTS_STYLES:
-            known = ", ".join(writers.POINTS_STYLES)
-            raise ValueError(f"no points style {self.points_style!r}; there are {known}")
-        sizes = self.voxel_size
-        if sizes is not None and not all(0 < s < math.inf for s in sizes):
-            raise ValueError(f"voxel size {sizes}: micrometres greater than 0 are needed")
-        if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
-            raise ValueError(f"shard {self.shard[0]}/{self.shard[1]}: give i/n with i from 1 to n")
-
-
-def count_one(
-    counter: Counter, path: Path, name: str, out: Path, options: Options, row: Row, bar: tqdm
-) -> list[Row]:
+def count_file(
+    counter: Counter, path: Path, outputs: Outputs, options: Options, *, on_window: OnWindow
+) -> list[CsvRow]:
     """Counts one file and writes what lies beside the table.
 
     Args:
       counter: trained.
       path: the file.
-      name: of its outputs.
-      out: folder of the outputs.
+      outputs: where points and density go.
       options: the caller's.
-      row: fields that the file's rows begin with.
-      bar: shows how far a large image is.
+      on_window: called with the number of windows done and of all of a large image.
 
     Returns:
-      Its row, or several if `options.rows_of` makes them.
+      Its row, or one per region: the columns that are known from the file.
 
     Raises:
       ValueError: the image cannot be read or does not fit the network.
@@ -103,23 +56,25 @@ def count_one(
     channels = None if options.channels is None else list(options.channels)
     with open_lazy(path, axes=options.axes, channels=channels) as image:
         spacing = _spacing(image, options.voxel_size)
-        maker = None if options.rows_of is None else options.rows_of(image)
-        if math.prod(image.space_shape) > out_of_core.LARGE:
-            starts: list[out_of_core.StartDensity] = [] if maker is None else [maker.start_density]
+        regions = None
+        if options.regions is not None:
+            regions = RegionRows(regions_of(options.regions, image), image.space_shape)
+        if math.prod(image.space_shape) > network_input.PIXELS_IN_MEMORY:
+            openers = [] if regions is None else [regions.open_density]
             if options.density:
-                starts.append(_writes_density(image, out / "density" / name, spacing))
-            found = _by_parts(counter, image, name, spacing, starts, bar)
-            shown = _reduced(image) if options.on_counted else None
+                openers.append(_density_writer(image, outputs, spacing))
+            found = _count_windows(counter, image, spacing, openers, on_window)
+            shown = _overview(image) if options.on_counted else None
         else:
             shown = Image(image.read(), spacing, image.channel_names, path)
             found = next(counter.count_all([shown.pixels], spacing=spacing))
             if options.density and found.density is not None:
                 each = _density_spacing(image.space_shape, found.density.shape, spacing)
-                target = out / "density" / f"{name}.ome.tif"
+                target = outputs.folder / "density" / f"{outputs.name}.ome.tif"
                 writers.write_density(target, found.density, each)
         if found.points is not None and found.scores is not None:
             writers.write_points(
-                writers.points_path(out, name, options.points_style),
+                writers.points_path(*outputs, options.points_style),
                 found.points,
                 found.scores,
                 style=options.points_style,
@@ -127,46 +82,46 @@ def count_one(
                 image_name=path.name,
             )
         if options.on_counted is not None and shown is not None:
-            options.on_counted(name, shown, _shown_count(found, image, shown))
-        row |= describe(image.space_shape, spacing, found) | {"status": "ok"}
-        return [row] if maker is None else maker.rows(row, found)
+            options.on_counted(outputs.name, shown, _shown_count(found, image, shown))
+        row = _columns(image.space_shape, spacing, found) | {"status": "ok"}
+        return [row] if regions is None else regions.rows(row, found)
 
 
-def _by_parts(
+def _count_windows(
     counter: Counter,
     image: LazyImage,
-    name: str,
-    spacing: tuple[float, ...] | None,
-    starts: Sequence[out_of_core.StartDensity],
-    bar: tqdm,
+    spacing: Sequence[float] | None,
+    openers: Sequence[OpenDensity],
+    on_window: OnWindow,
 ) -> Count:
     _check_content(image)
 
-    def on_part(done: int, total: int) -> None:
-        bar.set_postfix_str(f"{name}: window {done} of {total}" if done < total else "")
+    def open_density(shape: tuple[int, ...], scale: Scale) -> TakeDensity:
+        takers = [opener(shape, scale) for opener in openers]
 
-    def start_density(shape: tuple[int, ...], scale: Scale) -> out_of_core.TakeDensity:
-        takers = [start(shape, scale) for start in starts]
-
-        def take(box: tuple[slice, ...], values: np.ndarray) -> None:
+        def take(box: Box, values: np.ndarray) -> None:
             for taker in takers:
                 taker(box, values)
 
         return take
 
     return counter.count_lazily(
-        image, spacing=spacing, on_part=on_part, start_density=start_density if starts else None
+        image,
+        spacing=spacing,
+        on_window=on_window,
+        open_density=open_density if openers else None,
     )
 
 
-def _writes_density(
-    image: LazyImage, target: Path, spacing: Sequence[float] | None
-) -> out_of_core.StartDensity:
-    def start(shape: tuple[int, ...], scale: Scale) -> writers.DensityZarr:
-        each = _density_spacing(image.space_shape, shape, spacing)
-        return writers.DensityZarr(target.with_name(f"{target.name}.ome.zarr"), shape, each)
+def _density_writer(
+    image: LazyImage, outputs: Outputs, spacing: Sequence[float] | None
+) -> OpenDensity:
+    path = outputs.folder / "density" / f"{outputs.name}.ome.zarr"
 
-    return start
+    def open_density(shape: tuple[int, ...], scale: Scale) -> writers.DensityZarr:
+        return writers.DensityZarr(path, shape, _density_spacing(image.space_shape, shape, spacing))
+
+    return open_density
 
 
 def _check_content(image: LazyImage) -> None:
@@ -177,7 +132,7 @@ def _check_content(image: LazyImage) -> None:
         files = [p for p in image.path.rglob("*") if p.is_file()]
     for file in files:
         held += file.stat().st_size
-        if held * EMPTIEST > declared:
+        if held * MAX_COMPRESSION_RATIO > declared:
             return
     raise ValueError(
         f"declares {declared / 2**30:.3g} GiB of pixels and holds {held} bytes; it is damaged, or "
@@ -199,35 +154,39 @@ def _spacing(image: LazyImage, given: Sequence[float] | None) -> tuple[float, ..
 def _density_spacing(
     space: Sequence[int], shape: Sequence[int], spacing: Sequence[float] | None
 ) -> tuple[float, ...] | None:
+    """Micrometres per value of a density of shape `shape`."""
     if spacing is None or len(spacing) != len(space):
         return None
     return tuple(s * n / m for s, n, m in zip(spacing, space, shape, strict=True))
 
 
-def _reduced(image: LazyImage) -> Image:
+def _overview(image: LazyImage) -> Image:
     """Every n-th pixel of a large image, to draw on; of a volume, its middle plane."""
-    step = -(-max(image.space_shape[-2:]) // DRAWN)
+    step = _overview_step(image)
     plane = [slice(n // 2, n // 2 + 1) for n in image.space_shape[:-2]]
     pixels = image.read([*plane, slice(None, None, step), slice(None, None, step)])
     return Image(pixels, None, image.channel_names, image.path)
+
+
+def _overview_step(image: LazyImage) -> int:
+    return -(-max(image.space_shape[-2:]) // OVERVIEW_SIDE)
 
 
 def _shown_count(found: Count, image: LazyImage, shown: Image) -> Count:
     """The points where they lie in what is drawn."""
     if found.points is None or shown.space_shape == image.space_shape:
         return found
-    step = -(-max(image.space_shape[-2:]) // DRAWN)
     points = found.points.copy()
-    points[:, -2:] /= step
+    points[:, -2:] /= _overview_step(image)
     if image.ndim == 3:
         points = points[np.abs(points[:, 0] - image.shape[0] // 2) <= 1]
         points[:, 0] = 0
     return dataclasses.replace(found, points=points)
 
 
-def describe(space: Sequence[int], spacing: Sequence[float] | None, found: Count) -> dict[str, Any]:
-    """Columns of one image: count, sizes, density per area or volume where the scale is known."""
-    row: dict[str, Any] = {
+def _columns(space: Sequence[int], spacing: Sequence[float] | None, found: Count) -> CsvRow:
+    """Columns of one image: count, sizes, cells per area or volume if the pixel size is known."""
+    row: CsvRow = {
         "count": round(found.count, 3),
         "n_points": "" if found.points is None else len(found.points),
         "density_sum": "" if found.density_sum is None else round(found.density_sum, 3),
@@ -239,8 +198,6 @@ def describe(space: Sequence[int], spacing: Sequence[float] | None, found: Count
     known = tuple(spacing or ())
     for axis, size in zip(("spacing_x", "spacing_y", "spacing_z"), known[::-1], strict=False):
         row[axis] = size
-    if len(known) == len(space) == 2:
-        row["cells_per_mm2"] = found.count / (math.prod(space) * math.prod(known) * 1e-6)
-    if len(known) == len(space) == 3:
-        row["cells_per_mm3"] = found.count / (math.prod(space) * math.prod(known) * 1e-9)
+    if len(known) == len(space):
+        row |= cells_per_mm(found.count, math.prod(space), known)
     return row

@@ -14,23 +14,12 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import cellcount_jax
-from cellcount_jax.inference.cell_scale import with_diameter
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.io.images.image import list_images
 from cellcount_jax.prediction import counts_csv, writers
-from cellcount_jax.prediction.counts_csv import COLUMNS, Row
-from cellcount_jax.prediction.predict_file import Options, count_one, describe
-from cellcount_jax.prediction.writers import output_names
-
-__all__ = [
-    "COLUMNS",
-    "Options",
-    "count_files",
-    "describe",
-    "find_images",
-    "output_names",
-    "predict_files",
-]
+from cellcount_jax.prediction.counts_csv import CsvRow
+from cellcount_jax.prediction.options import Options
+from cellcount_jax.prediction.predict_file import Outputs, count_file
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +30,7 @@ def predict_files(
     """Counts images into `out/counts.csv` and `out/points/`, one at a time.
 
     Each row is on disk before the next image is read. A second call with the same model and
-    settings keeps the rows that ended well and counts the rest.
+    settings keeps the rows of images that were counted and counts the rest.
 
     Args:
       counter: trained.
@@ -54,36 +43,30 @@ def predict_files(
       Number of files that could not be counted.
 
     Raises:
-      ValueError: an option makes no sense.
+      ValueError: an option that cannot be used.
       OSError: the table cannot be written.
     """
     chosen = Options(**options)
     if chosen.diameter is not None:
-        counter = _of_diameter(counter, chosen.diameter)
+        counter = counter.with_cell_diameter(chosen.diameter)
     target = out / counts_csv.table_name(chosen.shard)
     out.mkdir(parents=True, exist_ok=True)
-    names = dict(zip(map(str, paths), output_names(paths), strict=True))
+    names = writers.output_names(paths)
+    outputs = {str(p): Outputs(out, name) for p, name in zip(paths, names, strict=True)}
     i, n = chosen.shard or (1, 1)
     mine = list(paths)[i - 1 :: n]
-    rows = _kept(target, _settings(counter, model, chosen), mine, names, out, chosen)
+    rows = _kept(target, _settings(counter, model, chosen), mine, outputs, chosen)
     if rows:
         log.info("%d images were counted before", len(rows))
     counts_csv.write(target, [row for image in rows.values() for row in image])
     failed = 0
     with _progress(len(mine), len(rows)) as bar:
         for path in (p for p in mine if str(p) not in rows):
-            row: Row = {"image": str(path), "roi": "", "model": model}
-            row["version"] = cellcount_jax.__version__
-            try:
-                found = count_one(counter, path, names[str(path)], out, chosen, row, bar)
-            except Exception as error:  # whatever one file does, the others are counted
-                log.debug("%s", path, exc_info=True)
-                failed += 1
-                row["status"] = f"error: {_line(path, error)}"
-                log.error("%s", _line(path, error))
-                found = [row]
-            counts_csv.append(target, found)
-            rows[str(path)] = found
+            found = _rows(counter, path, outputs[str(path)], chosen, bar)
+            failed += found[0]["status"] != "ok"
+            about = {"image": str(path), "model": model, "version": cellcount_jax.__version__}
+            rows[str(path)] = [about | row for row in found]
+            counts_csv.append(target, rows[str(path)])
             bar.update()
     counts_csv.write(target, [row for path in mine for row in rows[str(path)]])
     return failed
@@ -92,10 +75,10 @@ def predict_files(
 def find_images(
     paths: str | Path | Sequence[str | Path], out: Path, *, pattern: str | None = None
 ) -> list[Path]:
-    """Images in files, folders and patterns, but for those that counting wrote into `out`.
+    """Images in files, folders and patterns, except those that an earlier call wrote into `out`.
 
-    Of a lab's folder with `images/` and `dots/` the annotations, which may be images, are no
-    images to count, unless they are asked for by name.
+    Images in the `dots/` folder beside an `images/` folder are annotations; they are counted only
+    if they or their folder are named.
 
     Raises:
       ImageError: a path that does not exist, or no image in it.
@@ -111,7 +94,7 @@ def find_images(
 
 
 def _is_annotation(path: Path, given: Sequence[Path]) -> bool:
-    """Whether it lies in a lab's `dots/` and neither file nor folder was named there."""
+    """Whether it lies in a `dots/` folder, and neither that nor anything in it is in `given`."""
     dots = [d for d in path.parents if d.name == "dots" and (d.parent / "images").is_dir()]
     return bool(dots) and not any(d == g or d in g.parents for d in dots for g in given)
 
@@ -126,23 +109,32 @@ def count_files(
     **options: Any,
 ) -> list[dict[str, str]]:
     """As `predict_files`, from files, folders or patterns to the rows of the table."""
-    name = model or str(counter.facts.get("name") or counter.facts.get("method") or "model")
+    name = model or counter.name or counter.stage.name
     found = find_images(paths, out, pattern=pattern)
     predict_files(counter, found, out, model=name, **options)
     return counts_csv.read(out / counts_csv.table_name(options.get("shard")))
 
 
-def _of_diameter(counter: Counter, diameter: float) -> Counter:
-    if counter.cell_diameter is None:
-        raise ValueError("this model was not trained on cells of one size; leave --diameter out")
-    return with_diameter(counter, diameter)
+def _rows(
+    counter: Counter, path: Path, outputs: Outputs, options: Options, bar: tqdm
+) -> list[CsvRow]:
+    """Rows of a file; one that says what is wrong if it cannot be counted."""
+
+    def on_window(done: int, total: int) -> None:
+        bar.set_postfix_str(f"{outputs.name}: window {done} of {total}" if done < total else "")
+
+    try:
+        return count_file(counter, path, outputs, options, on_window=on_window)
+    except Exception as error:  # whatever is wrong with one file, the others are counted
+        log.debug("%s", path, exc_info=True)
+        log.error("%s", _line(path, error))
+        return [{"status": f"error: {_line(path, error)}"}]
 
 
-def _settings(counter: Counter, model: str, options: Options) -> Row:
+def _settings(counter: Counter, model: str, options: Options) -> dict[str, Any]:
     """All that rows depend on, besides the images."""
     found = hashlib.blake2b(digest_size=16)
-    found.update(repr((counter.stage.readout, counter.preprocessing, counter.patches)).encode())
-    found.update(repr((counter.scale, counter.cell_diameter)).encode())
+    found.update(repr((counter.stage.readout, counter.preprocessing, counter.resampling)).encode())
     for leaf in jax.tree.leaves(counter.variables):
         found.update(np.ascontiguousarray(leaf).tobytes())
     return {
@@ -152,7 +144,7 @@ def _settings(counter: Counter, model: str, options: Options) -> Row:
         "points_style": options.points_style,
         "density": options.density,
         "overlays": options.on_counted is not None,
-        "rows": None if options.rows_of is None else options.about_rows,
+        "rows": None if options.regions is None else str(options.regions),
         "axes": options.axes,
         "channels": None if options.channels is None else list(options.channels),
         "voxel_size": None if options.voxel_size is None else list(options.voxel_size),
@@ -161,15 +153,14 @@ def _settings(counter: Counter, model: str, options: Options) -> Row:
 
 def _kept(
     target: Path,
-    settings: Row,
+    settings: dict[str, Any],
     paths: Sequence[Path],
-    names: dict[str, str],
-    out: Path,
+    outputs: dict[str, Outputs],
     options: Options,
-) -> dict[str, list[Row]]:
-    """Rows of an earlier call that still hold, by image."""
+) -> dict[str, list[CsvRow]]:
+    """Rows of an earlier call that are still valid, by image."""
     written = target.stat().st_mtime if target.exists() else 0.0
-    before: dict[str, list[Row]] = {}
+    before: dict[str, list[CsvRow]] = {}
     for row in counts_csv.begin(target, settings):
         before.setdefault(row["image"], []).append(row)
     kept = {}
@@ -177,7 +168,7 @@ def _kept(
         rows = before.get(str(path))
         if rows is None or not path.exists() or path.stat().st_mtime > written:
             continue
-        points = writers.points_path(out, names[str(path)], options.points_style)
+        points = writers.points_path(*outputs[str(path)], options.points_style)
         if rows[0]["n_points"] == "" or points.exists():
             kept[str(path)] = rows
     return kept

@@ -2,28 +2,21 @@
 
 import collections
 import csv
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from cellcount_jax.data.windows import Box
 from cellcount_jax.io.annotations.dots import Dots, write_dots
+from cellcount_jax.io.write_ome import create_ome_zarr, write_ome_tiff
+from cellcount_jax.prediction.options import POINTS_STYLES
 
-POINTS_STYLES = {
-    "plain": (".csv", None),
-    "napari": (".csv", "napari"),
-    "fiji": (".zip", "roi_zip"),
-    "qupath": (".geojson", "geojson"),
-    "cell_counter": (".xml", "cell_counter"),
-}
-"""Ending and format of `io.annotations.dots` of each style of points."""
+ROWS_AT_ONCE = 1 << 16
+"""Points that are formatted together."""
 
-_ROWS = 1 << 16
-"""Points that are written together."""
-
-_CHUNK = {2: (1024, 1024), 3: (64, 256, 256)}
+CHUNKS = {2: (1024, 1024), 3: (64, 256, 256)}
+"""Shape of a chunk of a density in OME-Zarr, by number of axes."""
 
 
 def output_names(paths: Sequence[Path]) -> list[str]:
@@ -35,7 +28,7 @@ def output_names(paths: Sequence[Path]) -> list[str]:
     ]
     names = [choices[0](p) for p in paths]
     for choice in choices[1:]:
-        # Some file systems know no difference between capitals and small letters.
+        # Some file systems ignore case.
         number = collections.Counter(n.casefold() for n in names)
         names = [
             choice(p) if number[n.casefold()] > 1 else n for p, n in zip(paths, names, strict=True)
@@ -51,7 +44,7 @@ def output_names(paths: Sequence[Path]) -> list[str]:
 
 
 def points_path(out: Path, name: str, style: str) -> Path:
-    """Where the points of an image lie."""
+    """File of the points of an image."""
     return out / "points" / f"{name}{POINTS_STYLES[style][0]}"
 
 
@@ -93,9 +86,9 @@ def write_points(
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(header)
-        # Some at a time: numbers as Python has them take ten times their memory in arrays.
-        for at in range(0, len(points), _ROWS):
-            rows = _rows(points[at : at + _ROWS], scores[at : at + _ROWS], known)
+        # Some at a time: as Python objects, numbers take ten times their memory in arrays.
+        for at in range(0, len(points), ROWS_AT_ONCE):
+            rows = _rows(points[at : at + ROWS_AT_ONCE], scores[at : at + ROWS_AT_ONCE], known)
             table.writerows(
                 [i, *row] if style == "napari" else row for i, row in enumerate(rows, at)
             )
@@ -120,24 +113,13 @@ def write_density(path: Path, density: np.ndarray, spacing: Sequence[float] | No
       density: of the whole image.
       spacing: micrometres per value of the map.
     """
-    import tifffile
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    metadata: dict[str, Any] = {"axes": "ZYX"[3 - density.ndim :]}
-    for axis, size in zip("XYZ", reversed(spacing or ()), strict=False):
-        metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
-    tifffile.imwrite(
-        path,
-        np.asarray(density, np.float32),
-        ome=True,
-        compression="zlib",
-        photometric="minisblack",
-        metadata=metadata,
-    )
+    axes = "zyx"[3 - density.ndim :]
+    write_ome_tiff(path, np.asarray(density, np.float32), axes=axes, spacing=spacing)
 
 
 class DensityZarr:
-    """Writes a density part by part as OME-Zarr 0.5, float32, cells per value.
+    """Writes a density box by box as OME-Zarr 0.5, float32, cells per value.
 
     Args:
       path: folder of the group; what is in it is replaced.
@@ -146,37 +128,11 @@ class DensityZarr:
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], spacing: Sequence[float] | None):
-        self._store = _open_zarr(path, shape)
-        unit = {"unit": "micrometer"} if spacing is not None else {}
-        axes = [{"name": a, "type": "space"} | unit for a in "zyx"[3 - len(shape) :]]
-        scale = [float(s) for s in spacing] if spacing is not None else [1.0] * len(shape)
-        level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
-        ome = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}
-        group = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}}
-        (path / "zarr.json").write_text(json.dumps(group, indent=2), encoding="utf-8")
+        axes, chunk = "zyx"[3 - len(shape) :], CHUNKS[len(shape)]
+        self._store = create_ome_zarr(
+            path, shape, "float32", axes=axes, chunk=chunk, spacing=spacing
+        )
 
-    def __call__(self, box: tuple[slice, ...], values: np.ndarray) -> None:
+    def __call__(self, box: Box, values: np.ndarray) -> None:
         """Writes a box of the map."""
         self._store[box].write(values).result()
-
-
-def _open_zarr(path: Path, shape: tuple[int, ...]) -> Any:
-    """An empty array of level 0."""
-    import tensorstore as ts
-
-    chunks = [min(n, c) for n, c in zip(shape, _CHUNK[len(shape)], strict=True)]
-    return ts.open(
-        {
-            "driver": "zarr3",
-            "kvstore": {"driver": "file", "path": f"{path / '0'}/"},
-            "metadata": {
-                "shape": list(shape),
-                "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}},
-                "data_type": "float32",
-                "dimension_names": list("zyx"[3 - len(shape) :]),
-                "codecs": [{"name": "zstd", "configuration": {"level": 1}}],
-            },
-            "create": True,
-            "delete_existing": True,
-        }
-    ).result()

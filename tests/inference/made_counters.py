@@ -11,6 +11,7 @@ import numpy as np
 from cellcount_jax.data.preprocess import Preprocessing
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.methods import build_stages
+from cellcount_jax.methods.base import Readout, Stage, Variables
 from cellcount_jax.simulation.simulate import simulate_cells
 
 CONFIGS = {
@@ -29,7 +30,7 @@ GLOBAL_WINDOW = {2: 48, 3: 16}
 
 @functools.cache
 def made(method: str) -> Counter:
-    """A counter whose maps are not flat, with points where the method has any."""
+    """A counter of a method whose maps are not flat, with points where the method has any."""
     config = importlib.import_module(f"configs.{CONFIGS[method]}").get_config("tiny")
     if method == "density":
         config.model.channels = (4, 6, 8)
@@ -46,14 +47,14 @@ def made(method: str) -> Counter:
     stage, variables = stages[-1], previous[stages[-1].name]
     if stage.window is not None:
         stage = dataclasses.replace(stage, window=GLOBAL_WINDOW[ndim])
-    # The heights of random maps have no meaning but to each other.
-    readout = dataclasses.replace(stage.readout, reference=None, threshold=0.3)
+    # Heights in random maps have a meaning only relative to each other.
+    readout = dataclasses.replace(stage.readout, single_cell_peak=None, threshold=0.3)
     stage = dataclasses.replace(stage, readout=readout)
     return Counter(stage, variables, Preprocessing(channels=channels, normalise="percentile"))
 
 
 def _filled(shapes):
-    """Weights that keep the signal's size, statistics of nothing normalised, biases above 0."""
+    """Weights that keep the scale of the signal, neutral batch statistics, positive biases."""
     rng = np.random.default_rng(0)
 
     def fill(path, leaf):
@@ -88,3 +89,34 @@ def cells(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     preset = "vgg" if len(shape) == 2 else "light_sheet"
     count = int(np.prod(shape)) // (150 if len(shape) == 2 else 1500) + 1
     return simulate_cells(seed, shape, count, preset=preset)[0]
+
+
+def bright_counter(ndim: int = 2) -> Counter:
+    """Mean over 3 pixels per axis of the first channel: a network of reach 1, any dimension."""
+
+    def predict(variables, images):
+        values = images[..., 0]
+        for axis in range(1, ndim + 1):
+            after = jnp.roll(values, 1, axis).at[(slice(None),) * axis + (0,)].set(0)
+            before = jnp.roll(values, -1, axis).at[(slice(None),) * axis + (-1,)].set(0)
+            values = (values + after + before) / 3
+        return {"density": values * variables.trained["scale"]}
+
+    readout = Readout("density", points_map="density", threshold=0.2)
+    stage = Stage("bright", None, None, predict, readout, stride=4, halo=4)
+    variables = Variables({"scale": np.float32(0.5)}, {}, {}, {})
+    return Counter(stage, variables, Preprocessing(channels=1, normalise="percentile"))
+
+
+class ShortOfMemory:
+    """A device on which batches of more than so many pixels do not fit."""
+
+    def __init__(self, predict, pixels: int):
+        self.predict, self.pixels = jax.jit(predict), pixels
+        self.shapes = []
+
+    def __call__(self, variables, images):
+        if np.prod(images.shape) > self.pixels:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        self.shapes.append(images.shape)
+        return self.predict(variables, images)

@@ -30,7 +30,7 @@ def counter():
     return Counter.load("nuclei")
 
 
-@pytest.mark.parametrize("name", bundled.NAMES)
+@pytest.mark.parametrize("name", bundled.MODELS)
 def test_a_bundled_model_is_small_and_has_its_provenance(name):
     path = Path(bundled.resolve(name))
     assert path.stat().st_size < 5e6
@@ -58,7 +58,7 @@ def test_it_counts_simulated_cells(counter, seed):
 
 
 @pytest.mark.parametrize("strength", [2, 20])
-def test_noise_is_no_cell(counter, strength):
+def test_noise_is_not_counted(counter, strength):
     noise = np.random.default_rng(0).normal(100, strength, (256, 256))
     assert counter.count(noise.astype(np.uint8)).count <= 3
     assert counter.count(np.full((64, 64), 7, np.uint8)).count == 0
@@ -78,14 +78,14 @@ def test_images_are_counted_without_naming_a_model(tmp_path, capsys):
     Image.fromarray(image).save(tmp_path / "a.png")
     out = tmp_path / "out"
     assert main.main(["predict", str(tmp_path / "a.png"), "-o", str(out)]) == 0
-    told = capsys.readouterr().out
-    assert "model: nuclei, which comes with the package" in told
+    printed = capsys.readouterr().out
+    assert "model: nuclei, which comes with the package" in printed
     with (out / "counts.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["model"] == "nuclei"
     assert float(row["count"]) == pytest.approx(20, abs=4)
     named = [*("predict", str(tmp_path / "a.png"), "--model", "nuclei", "-o", str(out))]
-    assert main.main(named) == 0  # goes on where the first ended
+    assert main.main(named) == 0  # resumes what the first did
     assert "comes with the package" not in capsys.readouterr().out
 
 
@@ -111,7 +111,7 @@ def test_wheel_and_source_archive_hold_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_three_hundred_hostile_files_do_not_keep_it_from_twenty_good_ones(tmp_path, capsys):
+def test_twenty_good_files_among_three_hundred_hostile_ones_are_counted(tmp_path, capsys):
     (folder := tmp_path / "in").mkdir()
     write_hostile(folder, damaged=300 - len(hostile()) - len(odd()) - 2)
     for name, data in odd().items():
@@ -141,7 +141,7 @@ def test_three_hundred_hostile_files_do_not_keep_it_from_twenty_good_ones(tmp_pa
 
 
 def readme_example() -> str:
-    """The README's example from Python that uses the model in the box."""
+    """The README's example from Python that uses the bundled model."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     (example,) = (b for b in blocks if 'Counter.load("nuclei")' in b)
     return example

@@ -1,5 +1,4 @@
-"""Decoders and matching against reference pairs, exhaustive search and flood fills."""
-
+"""Decoders against reference pairs and loops."""
 
 import numpy as np
 import pytest
@@ -7,6 +6,8 @@ import pytest
 from cellcount_jax.inference import detect
 
 FIDTM = 100 / 255
+FIDTM_FLOOR = 0.1
+"""A map whose maximum is smaller holds no points in the reference."""
 
 
 def assert_same_points(found, expected, atol=1e-4):
@@ -27,7 +28,8 @@ def test_find_points_reference(golden, kind):
             threshold = float(arrays[f"{case}__threshold"])
             found, scores = detect.find_points(values, decoder="components", threshold=threshold)
         else:
-            found, scores = detect.find_points(values, decoder="peaks", threshold=FIDTM, floor=0.1)
+            values = values if values.max() >= FIDTM_FLOOR else np.zeros_like(values)
+            found, scores = detect.find_points(values, decoder="peaks", threshold=FIDTM)
             np.testing.assert_array_equal(scores, values[tuple(found.astype(int).T)])
         assert len(found) == arrays[f"{case}__expected_count"], case
         assert (found.dtype, scores.dtype) == (np.float32, np.float32)
@@ -55,25 +57,23 @@ def test_components_join_at_corners(ndim):
     np.testing.assert_array_equal(found, [[1.5] * ndim])
 
 
-def test_peaks_threshold_is_a_share():
+def test_peaks_threshold_is_a_fraction():
     values = np.zeros((9, 9), np.float32)
     values[2, 2], values[6, 6], values[2, 7] = 10, 4, 3.9
     find = lambda **kwargs: len(detect.find_points(values, decoder="peaks", **kwargs)[0])  # noqa: E731
     assert find(threshold=0.4) == 2
-    assert find(threshold=0.4, reference=5.0) == 3
-    assert find(threshold=0.4, reference=20.0) == 1
+    assert find(threshold=0.4, single_cell_peak=5.0) == 3
+    assert find(threshold=0.4, single_cell_peak=20.0) == 1
     assert find(threshold=0.0) == 3
-    assert find(threshold=0.4, floor=10.1) == 0
-    assert find(threshold=0.4, floor=10.0) == 2
 
 
-def test_peaks_with_a_reference_are_those_of_the_tiles():
+def test_peaks_with_a_single_cell_peak_are_those_of_the_tiles():
     values = np.random.default_rng(0).random((40, 40)).astype(np.float32)
     values[:20] *= 0.6
     values[19:21] = 0
-    whole, _ = detect.find_points(values, decoder="peaks", threshold=0.5, reference=1.0)
-    upper, _ = detect.find_points(values[:20], decoder="peaks", threshold=0.5, reference=1.0)
-    lower, _ = detect.find_points(values[20:], decoder="peaks", threshold=0.5, reference=1.0)
+    whole, _ = detect.find_points(values, decoder="peaks", threshold=0.5, single_cell_peak=1.0)
+    upper, _ = detect.find_points(values[:20], decoder="peaks", threshold=0.5, single_cell_peak=1.0)
+    lower, _ = detect.find_points(values[20:], decoder="peaks", threshold=0.5, single_cell_peak=1.0)
     np.testing.assert_array_equal(whole, np.concatenate([upper, lower + np.array([20, 0])]))
     alone, _ = detect.find_points(values[:20], decoder="peaks", threshold=0.5)
     assert len(alone) > len(upper)
@@ -95,38 +95,19 @@ def test_peaks_equal_a_loop(shape):
 @pytest.mark.parametrize("shape", [(6, 7), (3, 4, 5), (0, 4)])
 def test_a_map_without_cells(decoder, shape):
     for value in (0.0, -1.0):
-        found, scores = detect.find_points(
-            np.full(shape, value), decoder=decoder, threshold=0.5, floor=-2.0
-        )
+        found, scores = detect.find_points(np.full(shape, value), decoder=decoder, threshold=0.5)
         assert found.shape == (0, len(shape))
         assert scores.shape == (0,)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_maps_that_are_not_finite(bad):
+def test_maps_that_are_not_finite_are_refused(bad):
     values = np.zeros((4, 4))
     values[1, 1] = bad
     with pytest.raises(ValueError, match="NaN or infinity"):
         detect.find_points(values, decoder="peaks", threshold=0.5)
 
 
-def test_no_such_decoder():
-    with pytest.raises(ValueError, match="'components' and 'peaks'"):
+def test_an_unknown_decoder_is_refused():
+    with pytest.raises(ValueError, match="'components' or 'peaks'"):
         detect.find_points(np.zeros((4, 4)), decoder="watershed", threshold=0.5)  # type: ignore
-
-
-@pytest.mark.parametrize("top", [(4.3, 6.8), (3.6, 5.2, 4.9)])
-def test_subpixel_finds_the_top_of_a_parabola(top):
-    axes = np.meshgrid(*(np.arange(11.0),) * len(top), indexing="ij")
-    values = 500 - sum(
-        (2 + i) * (a - t) ** 2 for i, (a, t) in enumerate(zip(axes, top, strict=True))
-    )
-    found, _ = detect.find_points(values, decoder="peaks", threshold=0.5, subpixel=True)
-    np.testing.assert_allclose(found, [top], atol=1e-5)
-
-
-def test_subpixel_stays_at_the_border_and_on_plateaus():
-    values = np.zeros((5, 6), np.float32)
-    values[0, 0], values[3, 3], values[3, 4] = 1, 1, 1
-    found, _ = detect.find_points(values, decoder="peaks", threshold=0.5, subpixel=True)
-    np.testing.assert_array_equal(found, [[0, 0], [3, 3.5], [3, 3.5]])

@@ -1,6 +1,7 @@
-"""Points of a map seen in parts are those of the whole map."""
+"""Points of a map in tiles are those of the whole map."""
 
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -12,16 +13,16 @@ from cellcount_jax.inference.detect import find_points
 from cellcount_jax.methods.base import Readout
 
 
-def found_in_parts(values, cuts, *, decoder, threshold, reference):
-    readout = Readout("m", decoder=decoder, threshold=threshold, reference=reference)
-    decoder = detect_tiled.start(readout, values.shape)
+def find_tiled(values, cuts, *, decoder, threshold, single_cell_peak):
+    readout = Readout("m", decoder=decoder, threshold=threshold, single_cell_peak=single_cell_peak)
+    detector = detect_tiled.tiled_detector(readout, values.shape)
     edges = [[0, *sorted(set(c)), n] for c, n in zip(cuts, values.shape, strict=True)]
     boxes = itertools.product(
         *([slice(a, b) for a, b in itertools.pairwise(e) if a < b] for e in edges)
     )
     for box in boxes:
-        decoder.add(box, values[box])
-    return decoder.finish()
+        detector.add(box, values[box])
+    return detector.finish()
 
 
 @st.composite
@@ -36,10 +37,10 @@ def cut_maps(draw):
 
 @settings(max_examples=150, deadline=None)
 @given(cut_maps(), st.sampled_from(["peaks", "components"]), st.sampled_from([None, 3.0]))
-def test_parts_give_what_the_whole_gives(cut_map, decoder, reference):
+def test_tiles_give_what_the_whole_gives(cut_map, decoder, single_cell_peak):
     values, cuts = cut_map
-    options = {"decoder": decoder, "threshold": 0.7, "reference": reference}
-    points, scores = found_in_parts(values, cuts, **options)
+    options = {"decoder": decoder, "threshold": 0.7, "single_cell_peak": single_cell_peak}
+    points, scores = find_tiled(values, cuts, **options)
     expected_points, expected_scores = find_points(values, **options)
     np.testing.assert_allclose(points, expected_points, atol=1e-5)
     np.testing.assert_array_equal(scores, expected_scores)
@@ -48,8 +49,12 @@ def test_parts_give_what_the_whole_gives(cut_map, decoder, reference):
 
 @pytest.mark.parametrize("decoder", ["peaks", "components"])
 def test_an_empty_map_has_no_points(decoder):
-    points, scores = found_in_parts(
-        np.zeros((6, 7), np.float32), [[3], []], decoder=decoder, threshold=0.5, reference=1.0
+    points, scores = find_tiled(
+        np.zeros((6, 7), np.float32),
+        [[3], []],
+        decoder=decoder,
+        threshold=0.5,
+        single_cell_peak=1.0,
     )
     assert points.shape == (0, 2)
     assert scores.shape == (0,)
@@ -59,29 +64,31 @@ def test_an_empty_map_has_no_points(decoder):
 def test_a_map_that_is_not_finite_is_refused(decoder):
     values = np.full((4, 4), np.nan, np.float32)
     with pytest.raises(ValueError, match="NaN or infinity"):
-        found_in_parts(values, [[], []], decoder=decoder, threshold=0.5, reference=1.0)
+        find_tiled(values, [[], []], decoder=decoder, threshold=0.5, single_cell_peak=1.0)
 
 
 @pytest.mark.parametrize("decoder", ["peaks", "components"])
 def test_what_is_held_does_not_grow_with_the_map(decoder):
-    values = np.random.default_rng(0).random((400, 90)).astype(np.float32)
-    readout = Readout("m", decoder=decoder, threshold=0.7, reference=1.0)
-    parts, held = detect_tiled.start(readout, values.shape), []
+    # A ramp above the threshold: all of it could matter at the borders, and it has one point.
+    values = np.linspace(0.8, 1.0, 400 * 90, dtype=np.float32).reshape(400, 90)
+    readout = Readout("m", decoder=decoder, threshold=0.7, single_cell_peak=1.0)
+    detector, held = detect_tiled.tiled_detector(readout, values.shape), []
     for y, x in itertools.product(range(0, 400, 20), range(0, 90, 30)):
         box = (slice(y, y + 20), slice(x, x + 30))
-        parts.add(box, values[box])
-        held.append(sum(len(places) for places, _ in parts._border))
+        detector.add(box, values[box])
+        held.append(len(pickle.dumps(detector)))
     assert max(held[30:]) <= 1.5 * max(held[:6])
-    points, scores = parts.finish()
-    expected = find_points(values, decoder=decoder, threshold=0.7, reference=1.0)
+    points, scores = detector.finish()
+    expected = find_points(values, decoder=decoder, threshold=0.7, single_cell_peak=1.0)
     np.testing.assert_allclose(points, expected[0], atol=1e-5)
     np.testing.assert_array_equal(scores, expected[1])
 
 
 @pytest.mark.parametrize("decoder", ["peaks", "components"])
-def test_parts_out_of_order_are_refused(decoder):
+def test_tiles_out_of_order_are_refused(decoder):
     values = np.ones((8, 4), np.float32)
-    parts = detect_tiled.start(Readout("m", decoder=decoder, threshold=0.5), values.shape)
-    parts.add((slice(4, 8), slice(0, 4)), values[4:])
-    with pytest.raises(ValueError, match="a part at 0 comes after the band at 4"):
-        parts.add((slice(0, 4), slice(0, 4)), values[:4])
+    readout = Readout("m", decoder=decoder, threshold=0.5)
+    detector = detect_tiled.tiled_detector(readout, values.shape)
+    detector.add((slice(4, 8), slice(0, 4)), values[4:])
+    with pytest.raises(ValueError, match="a tile at 0 comes after the band at 4"):
+        detector.add((slice(0, 4), slice(0, 4)), values[:4])

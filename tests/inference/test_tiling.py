@@ -1,4 +1,4 @@
-"""Windows cover an image once, and stitched maps equal the map of the whole."""
+"""Windows cover an image once, and their owned parts make up the map of the whole."""
 
 import itertools
 
@@ -26,26 +26,28 @@ def test_owned_parts_follow_each_other_and_keep_their_halo(size, halo, stride, o
 
 
 def test_a_local_filter_gives_the_same_map_in_windows():
-    image = np.random.default_rng(0).random((150, 90, 1)).astype(np.float32)
-    shape = tiling.padded_shape(image.shape[:2], 4)
-    padded = tiling.pad_to(image, shape)
-    whole = np.zeros(shape, np.float32)
+    image = np.random.default_rng(0).random((150, 90)).astype(np.float32)
+    shape = tiling.padded_shape(image.shape, 4)
+    padded = np.pad(image, [(0, p - n) for p, n in zip(shape, image.shape, strict=True)])
+    whole = np.full(image.shape, np.nan, np.float32)
 
     def local(x):
-        return ndimage.uniform_filter(x[..., 0], 9, mode="constant")
+        return ndimage.uniform_filter(x, 9, mode="constant")
 
     for window in tiling.windows(shape, (48, 48), halo=4, stride=4):
-        tiling.place(whole, local(padded[window.read]), window, stride=1)
-    np.testing.assert_allclose(whole, local(padded), atol=1e-6)
+        box, values, size = tiling.owned(local(padded[window.read]), window, image.shape)
+        assert size == image.shape
+        assert np.isnan(whole[box]).all()
+        whole[box] = values
+    np.testing.assert_allclose(whole, local(padded)[:150, :90], atol=1e-6)
 
 
-def test_maps_of_a_stride_are_placed_at_their_cells():
-    whole = np.zeros((16, 16))
-    for i, window in enumerate(tiling.windows((64, 64), (32, 32), halo=0, stride=8)):
-        tiling.place(whole, np.full((8, 8), i + 1.0), window, stride=4)
-    assert (whole > 0).all()
-    assert whole[0, 0] == 1
-    assert whole[-1, -1] == 4
+def test_maps_of_a_stride_belong_to_their_windows():
+    windows = tiling.windows((64, 64), (32, 32), halo=0, stride=8)
+    parts = [tiling.owned(np.zeros((8, 8)), window, (62, 30)) for window in windows]
+    assert [size for _, _, size in parts] == [(16, 8)] * 4
+    assert [values.shape for _, values, _ in parts] == [(8, 8), (8, 0), (8, 8), (8, 0)]
+    assert parts[2][0] == (slice(8, 16), slice(0, 8))
 
 
 def test_impossible_windows_are_refused():
@@ -66,13 +68,13 @@ def test_impossible_windows_are_refused():
     st.sampled_from([None, 64, 100, 2048]),
 )
 @settings(max_examples=100, deadline=None)
-def test_windows_fit_any_image_and_their_shapes_are_few(shape, stride, halos, largest):
+def test_windows_fit_any_image_and_their_shapes_are_few(shape, stride, halos, max_window):
     halo = halos * stride
     padded = tiling.padded_shape(shape, stride)
     assert all(p >= n and p % stride == 0 for p, n in zip(padded, shape, strict=True))
-    window = tiling.choose_window(padded, halo=halo, stride=stride, largest=largest)
-    top = largest or tiling.LARGEST[len(shape)]
-    known = {*tiling.sides(tiling.LARGEST[len(shape)], stride)}
+    window = tiling.choose_window(padded, halo=halo, stride=stride, max_window=max_window)
+    top = max_window or tiling.MAX_WINDOW[len(shape)]
+    known = {*tiling.sides(tiling.MAX_WINDOW[len(shape)], stride)}
     known |= {*tiling.sides(top, stride, steps=8)}
     least = -(-(2 * halo + stride) // stride) * stride
     assert all(w in known or w <= least for w in window)
@@ -90,6 +92,6 @@ def test_few_shapes_serve_all_images_and_little_is_computed_twice():
         window = tiling.choose_window(padded, halo=56, stride=8)
         n = len(tiling.windows(padded, window, halo=56, stride=8))
         assert n * np.prod(window) < 1.36 * side**2
-        window = tiling.choose_window(padded, halo=56, stride=8, largest=2048)
+        window = tiling.choose_window(padded, halo=56, stride=8, max_window=2048)
         n = len(tiling.windows(padded, window, halo=56, stride=8))
         assert n * np.prod(window) < 1.28 * side**2

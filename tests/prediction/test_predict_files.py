@@ -1,4 +1,4 @@
-"""Files into a table: resumed, torn, failed, sharded, and beside it points and densities."""
+"""Files into a table: resumed, cut short, failed, sharded; points and densities beside it."""
 
 import csv
 import dataclasses
@@ -16,14 +16,11 @@ import tifffile
 from PIL import Image
 
 from cellcount_jax.cli import main
-from cellcount_jax.cli.main import predict as predict_command
-from cellcount_jax.inference import out_of_core
-from cellcount_jax.inference.readout import Count
+from cellcount_jax.inference import network_input
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.image import open_lazy, read_image
 from cellcount_jax.prediction import counts_csv, predict_file, predict_files, writers
-from tests.inference.made_counters import cells
-from tests.inference.test_counter import bright_counter
+from tests.inference.made_counters import bright_counter, cells
 from tests.io.images.image_writers import mutations, npy_bytes, tiff_bytes, write_ome_zarr
 
 
@@ -48,14 +45,14 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Names of the files that are really counted."""
-    names, plain = [], predict_file.count_one
+    """Names of the files that are counted."""
+    names, plain = [], predict_file.count_file
 
-    def spy(counter, path, *rest):
+    def spy(counter, path, *rest, **options):
         names.append(path.name)
-        return plain(counter, path, *rest)
+        return plain(counter, path, *rest, **options)
 
-    monkeypatch.setattr(predict_files, "count_one", spy)
+    monkeypatch.setattr(predict_files, "count_file", spy)
     return names
 
 
@@ -81,15 +78,15 @@ def test_a_second_call_counts_only_what_failed_or_changed(counter, images, tmp_p
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
 def test_what_was_counted_before_a_stop_is_kept(counter, images, tmp_path, monkeypatch, stop):
-    out, plain, names, stops_now = tmp_path / "out", predict_file.count_one, [], [True]
+    out, plain, names, stops_now = tmp_path / "out", predict_file.count_file, [], [True]
 
-    def stops(counter, path, *rest):
+    def stops(counter, path, *rest, **options):
         names.append(path.name)
         if path.name == "3.png" and stops_now:
             raise stops_now.pop() and stop
-        return plain(counter, path, *rest)
+        return plain(counter, path, *rest, **options)
 
-    monkeypatch.setattr(predict_files, "count_one", stops)
+    monkeypatch.setattr(predict_files, "count_file", stops)
     with pytest.raises(stop):
         predict_files.predict_files(counter, images, out, model="m")
     assert len(rows_of(out / "counts.csv")) == 3
@@ -117,7 +114,7 @@ def test_rows_of_another_model_are_set_aside(counter, images, tmp_path, counted,
 
 
 @pytest.mark.parametrize("cut", range(1, 160, 13))
-def test_a_torn_table_loses_its_last_image_only(tmp_path, cut):
+def test_a_truncated_table_loses_its_last_image_only(tmp_path, cut):
     path = tmp_path / "counts.csv"
     rows = [dict.fromkeys(counts_csv.COLUMNS, "1") | {"image": f"a,{i}"} for i in range(3)]
     rows.append(rows[-1] | {"roi": "second"})
@@ -125,7 +122,7 @@ def test_a_torn_table_loses_its_last_image_only(tmp_path, cut):
     whole = counts_csv.read(path)
     assert [r["image"] for r in whole] == ["a,0", "a,1", "a,2", "a,2"]
     text = path.read_bytes()[:-cut]
-    # The rows of an image are one write, so a tear never falls exactly between two of them.
+    # The rows of an image are one write, so a table never ends exactly between two of them.
     path.write_bytes(text.removesuffix(b"\n"))
     left = counts_csv.read(path)
     assert left == [r for r in whole if r["image"] in {x["image"] for x in left}]
@@ -158,32 +155,29 @@ def test_points_are_read_back_from_every_style(tmp_path, style, number):
             assert float(row["y_um"]) == pytest.approx(2 * point[0], abs=1e-3)
 
 
-def test_the_styles_of_the_command_are_those_that_are_written():
-    assert tuple(writers.POINTS_STYLES) == predict_command.POINTS_STYLES
-
-
-def test_large_images_are_counted_by_parts_with_the_same_table(counter, tmp_path, monkeypatch):
+def test_large_images_get_the_same_table_window_by_window(counter, tmp_path, monkeypatch):
     pixels = cells((120, 90))[..., 0]
     paths = [tmp_path / "a.ome.tif", tmp_path / "b.ome.zarr"]
     facts = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
     tifffile.imwrite(paths[0], pixels, ome=True, tile=(32, 32), metadata=facts)
     write_ome_zarr(paths[1], pixels, "yx", spacing=(0.5, 0.5))
     shown: list = []
-    for name in ("memory", "parts"):
-        if name == "parts":
-            monkeypatch.setattr(out_of_core, "LARGE", 1000)
-            monkeypatch.setattr(predict_file, "DRAWN", 40)
-            counter.network._largest = 32
+    for name, chosen in (
+        ("memory", counter),
+        ("windows", dataclasses.replace(counter, max_window=32)),
+    ):
+        if name == "windows":
+            monkeypatch.setattr(network_input, "PIXELS_IN_MEMORY", 1000)
+            monkeypatch.setattr(predict_file, "OVERVIEW_SIDE", 40)
         predict_files.predict_files(
-            counter,
+            chosen,
             paths,
             tmp_path / name,
             model="m",
             density=True,
             on_counted=lambda *given: shown.append(given),
         )
-    monkeypatch.setattr(counter.network, "_largest", None)
-    expected, found = (rows_of(tmp_path / n / "counts.csv") for n in ("memory", "parts"))
+    expected, found = (rows_of(tmp_path / n / "counts.csv") for n in ("memory", "windows"))
     for one, other in zip(expected, found, strict=True):
         assert one["status"] == other["status"] == "ok"
         assert float(other["count"]) == pytest.approx(float(one["count"]), rel=1e-4)
@@ -192,12 +186,14 @@ def test_large_images_are_counted_by_parts_with_the_same_table(counter, tmp_path
         )
         assert other["n_points"] == one["n_points"] != "0"
     for name in ("a.ome", "b.ome"):
-        texts = [(tmp_path / n / "points" / f"{name}.csv").read_text() for n in ("memory", "parts")]
+        texts = [
+            (tmp_path / n / "points" / f"{name}.csv").read_text() for n in ("memory", "windows")
+        ]
         assert texts[0] == texts[1]
         whole = read_image(tmp_path / "memory" / "density" / f"{name}.ome.tif")
-        parts = read_image(tmp_path / "parts" / "density" / f"{name}.ome.zarr")
-        np.testing.assert_allclose(parts.pixels, whole.pixels, atol=1e-6)
-        assert parts.spacing == whole.spacing == (0.5, 0.5)
+        windows = read_image(tmp_path / "windows" / "density" / f"{name}.ome.zarr")
+        np.testing.assert_allclose(windows.pixels, whole.pixels, atol=1e-6)
+        assert windows.spacing == whole.spacing == (0.5, 0.5)
     image, drawn = shown[2][1], shown[2][2]
     assert image.space_shape == (40, 30)
     assert drawn.points.max() < 40
@@ -238,27 +234,28 @@ def test_channels_and_axes_are_passed_on(counter, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"points_style": "svg"}, "no points style 'svg'"),
+        ({"points_style": "svg"}, "unknown points style 'svg'"),
         ({"voxel_size": (0, 1, 1)}, "voxel size"),
         ({"shard": (3, 2)}, "shard 3/2"),
+        ({"regions": Path("absent")}, "absent: no such file or folder of regions"),
         ({"diameter": 5.0}, "not trained on cells of one size"),
     ],
 )
-def test_options_that_make_no_sense(counter, images, tmp_path, options, message):
+def test_options_that_cannot_be_used_are_refused(counter, images, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         predict_files.predict_files(counter, images, tmp_path / "out", model="m", **options)
 
 
-def test_shards_merge_into_the_table_of_one_call(counter, all_images, tmp_path):
+def test_shards_merge_into_the_table_of_one_call(counter, images, tmp_path):
     one, many = tmp_path / "one", tmp_path / "many"
-    predict_files.predict_files(counter, all_images, one, model="m")
+    predict_files.predict_files(counter, images, one, model="m")
     for i in (1, 3):
-        predict_files.predict_files(counter, all_images, many, model="m", shard=(i, 3))
+        predict_files.predict_files(counter, images, many, model="m", shard=(i, 3))
     with pytest.raises(ValueError, match="shard 2/3 is missing"):
         counts_csv.merge(many)
-    predict_files.predict_files(counter, all_images, many, model="m", shard=(2, 3))
-    target, images, failed = counts_csv.merge(many)
-    assert (images, failed) == (5, 0)
+    predict_files.predict_files(counter, images, many, model="m", shard=(2, 3))
+    target, number, failed = counts_csv.merge(many)
+    assert (number, failed) == (5, 0)
     assert target.read_text() == (one / "counts.csv").read_text()
     assert main.main(["merge", str(many)]) == 0
     settings = json.loads((many / "counts.shard-2-of-3.json").read_text())
@@ -269,21 +266,7 @@ def test_shards_merge_into_the_table_of_one_call(counter, all_images, tmp_path):
         counts_csv.merge(tmp_path)
 
 
-def test_several_rows_of_an_image_come_from_the_caller(counter, images, tmp_path):
-    class Halves:
-        def __init__(self, image):
-            assert image.space_shape == (40, 32)
-
-        def rows(self, row, found):
-            assert isinstance(found, Count)
-            return [row | {"roi": "left"}, row | {"roi": "right"}]
-
-    out = tmp_path / "out"
-    predict_files.predict_files(counter, images[:2], out, model="m", rows_of=Halves)
-    assert [r["roi"] for r in rows_of(out / "counts.csv")] == ["left", "right"] * 2
-
-
-def test_counting_goes_on_without_its_own_images(counter, images, tmp_path):
+def test_images_that_counting_wrote_are_not_counted(counter, images, tmp_path):
     folder = images[0].parent
     rows = counter.count_files(folder, out=folder / "out", model="m")
     (folder / "out" / "overlays").mkdir()
@@ -294,7 +277,7 @@ def test_counting_goes_on_without_its_own_images(counter, images, tmp_path):
 
 
 def hostile() -> dict[str, bytes]:
-    """Files that no counter can count, each with what makes it so."""
+    """Files that cannot be counted, named after the reason."""
     rng = np.random.default_rng(0)
     grey = rng.integers(0, 255, (30, 30), np.uint8)
     png = io.BytesIO()
@@ -324,7 +307,7 @@ def hostile() -> dict[str, bytes]:
 
 
 def odd() -> dict[str, bytes]:
-    """Files that are unusual and yet images."""
+    """Unusual files that are images all the same."""
     rng = np.random.default_rng(1)
     colours = rng.integers(0, 255, (20, 20, 4), np.uint8)
     kept = {}
@@ -384,7 +367,7 @@ def test_hostile_files_leave_a_row_each_and_the_good_ones_are_counted(counter, t
     check_hostile(counter, folder, damaged=6, good=3)
 
 
-def test_annotations_of_a_labs_folder_are_not_counted_unless_named(tmp_path):
+def test_annotations_beside_images_are_not_counted_unless_named(tmp_path):
     for folder in ("images", "dots"):
         (tmp_path / "lab" / folder).mkdir(parents=True)
         Image.fromarray(cells((24, 24))).save(tmp_path / "lab" / folder / "a.png")
@@ -402,7 +385,7 @@ def test_three_hundred_hostile_files_and_twenty_good_ones(counter, tmp_path):
 
 
 def test_a_large_image_that_holds_next_to_nothing_is_refused(counter, tmp_path, monkeypatch):
-    monkeypatch.setattr(out_of_core, "LARGE", 1000)
+    monkeypatch.setattr(network_input, "PIXELS_IN_MEMORY", 1000)
     zarr = write_ome_zarr(
         tmp_path / "a.zarr", np.zeros((9000, 9000), np.uint8), "yx", levels=("s0",)
     )
@@ -416,7 +399,7 @@ def test_a_large_image_that_holds_next_to_nothing_is_refused(counter, tmp_path, 
         assert image.space_shape == (9000, 9000)
 
 
-def test_a_table_needs_nothing_heavy():
+def test_predicting_imports_nothing_heavy():
     import subprocess
 
     code = (

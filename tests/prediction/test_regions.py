@@ -1,4 +1,4 @@
-"""Counts by region add up, and regions of every kind of file cover the pixels that they should."""
+"""Counts by region add up, and regions of every file format cover the right pixels."""
 
 import io
 import json
@@ -14,8 +14,10 @@ from skimage import draw
 
 from cellcount_jax.inference import region_counts, region_integrals
 from cellcount_jax.inference.readout import Count
+from cellcount_jax.io import regions
 from cellcount_jax.io.images.image import open_lazy
 from cellcount_jax.io.regions import fill
+from cellcount_jax.prediction.region_rows import RegionRows, regions_of
 
 RNG = np.random.default_rng(0)
 
@@ -28,7 +30,7 @@ def counted(points=None, density=None, scale=1.0) -> Count:
 
 def mask_regions(tmp_path, mask, shape):
     tifffile.imwrite(tmp_path / "mask.tif", mask, photometric="minisblack")
-    return region_counts.read_regions(tmp_path / "mask.tif", shape)
+    return regions.read_regions(tmp_path / "mask.tif", shape)
 
 
 def whole(region, shape):
@@ -204,7 +206,7 @@ def test_geojson_with_holes_pieces_names_and_points(tmp_path, caplog):
     ]
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
     with caplog.at_level(logging.WARNING):
-        found = region_counts.read_regions(path, (30, 32))
+        found = regions.read_regions(path, (30, 32))
     assert "1 points or lines" in caplog.text
     assert [r.name for r in found] == ["core", "tumour", "tumour (2)", "outside (2)"]
     expected = np.zeros((30, 32), bool)
@@ -224,7 +226,7 @@ def test_imagej_regions(tmp_path):
     with zipfile.ZipFile(tmp_path / "a_RoiSet.zip", "w") as archive:
         for i, roi in enumerate((outline, box, oval)):
             archive.writestr(f"{i}-roi.roi", roi.tobytes())
-    found = region_counts.read_regions(tmp_path / "a_RoiSet.zip", (24, 40))
+    found = regions.read_regions(tmp_path / "a_RoiSet.zip", (24, 40))
     assert [r.name for r in found] == ["dg", "ca1", "2-roi"]
     masks = [whole(r, (24, 40)) for r in found]
     assert masks[0][2:8, 3:9].all()
@@ -234,7 +236,7 @@ def test_imagej_regions(tmp_path):
     y, x = np.mgrid[:24, :40] + 0.5
     assert (masks[2] == (((y - 16) / 6) ** 2 + ((x - 28) / 8) ** 2 < 1)).all()
     (tmp_path / "b.roi").write_bytes(outline.tobytes())
-    assert region_counts.read_regions(tmp_path / "b.roi", (24, 40))[0].name == "dg"
+    assert regions.read_regions(tmp_path / "b.roi", (24, 40))[0].name == "dg"
 
 
 def test_masks_of_any_type(tmp_path):
@@ -244,7 +246,7 @@ def test_masks_of_any_type(tmp_path):
     np.save(tmp_path / "m.npy", np.where(mask > 0, 5.0, 2.0).astype(np.float32))
     tifffile.imwrite(tmp_path / "m.tif", mask)
     named = {
-        e: [(r.name, int(r.inside.sum())) for r in region_counts.read_regions(path, mask.shape)]
+        e: [(r.name, int(r.inside.sum())) for r in regions.read_regions(path, mask.shape)]
         for e in ("png", "npy", "tif")
         if (path := tmp_path / f"m.{e}")
     }
@@ -283,7 +285,7 @@ def zip_of(**entries) -> bytes:
 def test_files_that_are_wrong_say_so_in_one_line(tmp_path, name, data, line):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match=line) as caught:
-        region_counts.read_regions(tmp_path / name, (10, 10))
+        regions.read_regions(tmp_path / name, (10, 10))
     assert "\n" not in str(caught.value)
     assert name in str(caught.value)
 
@@ -291,11 +293,11 @@ def test_files_that_are_wrong_say_so_in_one_line(tmp_path, name, data, line):
 def test_masks_that_do_not_fit_say_so(tmp_path):
     np.save(tmp_path / "m.npy", np.ones((5, 6), np.uint8))
     with pytest.raises(ValueError, match="5 x 6 pixels does not fit an image of 6 x 5"):
-        region_counts.read_regions(tmp_path / "m.npy", (6, 5))
+        regions.read_regions(tmp_path / "m.npy", (6, 5))
     for values, line in ((np.zeros((5, 6), int), "0 everywhere"), (np.eye(6)[:5] / 2, "whole")):
         np.save(tmp_path / "m.npy", values)
         with pytest.raises(ValueError, match=line):
-            region_counts.read_regions(tmp_path / "m.npy", (5, 6))
+            regions.read_regions(tmp_path / "m.npy", (5, 6))
 
 
 def test_the_file_of_an_image_is_found_by_its_name(tmp_path):
@@ -303,14 +305,14 @@ def test_the_file_of_an_image_is_found_by_its_name(tmp_path):
     for name in ("a.tif.geojson", "b_RoiSet.zip", "c_regions.png", "d.roi", "d.zip", "e.txt"):
         (tmp_path / name).write_bytes(b"")
     for letter, name in (("a", "a.tif.geojson"), ("b", "b_RoiSet.zip"), ("c", "c_regions.png")):
-        found = region_counts.find_regions_file(tmp_path, image.with_name(f"{letter}.tif"))
+        found = regions.find_regions_file(tmp_path, image.with_name(f"{letter}.tif"))
         assert found == tmp_path / name
-    assert region_counts.find_regions_file(tmp_path, image.with_name("e.tif")) is None
-    assert region_counts.find_regions_file(tmp_path / "d.roi", image) == tmp_path / "d.roi"
+    assert regions.find_regions_file(tmp_path, image.with_name("e.tif")) is None
+    assert regions.find_regions_file(tmp_path / "d.roi", image) == tmp_path / "d.roi"
     with pytest.raises(ValueError, match=r"d.roi, d.zip.*keep one"):
-        region_counts.find_regions_file(tmp_path, image.with_name("d.tif"))
+        regions.find_regions_file(tmp_path, image.with_name("d.tif"))
     with pytest.raises(ValueError, match="no such file or folder of regions"):
-        region_counts.find_regions_file(tmp_path / "absent", image)
+        regions.find_regions_file(tmp_path / "absent", image)
 
 
 def test_rows_of_a_table(tmp_path, caplog):
@@ -321,9 +323,9 @@ def test_rows_of_a_table(tmp_path, caplog):
     (marks / "a.geojson").write_text(json.dumps(feature("Polygon", [square(0, 0, 10)], name="n")))
     density = np.full((20, 30), 1 / 3, np.float32)
     row = {"image": "a.tif", "count": 200.0, "spacing_y": 0.5, "spacing_x": 0.5, "status": "ok"}
-    make = region_counts.rows_of(marks)
     with open_lazy(tmp_path / "a.tif") as image:
-        rows = make(image).rows(row, counted(density=density))
+        found = RegionRows(regions_of(marks, image), image.space_shape)
+    rows = found.rows(row, counted(density=density))
     assert [(r["image"], r["roi"], r["status"]) for r in rows] == [
         ("a.tif", "n", "ok"),
         ("a.tif", "outside", "ok"),
@@ -331,8 +333,6 @@ def test_rows_of_a_table(tmp_path, caplog):
     assert sum(r["count"] for r in rows) == pytest.approx(200, abs=1e-5)
     assert rows[0]["cells_per_mm2"] == pytest.approx(100 / 3 / 25e-6, rel=1e-6)
     with open_lazy(tmp_path / "b.tif") as image, caplog.at_level(logging.WARNING):
-        alone = make(image).rows({"image": "b.tif"}, counted(density=density))
-    assert alone == [{"image": "b.tif"}]
+        none = RegionRows(regions_of(marks, image), image.space_shape)
+    assert none.rows({"image": "b.tif"}, counted(density=density)) == [{"image": "b.tif"}]
     assert "counted as a whole" in caplog.text
-    with pytest.raises(ValueError, match="no such file or folder of regions"):
-        region_counts.rows_of(tmp_path / "absent")

@@ -1,4 +1,4 @@
-"""Regions of an image that is counted by parts: the table is that of the image in memory."""
+"""Regions of an image that is counted window by window: the table of the image in memory."""
 
 import csv
 import dataclasses
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellcount_jax.inference import out_of_core, region_counts
+from cellcount_jax.data.resampling import Resampling
+from cellcount_jax.inference import network_input
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.prediction import predict_files
-from tests.inference.made_counters import cells, made
-from tests.inference.test_counter import ShortOfMemory, bright_counter
+from tests.inference.made_counters import ShortOfMemory, bright_counter, cells, made
 
 
 def table(counter: Counter, path: Path, out: Path, place: Path) -> list[dict[str, str]]:
@@ -23,8 +23,7 @@ def table(counter: Counter, path: Path, out: Path, place: Path) -> list[dict[str
         out,
         model="m",
         density=True,
-        rows_of=region_counts.rows_of(place),
-        about_rows=str(place),
+        regions=place,
         voxel_size=(2.0, 0.5, 0.25),
     )
     assert failed == 0
@@ -58,7 +57,7 @@ def mask(path: Path, shape: tuple[int, ...]) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["outlines", "mask", "points", "volume", "flat regions"])
-def test_regions_by_parts_are_those_of_the_image_in_memory(kind, tmp_path, monkeypatch):
+def test_regions_window_by_window_are_those_of_the_image_in_memory(kind, tmp_path, monkeypatch):
     shape = (23, 50, 37) if kind in ("volume", "flat regions") else (120, 90)
     counter = made("density") if kind == "outlines" else bright_counter(len(shape))
     if kind == "points":
@@ -66,7 +65,7 @@ def test_regions_by_parts_are_those_of_the_image_in_memory(kind, tmp_path, monke
         counter = dataclasses.replace(
             counter, stage=dataclasses.replace(counter.stage, readout=readout)
         )
-    counter.network._largest = 64 if kind == "outlines" else 16
+    counter = dataclasses.replace(counter, max_window=64 if kind == "outlines" else 16)
     image = cells(shape) if kind == "outlines" else cells(shape)[..., 0]
     tifffile.imwrite(tmp_path / "a.tif", image, tile=(32, 32))
     if kind == "outlines":
@@ -74,8 +73,8 @@ def test_regions_by_parts_are_those_of_the_image_in_memory(kind, tmp_path, monke
     else:
         place = mask(tmp_path / "r.tif", shape[1:] if kind == "flat regions" else shape)
     found = []
-    for name, large in (("memory", out_of_core.LARGE), ("parts", 100)):
-        monkeypatch.setattr(out_of_core, "LARGE", large)
+    for name, large in (("memory", network_input.PIXELS_IN_MEMORY), ("windows", 100)):
+        monkeypatch.setattr(network_input, "PIXELS_IN_MEMORY", large)
         found.append(table(counter, tmp_path / "a.tif", tmp_path / name, place))
     assert found[0] == found[1]
     assert [row["roi"] for row in found[1]][-1] == "outside"
@@ -95,16 +94,17 @@ def test_regions_by_parts_are_those_of_the_image_in_memory(kind, tmp_path, monke
     assert sum(float(row["count"]) for row in found[1]) == pytest.approx(whole, abs=1e-3)
 
 
-def test_a_resized_image_has_its_regions_by_parts_too(tmp_path, monkeypatch):
-    counter = dataclasses.replace(bright_counter(), scale=0.7)
-    counter.network._largest = 32
-    monkeypatch.setattr(out_of_core, "LOOKED_AT", 10_000)
+def test_a_resized_image_has_its_regions_window_by_window_too(tmp_path, monkeypatch):
+    counter = dataclasses.replace(
+        bright_counter(), resampling=Resampling(factor=0.7), max_window=32
+    )
+    monkeypatch.setattr(network_input, "N_INTENSITY_WINDOWS", 10_000)
     np.save(tmp_path / "a.npy", cells((120, 90))[..., 0])
     place = outlines(tmp_path / "r.geojson")
     memory = table(counter, tmp_path / "a.npy", tmp_path / "memory", place)
-    monkeypatch.setattr(out_of_core, "LARGE", 100)
-    parts = table(counter, tmp_path / "a.npy", tmp_path / "parts", place)
-    for one, other in zip(memory, parts, strict=True):
+    monkeypatch.setattr(network_input, "PIXELS_IN_MEMORY", 100)
+    windows = table(counter, tmp_path / "a.npy", tmp_path / "windows", place)
+    for one, other in zip(memory, windows, strict=True):
         assert other["area_px"] == one["area_px"]
         assert float(other["count"]) == pytest.approx(float(one["count"]), rel=1e-3)
 
@@ -113,7 +113,7 @@ def test_sums_begin_anew_when_windows_shrink(tmp_path, monkeypatch):
     plain = bright_counter()
     np.save(tmp_path / "a.npy", cells((240, 210))[..., 0])
     place = outlines(tmp_path / "r.geojson")
-    monkeypatch.setattr(out_of_core, "LARGE", 100)
+    monkeypatch.setattr(network_input, "PIXELS_IN_MEMORY", 100)
     expected = table(plain, tmp_path / "a.npy", tmp_path / "plain", place)
 
     class Forgetful(ShortOfMemory):
@@ -126,8 +126,7 @@ def test_sums_begin_anew_when_windows_shrink(tmp_path, monkeypatch):
             return super().__call__(variables, images)
 
     device = Forgetful(plain.stage.predict, 0)
-    short = dataclasses.replace(plain, predict=device)
-    short.network._largest = 64
+    short = dataclasses.replace(plain, predict=device, max_window=64)
     found = table(short, tmp_path / "a.npy", tmp_path / "short", place)
     assert device.shapes[0][1] > device.shapes[-1][1]
     for one, other in zip(expected, found, strict=True):

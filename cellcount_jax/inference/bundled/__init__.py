@@ -1,19 +1,19 @@
-"""Models in the box: trained counters that come with the package, called by their names."""
+"""Bundled models: trained counters that come with the package and are loaded by name."""
 
 from pathlib import Path
 
-NAMES = ("nuclei",)
-"""Each is a file `NAME.cellcount` in this folder; its card is `docs/NAME.md`."""
+MODELS = ("nuclei",)
+"""Names; each is a file `NAME.cellcount` in this folder, with its model card in `docs/NAME.md`."""
 
-DEFAULT = "nuclei"
-"""Counts where no model is named."""
+DEFAULT_MODEL = "nuclei"
+"""Used if no model is named."""
 
 
-def holds(model: str | Path) -> bool:
-    """Whether a model is one of the box: a run in a folder of that name comes before it."""
-    return str(model) in NAMES and not (Path(model) / "checkpoints").exists()
+def is_bundled(model: str | Path) -> bool:
+    """Whether this names a bundled model; a run in a folder of that name takes precedence."""
+    return str(model) in MODELS and not (Path(model) / "checkpoints").exists()
 
 
 def resolve(model: str | Path) -> str | Path:
-    """The file of a model in the box; anything else as it was given."""
-    return Path(__file__).parent / f"{model}.cellcount" if holds(model) else model
+    """The file of a bundled model; anything else as it was given."""
+    return Path(__file__).parent / f"{model}.cellcount" if is_bundled(model) else model

@@ -1,0 +1,81 @@
+"""Rows of the regions of an image, in place of its one row."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cellcount_jax.data.resize import Scale
+from cellcount_jax.data.windows import Box
+from cellcount_jax.inference.readout import Count, TakeDensity
+from cellcount_jax.inference.region_counts import RegionRow, count_regions
+from cellcount_jax.inference.region_integrals import density_sums, union
+from cellcount_jax.io.images.image import LazyImage
+from cellcount_jax.io.regions import Region, Shape, find_regions_file, read_regions
+from cellcount_jax.prediction.counts_csv import CsvRow
+
+log = logging.getLogger(__name__)
+
+
+def regions_of(place: Path, image: LazyImage) -> list[Region]:
+    """Regions of an image; none, which is logged, if `place` holds no file for it.
+
+    Args:
+      place: a file of regions, or a folder of files named like the images.
+      image: open.
+
+    Raises:
+      ValueError: the file cannot be read or does not fit the image.
+    """
+    path = find_regions_file(place, image.path)
+    if path is None:
+        log.warning("%s: no file of regions in %s; counted as a whole", image.path, place)
+        return []
+    return read_regions(path, image.space_shape)
+
+
+class RegionRows:
+    """Rows of one image: its density is summed while it is counted, the rows are made after.
+
+    Args:
+      regions: of the image; without any, it keeps its one row.
+      shape: of the image without channels.
+    """
+
+    def __init__(self, regions: Sequence[Region], shape: Shape):
+        self._regions, self._shape = regions, tuple(shape)
+        # The union is summed with the regions; without regions there is nothing to hold.
+        self._all = [*regions, union(regions, shape)] if regions else []
+        self._sums: np.ndarray | None = None
+
+    def open_density(self, whole: tuple[int, ...], scale: Scale) -> TakeDensity:
+        """Sums the density of an image that is counted window by window; see `OpenDensity`."""
+        sums = self._sums = np.zeros(len(self._all))
+
+        def take(box: Box, values: np.ndarray) -> None:
+            nonlocal sums
+            sums += density_sums(values, self._all, self._shape, scale=scale, box=box, whole=whole)
+
+        return take
+
+    def rows(self, row: CsvRow, found: Count) -> list[CsvRow]:
+        """A row per region and one for the rest of the image, from the image's own row."""
+        if not self._regions:
+            return [row]
+        sizes = [row.get(f"spacing_{axis}") or None for axis in "zyx"[3 - len(self._shape) :]]
+        parts = count_regions(
+            found,
+            self._regions,
+            self._shape,
+            spacing=None if None in sizes else [float(str(size)) for size in sizes],
+            sums=self._sums,
+            covered=self._all[-1],
+        )
+        return [row | part | _rounded(part) for part in parts]
+
+
+def _rounded(part: RegionRow) -> CsvRow:
+    """Counts to six decimals: the rows of a table still add up to its count."""
+    values = {key: part[key] for key in ("count", "density_sum")}
+    return {k: round(v, 6) + 0.0 if isinstance(v, float) else v for k, v in values.items()}
