@@ -79,7 +79,7 @@ def as_records(samples: Sequence[Sample], folder: Path) -> Sequence[Sample]:
     benchmark = dataclasses.replace(
         VGG, name="large", channels=1, archive=None, read=lambda _: iter(samples)
     )
-    return tfds_builder.prepare(benchmark, os.fspath(folder), name="large", raw_dir=folder)
+    return tfds_builder.prepare(benchmark, folder, data_dir=folder, name="large")
 
 
 def settings() -> ConfigDict:
@@ -112,11 +112,11 @@ def streamed(samples: Sequence[Sample], config: ConfigDict, threads: int) -> Ope
 
 
 def training(samples: Sequence[Sample], config: ConfigDict, on_device_mib: float) -> list[Opener]:
-    """Openers of the sampler alone, of the step on one batch, and of steps on what is fed."""
+    """Openers of the sampler alone, of steps on one batch, and of steps on the pipeline's."""
     (stage,) = build_stages(config)
     mesh = sharding.data_mesh()
     plan = config.stages.density
-    fed = input_pipeline.choose(
+    pipeline = input_pipeline.build(
         {"train": samples},
         Preprocessing.from_dict(config.preprocessing.to_dict()),
         stage,
@@ -125,24 +125,24 @@ def training(samples: Sequence[Sample], config: ConfigDict, on_device_mib: float
         mesh=mesh,
         on_device_mib=on_device_mib,
     )
-    fed = input_pipeline.place(fed, stage, {}, mesh)
-    tx = optimizer.from_plan(plan.optimizer, steps=1000, steps_per_epoch=100)
-    variables = stage.init(jax.random.key(0), fed.example, {})
-    state = create_state(variables, tx, average=plan.average)
+    pipeline = input_pipeline.to_device(pipeline, stage, {}, mesh)
+    tx = optimizer.from_config(plan.optimizer, steps=1000, steps_per_epoch=100)
+    variables = stage.init(jax.random.key(0), pipeline.example, {})
+    state = create_state(variables, tx, ema_decay=plan.ema_decay)
     state = jax.device_put(state, sharding.replicated(mesh))
-    jitted = make_step(stage, tx, fed.sampler, mesh, 0, plan.average)
-    step = jitted.lower(state, {}, fed.given).compile()
-    sampler = jax.jit(fed.sampler)
+    jitted = make_step(stage, tx, pipeline.sampler, mesh, seed=0, ema_decay=plan.ema_decay)
+    step = jitted.lower(state, {}, pipeline.data).compile()
+    sampler = jax.jit(pipeline.sampler)
 
     @contextlib.contextmanager
     def sampling() -> Iterator[Advance]:
         numbers = itertools.count()
-        with fed.from_step(0) as given:
+        with pipeline.from_step(0) as given:
             yield lambda: sampler(next(given), next(numbers))
 
     @contextlib.contextmanager
     def stepping(*, repeated: bool) -> Iterator[Advance]:
-        with fed.from_step(0) as given:
+        with pipeline.from_step(0) as given:
             batches = itertools.repeat(next(given)) if repeated else given
 
             def advance() -> Any:

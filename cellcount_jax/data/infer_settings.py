@@ -1,4 +1,4 @@
-"""Settings that follow from the data themselves: kernel, matching radius, size of images."""
+"""Settings inferred from the training data: kernel, matching radius, scale and crop."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,21 +8,27 @@ from scipy.spatial import cKDTree
 
 from cellcount_jax.data.sample import Sample
 
-COMFORTABLE_SPACING = 16.0
-"""Images whose cells lie further apart than twice this, in pixels, are reduced to it."""
+TARGET_SPACING = 16.0
+"""Images whose cells are more than twice this far apart, in pixels, are downscaled to it."""
+
+CROP_MULTIPLE = 8
+"""Sides of crops are multiples of it, as the U-Net requires."""
+
+MAX_CROP = 128
+"""Side of crops, in pixels, unless images are smaller."""
 
 
 @dataclasses.dataclass(frozen=True)
 class InferredSettings:
-    """What was read off the training images; lengths in pixels of the resized images.
+    """Settings inferred from training images; lengths in pixels of the resized images.
 
     Attributes:
-      scale: by which images are resized before anything else.
-      spacing: distance of a dot to its nearest neighbour; the lower quartile over all dots.
+      scale: factor by which images are resized first.
+      spacing: distance from a dot to its nearest neighbour, lower quartile over all dots.
       sigma: of the Gaussian target: an eighth of the spacing, 1 to 4 px.
       radius: matching radius: half the spacing, 2 to 15 px.
       crop: sides of training crops.
-      normalise: how brightness is normalised.
+      normalise: method of `Preprocessing`.
       channels: of the images.
       mean_count: dots per image.
     """
@@ -42,42 +48,37 @@ class InferredSettings:
             f"images resized by {self.scale:.3g}",
             f"dots are {self.spacing:.1f} px apart (lower quartile of nearest neighbours)",
             f"sigma {self.sigma:.2f} px, matching radius {self.radius:.1f} px",
-            f"crops {' x '.join(map(str, self.crop))}, {self.channels} channels, brightness by "
+            f"crops {' x '.join(map(str, self.crop))}, {self.channels} channels, normalised by "
             f"{self.normalise}",
             f"{self.mean_count:.1f} dots per image",
         ]
 
 
-def infer_settings(samples: Sequence[Sample], *, multiple: int = 8, largest_crop: int = 128) -> InferredSettings:
-    """Settings for labelled samples.
-
-    Args:
-      samples: labelled training images of one number of space axes.
-      multiple: sides of crops are multiples of it.
-      largest_crop: side of crops where images are large enough.
+def infer_settings(samples: Sequence[Sample]) -> InferredSettings:
+    """Infers settings from labelled training images.
 
     Raises:
-      ValueError: images differ in channels or number of axes, or there is no dot at all.
+      ValueError: images differ in channels or number of axes, or no image has a dot.
     """
     shapes = {(s.image.ndim, s.image.shape[-1]) for s in samples}
     if len(shapes) > 1:
         listed = ", ".join(f"{s.name} {s.image.shape}" for s in samples[:3])
         raise ValueError(f"the images differ in channels or axes ({listed} ...); choose channels")
     spacing = nearest_spacing(samples)
-    scale = 1.0 if spacing <= 2 * COMFORTABLE_SPACING else COMFORTABLE_SPACING / spacing
+    scale = 1.0 if spacing <= 2 * TARGET_SPACING else TARGET_SPACING / spacing
     spacing *= scale
     sides = np.array([s.image.shape[:-1] for s in samples]).min(axis=0) * scale
-    sides[-2:] = sides[-2:].min()  # Only squares can be turned.
-    crop = [int(min(largest_crop, max(multiple, side // multiple * multiple))) for side in sides]
+    sides[-2:] = sides[-2:].min()  # Only squares can be rotated.
+    crop = np.clip(sides // CROP_MULTIPLE * CROP_MULTIPLE, CROP_MULTIPLE, MAX_CROP).astype(int)
     dtypes = {s.image.dtype for s in samples}
-    # Bytes are usually stored as they are shown; 16-bit and float images rarely fill their range.
+    # 8-bit images usually fill their range; 16-bit and float images rarely do.
     normalise = "dtype" if dtypes == {np.dtype(np.uint8)} else "percentile"
     return InferredSettings(
         scale=scale,
         spacing=spacing,
         sigma=float(np.clip(spacing / 8, 1.0, 4.0)),
         radius=float(np.clip(spacing / 2, 2.0, 15.0)),
-        crop=tuple(crop),
+        crop=tuple(crop.tolist()),
         normalise=normalise,
         channels=samples[0].image.shape[-1],
         mean_count=float(np.mean([s.count or 0 for s in samples])),
@@ -85,10 +86,10 @@ def infer_settings(samples: Sequence[Sample], *, multiple: int = 8, largest_crop
 
 
 def nearest_spacing(samples: Sequence[Sample]) -> float:
-    """Lower quartile of the distances of dots to their nearest neighbours, in pixels.
+    """Lower quartile of the distances from dots to their nearest neighbours, in pixels.
 
     Raises:
-      ValueError: there is no dot in any image.
+      ValueError: no image has a dot.
     """
     distances = []
     for sample in samples:
@@ -98,6 +99,6 @@ def nearest_spacing(samples: Sequence[Sample]) -> float:
     if distances:
         return float(np.quantile(np.concatenate(distances), 0.25))
     if not any(s.count for s in samples):
-        raise ValueError("no image has a single dot; there is nothing to learn from")
-    # One cell an image: cells are at least as far apart as the images are large.
+        raise ValueError("no image has a dot; there is nothing to learn from")
+    # At most one cell per image: cells are about as far apart as the images are large.
     return float(min(min(s.image.shape[:-1]) for s in samples)) / 2

@@ -1,1 +1,1 @@
-"""Benchmark sets and a lab's own folder as lists of samples, split by a named protocol."""
+"""Benchmarks and a lab's own folder as lists of samples, split by a named protocol."""

@@ -1,20 +1,21 @@
-"""What a benchmark is, and how its publishers' dots images and label masks are decoded."""
+"""The record of a benchmark, and the readers that several benchmarks share."""
 
+import csv
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from PIL import Image
 
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets.splits import Protocol
+from cellcount_jax.io.images.image import read_image
 
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """What is known of the published data: labelled images, cells per image, which group."""
+    """Published statistics: labelled images, cells per image, and the group they refer to."""
 
     n_images: int
     mean: float | None = None
@@ -27,28 +28,24 @@ class Benchmark:
     """One public data set.
 
     Attributes:
-      name: name of its folder and in configs.
+      name: of its folder, and in configs.
       title: one line for people.
+      page: official page.
+      licence: as stated there.
+      citation: reference.
+      raw_layout: files expected in the folder, one line.
+      published: published statistics.
+      read: folder -> samples, in the order of their names.
+      protocols: by name; the first is the default.
       ndim: 2 or 3.
       channels: of the images as read.
       dtype: of the images as read.
-      page: official page.
-      licence: as stated there.
-      citation: whom to cite.
-      raw_layout: files expected in the folder, one line.
-      published: what its publishers counted.
-      read: folder -> samples, in the order of their names.
-      protocols: by name.
-      default_protocol: one of them.
       has_labels: whether instance masks come with the images.
       archive: official address of a zip with everything, where there is one.
     """
 
     name: str
     title: str
-    ndim: int
-    channels: int
-    dtype: str
     page: str
     licence: str
     citation: str
@@ -56,9 +53,16 @@ class Benchmark:
     published: Published
     read: Callable[[Path], Iterator[Sample]]
     protocols: Mapping[str, Protocol]
-    default_protocol: str
+    ndim: int = 2
+    channels: int = 3
+    dtype: str = "uint8"
     has_labels: bool = False
     archive: str | None = None
+
+    @property
+    def default_protocol(self) -> str:
+        """Name of the protocol that is used unless another is named."""
+        return next(iter(self.protocols))
 
 
 def by_name(*protocols: Protocol) -> dict[str, Protocol]:
@@ -66,82 +70,88 @@ def by_name(*protocols: Protocol) -> dict[str, Protocol]:
     return {p.name: p for p in protocols}
 
 
-def read_pixels(path: Path, mode: str) -> np.ndarray:
-    """[H, W, C] uint8 of a PNG, JPEG or TIFF, converted to `mode` (L, RGB).
+def read_pixels(path: Path, *, channels: int) -> np.ndarray:
+    """[H, W, channels] uint8: grey is repeated, colour becomes grey if one channel is wanted.
 
     Raises:
-      ValueError: the file is missing or not an image.
+      ValueError: the file is missing or not an 8-bit image.
     """
-    try:
-        with Image.open(path) as image:
-            array = np.asarray(image.convert(mode))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as an image ({_short(error)})") from error
-    return array[..., None] if array.ndim == 2 else array
-
-
-def read_plane(path: Path) -> np.ndarray:
-    """[H, W] of a one-channel image with its own dtype, for label masks and 1-bit dots."""
-    try:
-        with Image.open(path) as image:
-            array = np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as an image ({_short(error)})") from error
-    if array.ndim != 2:
-        raise ValueError(f"{path}: one channel expected, found an array of shape {array.shape}")
-    return array
+    pixels = read_image(path).pixels
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"{path}: an 8-bit grey or RGB image expected, found {pixels.dtype} of shape "
+            f"{pixels.shape}"
+        )
+    if pixels.shape[-1] > channels:
+        return np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
+    return np.repeat(pixels, channels // pixels.shape[-1], axis=-1)
 
 
 def read_volume(path: Path) -> np.ndarray:
-    """[D, H, W] of a multi-page TIFF with its own dtype."""
-    try:
-        array = tifffile.imread(path)
-    except Exception as error:  # tifffile and its codecs raise many kinds on a broken file
-        raise ValueError(f"{path}: cannot be read as a TIFF ({_short(error)})") from error
-    if array.ndim != 3:
-        raise ValueError(f"{path}: a volume expected, found an array of shape {array.shape}")
-    return array
+    """[D, H, W, 1] of a multi-page TIFF with its own dtype."""
+    return read_image(path, axes="ZYX").pixels
 
 
-def _short(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def read_dots_image(path: Path, image: np.ndarray, *, threshold: int) -> np.ndarray:
+    """[N, 2] float32: one dot per pixel whose red (or only) channel is above the threshold.
+
+    Raises:
+      ValueError: its size is not that of the image.
+    """
+    marks = read_image(path).pixels[..., 0]
+    _check_shape(path, image, marks)
+    return np.argwhere(marks > threshold).astype(np.float32)
 
 
-def points_from_mask(mask: np.ndarray) -> np.ndarray:
-    """[N, ndim] float32 of the pixels that are set, one dot each."""
-    return np.argwhere(mask).astype(np.float32)
+def read_labels(path: Path, image: np.ndarray) -> np.ndarray:
+    """[*space] instance mask of an image with its own dtype.
+
+    Raises:
+      ValueError: its size is not that of the image.
+    """
+    axes = "YX" if image.ndim == 3 else "ZYX"
+    labels = read_image(path, axes=axes, stored=True).pixels[..., 0]
+    _check_shape(path, image, labels)
+    return labels
 
 
-def centroids(labels: np.ndarray) -> np.ndarray:
-    """[N, ndim] float32 centroids of an instance mask, in order of the ids; 0 is background."""
-    where = np.nonzero(labels)
-    ids = labels[where].astype(np.int64)
-    size = np.bincount(ids)
-    present = np.flatnonzero(size)
-    sums = [np.bincount(ids, weights=axis)[present] for axis in where]
-    return (np.stack(sums, axis=-1) / size[present, None]).astype(np.float32)
-
-
-def same_shape(path: Path, image: np.ndarray, mask: np.ndarray) -> None:
-    """Raises ValueError if an annotation is not of its image's size."""
+def _check_shape(path: Path, image: np.ndarray, mask: np.ndarray) -> None:
     if image.shape[:-1] != mask.shape:
         raise ValueError(
-            f"{path}: its size {mask.shape} differs from its image's {image.shape[:-1]}"
+            f"{path}: its shape {mask.shape} differs from its image's {image.shape[:-1]}"
         )
 
 
-def matching_file(path: Path, of: Path) -> Path:
-    """`path` if it exists, else a ValueError that names the file left alone."""
+def matching_file(path: Path, image_path: Path) -> Path:
+    """`path` if it exists, else a ValueError that names the image without annotation."""
     if not path.exists():
-        raise ValueError(f"{of}: its partner {path.name} is missing from {path.parent}")
+        raise ValueError(f"{image_path}: its annotation {path} is missing")
     return path
 
 
-def read_cell_dots_pairs(folder: Path) -> Iterator[Sample]:
-    """Pairs `NAMEcell.png`, `NAMEdots.png`; every pixel with red == 255 is a cell."""
-    for path in sorted(folder.rglob("*cell.png")):
-        dots_path = matching_file(path.with_name(path.name.replace("cell.png", "dots.png")), path)
-        image = read_pixels(path, "RGB")
-        mask = read_pixels(dots_path, "RGB")[..., 0] == 255
-        same_shape(dots_path, image, mask)
-        yield Sample(path.name.removesuffix("cell.png"), image, points_from_mask(mask))
+def read_columns(path: Path, columns: tuple[str, ...]) -> np.ndarray:
+    """[N, len(columns)] float32 of a comma-separated table, columns found by name.
+
+    Raises:
+      ValueError: a column is missing, or a value is no finite number.
+    """
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        rows = list(csv.reader(file))
+    if not any(cell.strip() for row in rows for cell in row):
+        return np.zeros((0, len(columns)), np.float32)
+    names = [name.strip().casefold() for name in rows[0]]
+    missing = [c for c in columns if c.casefold() not in names]
+    if missing:
+        raise ValueError(f"{path}: no column {missing[0]!r} among {', '.join(rows[0])}")
+    where = [names.index(c.casefold()) for c in columns]
+    values = []
+    for number, row in enumerate(rows[1:], start=2):
+        try:
+            values.append([float(row[k]) for k in where])
+        except (ValueError, IndexError) as error:
+            if any(cell.strip() for cell in row):
+                raise ValueError(f"{path}, line {number}: {','.join(row)!r} has no dot") from error
+    dots = np.asarray(values, np.float32).reshape(-1, len(columns))
+    if not np.isfinite(dots).all():
+        raise ValueError(f"{path}: a coordinate is not finite")
+    return dots

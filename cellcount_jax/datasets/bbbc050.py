@@ -8,26 +8,25 @@ from cellcount_jax.datasets.base import (
     Benchmark,
     Published,
     by_name,
-    centroids,
     matching_file,
+    read_labels,
     read_volume,
-    same_shape,
 )
 from cellcount_jax.datasets.splits import Protocol
+from cellcount_jax.io.annotations.centroids import label_centroids
 
 SPACING = (1.75, 0.8, 0.8)
-"""Size of a voxel in micrometres, (z, y, x)."""
+"""Voxel size in micrometres, (z, y, x)."""
 
 
 def read(folder: Path) -> Iterator[Sample]:
     """Pairs in `images` and `labels`; a dot is the centroid of an instance, the group an embryo."""
     for path in sorted((folder / "images").glob("*.tif")):
         labels_path = matching_file(folder / "labels" / path.name, path)
-        image = read_volume(path)[..., None]
-        labels = read_volume(labels_path)
-        same_shape(labels_path, image, labels)
+        image = read_volume(path)
+        labels = read_labels(labels_path, image)
         embryo = path.stem.split("_")[0]
-        yield Sample(path.stem, image, centroids(labels), embryo, SPACING, labels)
+        yield Sample(path.stem, image, label_centroids(labels), embryo, SPACING, labels)
 
 
 BBBC050 = Benchmark(
@@ -47,7 +46,7 @@ BBBC050 = Benchmark(
     protocols=by_name(
         Protocol(
             "by_embryo",
-            "seven embryos to train on, one for validation, three to test",
+            "seven embryos for training, one for validation, three for test",
             train=33,
             test=14,
             validation=5,
@@ -55,7 +54,8 @@ BBBC050 = Benchmark(
         ),
         Protocol(
             "few_labels",
-            "eight embryos to train on, their fullest volume labelled, three to test",
+            "eight embryos for training, of which only the volume with most nuclei is labelled, "
+            "three for test",
             train=38,
             test=14,
             unit="group",
@@ -63,6 +63,5 @@ BBBC050 = Benchmark(
             fullest_first=True,
         ),
     ),
-    default_protocol="by_embryo",
     has_labels=True,
 )

@@ -8,35 +8,31 @@ from cellcount_jax.datasets.base import (
     Benchmark,
     Published,
     by_name,
-    centroids,
     matching_file,
+    read_labels,
     read_pixels,
-    read_plane,
-    same_shape,
 )
 from cellcount_jax.datasets.splits import Protocol
+from cellcount_jax.io.annotations.centroids import label_centroids
 
 
 def read(folder: Path) -> Iterator[Sample]:
     """Pairs in `images` and `labels`; a dot is the centroid of an instance.
 
-    The laboratories are not named; images of one size, `HEIGHTxWIDTH`, make a group.
+    The laboratories are not named; images of one size, `HEIGHTxWIDTH`, form a group.
     """
     for path in sorted((folder / "images").glob("*.png")):
         labels_path = matching_file(folder / "labels" / path.name, path)
-        image = read_pixels(path, "L")
-        labels = read_plane(labels_path)
-        same_shape(labels_path, image, labels)
+        image = read_pixels(path, channels=1)
+        labels = read_labels(labels_path, image)
         size = f"{image.shape[0]}x{image.shape[1]}"
-        yield Sample(path.stem, image, centroids(labels), size, labels=labels)
+        yield Sample(path.stem, image, label_centroids(labels), size, labels=labels)
 
 
 DSB2018 = Benchmark(
     name="dsb2018",
     title="fluorescence nuclei of many laboratories",
-    ndim=2,
     channels=1,
-    dtype="uint8",
     page="https://bbbc.broadinstitute.org/BBBC038",
     licence="CC0",
     citation="Caicedo et al., Nucleus segmentation across imaging experiments: the 2018 Data "
@@ -47,7 +43,7 @@ DSB2018 = Benchmark(
     protocols=by_name(
         Protocol(
             "by_size",
-            "every group of images of one size divided alike",
+            "every group of images of one size split in the same ratio",
             train=350,
             test=98,
             validation=50,
@@ -62,6 +58,5 @@ DSB2018 = Benchmark(
             unit="group",
         ),
     ),
-    default_protocol="by_size",
     has_labels=True,
 )

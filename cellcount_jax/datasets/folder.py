@@ -1,7 +1,7 @@
-"""A lab's own folder: images, the clicks that were made on them, and how they are split.
+"""A lab's own folder: images, their dots, and how they are split.
 
     FOLDER/images/a.tif  b.png ...        images (or directly in FOLDER)
-    FOLDER/dots/a.csv    b_RoiSet.zip ... annotations, in `dots/` or beside the images
+    FOLDER/dots/a.csv    b_RoiSet.zip ... annotations, in `dots/` or next to the images
     FOLDER/split.csv                      optional: columns image, split (train, validation, test)
 
 An image without annotations is unlabelled; `io.pairing` says which files belong together.
@@ -9,7 +9,6 @@ An image without annotations is unlabelled; `io.pairing` says which files belong
 
 import csv
 import hashlib
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,20 +16,19 @@ import numpy as np
 
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets.load import SplitDataset
+from cellcount_jax.datasets.splits import describe_sizes
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.image import read_image
 from cellcount_jax.io.pairing import FolderError, find_pairs, stem
 
-PARTS = ("train", "validation", "test")
-
-log = logging.getLogger(__name__)
+SPLITS = ("train", "validation", "test")
 
 
 def read_folder(folder: Path, *, channels: Sequence[int | str] | None = None) -> list[Sample]:
     """All images of a folder with their dots.
 
     Args:
-      folder: laid out as this module says.
+      folder: with the layout above.
       channels: of the images, by index or name; None takes all.
 
     Returns:
@@ -61,10 +59,10 @@ def read_folder(folder: Path, *, channels: Sequence[int | str] | None = None) ->
 def load_folder(
     folder: Path, *, seed: int = 0, channels: Sequence[int | str] | None = None
 ) -> SplitDataset:
-    """A lab's folder, split.
+    """Reads a lab's folder and splits it.
 
-    Without `split.csv` the labelled images are split by seed: with 20 or more a fifth is kept
-    for the test, below that none is; a tenth (at least two) of ten or more validates.
+    Without `split.csv` the labelled images are split at random: of 20 or more a fifth is for
+    test, of 10 or more a tenth (at least two) for validation.
 
     Raises:
       FolderError: nothing to train on, or a wrong `split.csv`.
@@ -75,14 +73,11 @@ def load_folder(
     listed = splits is not None
     if splits is None:
         rows = random_split(len(labelled), seed)
-        splits = {part: [labelled[i] for i in rows[part]] for part in PARTS}
-    rest = [s for s in samples if s.dots is None]
-    splits = {part: rows for part, rows in splits.items() if rows}
-    if rest:
-        splits["unlabelled"] = rest
+        splits = {split: [labelled[i] for i in rows[split]] for split in SPLITS}
+    splits["unlabelled"] = [s for s in samples if s.dots is None]
+    splits = {split: rows for split, rows in splits.items() if rows}
     if not splits.get("train"):
-        raise FolderError(f"{folder / 'split.csv'}: no labelled image is in the part train")
-    sizes = ", ".join(f"{len(rows)} {part}" for part, rows in splits.items())
+        raise FolderError(f"{folder / 'split.csv'}: no image is in the split train")
     return SplitDataset(
         name=folder.resolve().name,
         protocol="split.csv" if listed else "random",
@@ -90,12 +85,12 @@ def load_folder(
         splits=splits,
         is_fallback=False,
         split_hash=_hash(splits),
-        description=f"{folder}: {sizes}",
+        description=f"{folder}: {describe_sizes(splits)}",
     )
 
 
 def random_split(n: int, seed: int) -> dict[str, list[int]]:
-    """Rows of each part of n labelled images."""
+    """Indices of n labelled images in each split."""
     order = np.random.default_rng(seed).permutation(n).tolist()
     n_test = n // 5 if n >= 20 else 0
     n_validation = max(2, n // 10) if n >= 10 else 0
@@ -110,23 +105,24 @@ def _read_split(path: Path, samples: Mapping[str, Sample]) -> dict[str, list[Sam
     if not path.exists():
         return None
     by_stem = {stem(Path(name)): sample for name, sample in samples.items()}
-    splits: dict[str, list[Sample]] = {part: [] for part in PARTS}
+    splits: dict[str, list[Sample]] = {split: [] for split in SPLITS}
     with path.open(newline="", encoding="utf-8-sig") as file:
         for number, row in enumerate(csv.DictReader(file), start=2):
             if "image" not in row or "split" not in row:
                 raise FolderError(f"{path}: the columns must be named image and split")
-            part, name = (row["split"] or "").strip().lower(), (row["image"] or "").strip()
+            split, name = (row["split"] or "").strip().lower(), (row["image"] or "").strip()
             sample = samples.get(name) or by_stem.get(stem(Path(name)))
-            if part not in PARTS:
-                raise FolderError(f"{path}, line {number}: split {part!r} is none of {PARTS}")
+            if split not in SPLITS:
+                known = ", ".join(SPLITS)
+                raise FolderError(f"{path}, line {number}: split {split!r} is not one of {known}")
             if sample is None:
                 raise FolderError(f"{path}, line {number}: no image {name!r} in the folder")
             if sample.dots is None:
                 raise FolderError(f"{path}, line {number}: {name!r} has no annotation file")
-            splits[part].append(sample)
+            splits[split].append(sample)
     return splits
 
 
 def _hash(splits: Mapping[str, Sequence[Sample]]) -> str:
-    lines = [f"{part}:{s.name}" for part in sorted(splits) for s in splits[part]]
+    lines = [f"{split}:{s.name}" for split in sorted(splits) for s in splits[split]]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]

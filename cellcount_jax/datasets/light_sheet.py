@@ -3,53 +3,40 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets.base import (
     Benchmark,
     Published,
     by_name,
-    centroids,
+    read_columns,
+    read_labels,
     read_volume,
-    same_shape,
 )
-from cellcount_jax.datasets.idcia import read_columns
 from cellcount_jax.datasets.splits import Protocol
+from cellcount_jax.io.annotations.centroids import label_centroids
 
-PARTS = ("train", "test", "unlabelled")
+GROUPS = ("train", "test", "unlabelled")
 
 
 def read(folder: Path) -> Iterator[Sample]:
-    """Volumes in `PART/images`, with masks in `PART/labels` or tables in `PART/dots`.
+    """Volumes in `GROUP/images`, with masks in `GROUP/labels` or tables in `GROUP/dots`.
 
-    The group of a volume is its part. Only volumes of the part `unlabelled` may come without dots.
+    Only volumes of the group `unlabelled` may come without dots.
     """
-    for part in PARTS:
-        for path in sorted((folder / part / "images").glob("*.tif*")):
+    for group in GROUPS:
+        for path in sorted((folder / group / "images").glob("*.tif*")):
             image = read_volume(path)
-            dots, labels = _annotation(folder / part, path, image)
-            if dots is None and part != "unlabelled":
+            labels_path = folder / group / "labels" / path.name
+            table = folder / group / "dots" / f"{path.stem}.csv"
+            labels = read_labels(labels_path, image) if labels_path.exists() else None
+            dots = None if labels is None else label_centroids(labels)
+            if table.exists():
+                dots = read_columns(table, ("z", "y", "x"))
+            if dots is None and group != "unlabelled":
                 raise ValueError(
-                    f"{path}: neither {part}/labels/{path.name} nor {part}/dots/{path.stem}.csv"
+                    f"{path}: neither {group}/labels/{path.name} nor {group}/dots/{table.name}"
                 )
-            name = f"{part}/{path.stem}"
-            yield Sample(name, image[..., None], dots, group=part, labels=labels)
-
-
-def _annotation(
-    folder: Path, path: Path, image: np.ndarray
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Dots and instance mask of a volume, as far as there are any."""
-    mask_path = folder / "labels" / path.name
-    table = folder / "dots" / f"{path.stem}.csv"
-    labels = None
-    if mask_path.exists():
-        labels = read_volume(mask_path)
-        same_shape(mask_path, image[..., None], labels)
-    if table.exists():
-        return read_columns(table, ("z", "y", "x")), labels
-    return (None if labels is None else centroids(labels)), labels
+            yield Sample(f"{group}/{path.stem}", image, dots, group=group, labels=labels)
 
 
 CONSISTENCY = "inverse-distance kernel with focal consistency (MOVI 2022)"
@@ -80,6 +67,5 @@ LIGHT_SHEET = Benchmark(
         ),
         Protocol("supervised", "all labelled volumes", train=16, test=5, unit="published"),
     ),
-    default_protocol="consistency",
     has_labels=True,
 )

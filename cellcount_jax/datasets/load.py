@@ -1,4 +1,4 @@
-"""Benchmarks by name, from raw files to divided samples; says plainly when they are simulated."""
+"""Loads benchmarks by name, from raw files to split samples, or simulated cells in their place."""
 
 import dataclasses
 import logging
@@ -13,29 +13,29 @@ from cellcount_jax.datasets.registry import BENCHMARKS
 from cellcount_jax.datasets.splits import Protocol
 from cellcount_jax.simulation.simulate import simulate_dataset
 
-N_SIMULATED = 200
+N_SIMULATED_IMAGES = 200
 """As many images as the VGG set has."""
 
 SIMULATED_VOLUMES = {"train": 4, "test": 5, "unlabelled": 12}
 SIMULATED_VOLUME_SHAPE = (32, 112, 112)
-"""An eighth of a real light-sheet volume, as crowded; so few that they are made in seconds."""
+"""An eighth of a real light-sheet volume at the same density; few enough to take seconds."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitDataset:
-    """Divided data.
+    """Samples, split.
 
     Attributes:
-      name: of the benchmark.
-      protocol: name of the division.
-      seed: of the division.
-      splits: part (train, validation, test, unlabelled) -> samples; empty parts are left out.
-      is_fallback: whether these are simulated cells in place of the real set.
-      split_hash: tells which images went where.
+      name: of the dataset.
+      protocol: name of the protocol.
+      seed: of the split.
+      splits: split (train, validation, test, unlabelled) -> samples; empty splits are left out.
+      is_fallback: whether these are simulated cells in place of the real dataset.
+      split_hash: identifies which images are in which split.
       description: one line for logs and reports.
-      resampling: how the images were resized from those of the files, to be done again by counters.
+      resampling: how the images were resized from those of the files; counters repeat it.
     """
 
     name: str
@@ -58,30 +58,30 @@ def load_dataset(
     download: bool = False,
     n_train: int | None = None,
 ) -> SplitDataset:
-    """Loads and divides a benchmark, preparing it from its raw files if need be.
+    """Loads and splits a benchmark, preparing it from its raw files if necessary.
 
     Args:
       name: of the benchmark.
       protocol: one of its protocols, None for its default; `NAME:GROUP` takes only the images
         of one group (a stain, a slide).
-      seed: of the division.
-      raw_dir: folder with one folder per benchmark; None takes CELLCOUNT_RAW_DIR. Given and the
-        set missing in it is an error.
-      data_dir: where prepared data are kept; None takes TFDS_DATA_DIR, else ~/tensorflow_datasets.
-      download: fetch the official archive if there are neither raw nor prepared data.
-      n_train: train on so many labelled images only (0 and None: on all).
+      seed: of the split.
+      raw_dir: folder with one folder per benchmark; None: CELLCOUNT_RAW_DIR. If it is set, the
+        benchmark must be in it.
+      data_dir: folder of prepared data; None: TFDS_DATA_DIR, else ~/tensorflow_datasets.
+      download: download the official archive if there are neither raw nor prepared data.
+      n_train: number of labelled images to train on (0 and None: all).
 
     Returns:
-      The samples of each part.
+      The samples of each split.
 
     Raises:
       ValueError: unknown names, missing or wrong files; one line that says what to do.
     """
     benchmark = get_benchmark(name)
     chosen = get_protocol(benchmark, protocol)
-    samples, is_fallback, origin = _samples(benchmark, raw_dir, data_dir, download)
+    samples, is_fallback, provenance = _samples(benchmark, raw_dir, data_dir, download)
     names = [s.name for s in samples]
-    division = protocols.split(
+    indices = protocols.split(
         chosen,
         names,
         [s.group for s in samples],
@@ -90,16 +90,16 @@ def load_dataset(
         n_train=n_train or None,
         counts=[s.count or 0 for s in samples],
     )
-    splits = {part: [samples[i] for i in rows] for part, rows in division.items()}
-    sizes = ", ".join(f"{len(rows)} {part}" for part, rows in division.items())
+    splits = {split: [samples[i] for i in rows] for split, rows in indices.items()}
     return SplitDataset(
         name=name,
         protocol=protocol or benchmark.default_protocol,
         seed=seed,
         splits=splits,
         is_fallback=is_fallback,
-        split_hash=protocols.split_hash(division, names),
-        description=f"{origin}, protocol {chosen.name}, seed {seed}: {sizes}",
+        split_hash=protocols.split_hash(indices, names),
+        description=f"{provenance}, protocol {chosen.name}, seed {seed}: "
+        f"{protocols.describe_sizes(splits)}",
     )
 
 
@@ -119,7 +119,7 @@ def resampled(dataset: SplitDataset, resampling: Resampling) -> SplitDataset:
 def get_benchmark(name: str) -> Benchmark:
     """The benchmark of that name, or a ValueError that lists them."""
     if name not in BENCHMARKS:
-        raise ValueError(f"no data set {name!r}; there are {', '.join(BENCHMARKS)}")
+        raise ValueError(f"no dataset {name!r}; choose one of {', '.join(BENCHMARKS)}")
     return BENCHMARKS[name]
 
 
@@ -128,7 +128,7 @@ def get_protocol(benchmark: Benchmark, text: str | None) -> Protocol:
     name, _, group = (text or benchmark.default_protocol).partition(":")
     if name not in benchmark.protocols:
         known = ", ".join(benchmark.protocols)
-        raise ValueError(f"{benchmark.name}: no protocol {name!r}; there are {known}")
+        raise ValueError(f"{benchmark.name}: no protocol {name!r}; choose one of {known}")
     protocol = benchmark.protocols[name]
     return dataclasses.replace(protocol, only=(group,)) if group else protocol
 
@@ -139,7 +139,7 @@ def _samples(
     data_dir: FilePath | None,
     download: bool,
 ) -> tuple[list[Sample], bool, str]:
-    """All samples, whether they are simulated, and a few words on where they come from."""
+    """All samples, whether they are simulated, and their provenance for people."""
     records = open_records(benchmark, raw_dir, data_dir, may_download=download)
     if records is not None:
         return list(records), False, f"{benchmark.name} ({benchmark.title})"
@@ -149,7 +149,7 @@ def _samples(
             f"{where_to_get(benchmark)}"
         )
     log.warning(
-        "%s: no raw files (%s is not set) and no prepared data, so SIMULATED cells are used; %s",
+        "%s: no raw files (%s is not set) and no prepared data; using SIMULATED cells instead; %s",
         benchmark.name,
         RAW_DIR,
         where_to_get(benchmark),
@@ -158,23 +158,23 @@ def _samples(
 
 
 def _simulated_images() -> list[Sample]:
-    return list(simulate_dataset(seed=0, n=N_SIMULATED, shape=(256, 256), preset="vgg"))
+    return list(simulate_dataset(seed=0, n=N_SIMULATED_IMAGES, shape=(256, 256), preset="vgg"))
 
 
 def _simulated_volumes() -> list[Sample]:
-    """Volumes in the parts of the real set; those of the part `unlabelled` keep no dots."""
-    parts = [part for part, n in SIMULATED_VOLUMES.items() for _ in range(n)]
-    made = simulate_dataset(
-        seed=0, n=len(parts), shape=SIMULATED_VOLUME_SHAPE, preset="light_sheet"
+    """Volumes in the groups of the real dataset; those of the group `unlabelled` have no dots."""
+    groups = [group for group, n in SIMULATED_VOLUMES.items() for _ in range(n)]
+    volumes = simulate_dataset(
+        seed=0, n=len(groups), shape=SIMULATED_VOLUME_SHAPE, preset="light_sheet"
     )
     return [
         dataclasses.replace(
             sample,
-            name=f"{part}/{sample.name}",
-            group=part,
-            dots=None if part == "unlabelled" else sample.dots,
+            name=f"{group}/{sample.name}",
+            group=group,
+            dots=None if group == "unlabelled" else sample.dots,
         )
-        for part, sample in zip(parts, made, strict=True)
+        for group, sample in zip(groups, volumes, strict=True)
     ]
 
 
@@ -182,4 +182,4 @@ SIMULATED: Mapping[str, Callable[[], list[Sample]]] = {
     "vgg_cells": _simulated_images,
     "light_sheet": _simulated_volumes,
 }
-"""Sets that simulated cells may stand in for where their files are absent."""
+"""Datasets that simulated cells may replace if their files are missing."""

@@ -1,4 +1,4 @@
-"""Where the files of a benchmark are: raw, prepared, or to be downloaded."""
+"""Finds the files of a benchmark: raw, prepared, or to be downloaded."""
 
 import hashlib
 import logging
@@ -21,16 +21,16 @@ FilePath = str | os.PathLike[str]
 
 
 def where_to_get(benchmark: Benchmark, raw_dir: FilePath | None = None) -> str:
-    """One line for people who do not have the set."""
+    """One line that says where to get a benchmark and where to put it."""
     root = raw_dir or os.environ.get(RAW_DIR) or f"${RAW_DIR}"
     return f"get it from {benchmark.page} and put {benchmark.raw_layout} in {root}/{benchmark.name}"
 
 
 def find_raw(benchmark: Benchmark, raw_dir: FilePath | None = None) -> Path | None:
-    """Folder of the raw files; None where no raw folder is set.
+    """Folder of the raw files; None if no raw folder is set.
 
     Raises:
-      ValueError: a raw folder is set and the set is missing in it.
+      ValueError: a raw folder is set and the benchmark is missing in it.
     """
     root = raw_dir or os.environ.get(RAW_DIR)
     if not root:
@@ -61,12 +61,12 @@ def open_records(
     """Prepared samples by index, decoded on access; None if there is nothing to open.
 
     Raw files are prepared once for each state of their folder; without them the newest
-    preparation is taken, else, if allowed, the official archive is downloaded.
+    preparation is used, else, if allowed, the official archive is downloaded.
 
     Raises:
       ValueError: missing or wrong files.
     """
-    # TensorFlow Datasets takes half a second to import: not before data are asked for.
+    # TensorFlow Datasets takes half a second to import, so only when data are needed.
     from cellcount_jax.datasets import tfds_builder
 
     root = prepared_root(data_dir)
@@ -79,8 +79,8 @@ def open_records(
             return tfds_builder.prepare(benchmark, raw, data_dir=root, name=name)
         except OSError as error:
             raise ValueError(
-                f"{root}: prepared data cannot be written there ({error.strerror or error}); "
-                "name another folder in TFDS_DATA_DIR"
+                f"{root}: prepared data cannot be written here ({error.strerror or error}); "
+                "set TFDS_DATA_DIR to another folder"
             ) from error
     folders = list((root / benchmark.name).glob(f"*/{tfds_builder.VERSION}/dataset_info.json"))
     if folders:

@@ -1,14 +1,11 @@
-"""The table of benchmark data sets, one file each."""
+"""The table of benchmark data sets."""
 
-from cellcount_jax.datasets.adi import ADI
 from cellcount_jax.datasets.base import Benchmark
 from cellcount_jax.datasets.bbbc050 import BBBC050
-from cellcount_jax.datasets.dcc import DCC
+from cellcount_jax.datasets.dots_image_sets import ADI, DCC, MBM, VGG_CELLS
 from cellcount_jax.datasets.dsb2018 import DSB2018
 from cellcount_jax.datasets.idcia import IDCIA
 from cellcount_jax.datasets.light_sheet import LIGHT_SHEET
-from cellcount_jax.datasets.mbm import MBM
-from cellcount_jax.datasets.vgg_cells import VGG_CELLS
 
 BENCHMARKS: dict[str, Benchmark] = {
     b.name: b for b in (VGG_CELLS, MBM, ADI, DCC, IDCIA, LIGHT_SHEET, BBBC050, DSB2018)

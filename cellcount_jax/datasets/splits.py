@@ -1,4 +1,4 @@
-"""How a published protocol divides a data set: pure functions of names, groups and a seed."""
+"""How a published protocol splits a dataset: pure functions of names, groups and a seed."""
 
 import dataclasses
 import hashlib
@@ -8,36 +8,36 @@ from typing import Literal
 
 import numpy as np
 
-Split = dict[str, list[int]]
-"""Part (train, validation, test, unlabelled) -> indices into the list of names."""
+Splits = dict[str, list[int]]
+"""Split (train, validation, test, unlabelled) -> indices into the list of names."""
 
-LARGEST_UNCARVED = 10
-"""With this many labelled images or fewer none is set aside for validation."""
+MAX_WITHOUT_VALIDATION = 10
+"""With at most this many training images none is set aside for validation."""
 
 LEGACY_SEED = 5455
-"""Seed of the NumPy permutation of the focal-consistency code."""
+"""Seed of the NumPy permutation in the focal-consistency code."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """How many images go where, and what must stay together.
+    """How many images go into which split, and which must stay together.
 
     Attributes:
-      name: short name, as configs and commands give it.
-      source: where it was published, or why it is offered.
-      train: images to train on; with `test` and `validation` a ratio where the set on disk is
+      name: short name in configs and commands.
+      source: where it was published, or its purpose.
+      train: images for training; with `test` and `validation` a ratio if the dataset on disk is
         larger or smaller than the published one.
-      test: images for the test part.
-      validation: images for validation; 0 carves a tenth (at least two) of `train`.
-      unit: `image` shuffles images, `group` keeps groups whole, `stratified` divides every
-        group alike, `legacy` is the fixed permutation of the focal-consistency code, `published`
-        takes the parts from the group names `train`, `test`.
-      labelled: only so many training images keep their labels; the others of the training part
-        become unlabelled, as do images without dots.
+      test: images for test.
+      validation: images for validation; 0 takes a tenth (at least two) of `train`.
+      unit: `image` shuffles images, `group` keeps groups whole, `stratified` splits every group
+        in the same ratio, `legacy` is the fixed permutation of the focal-consistency code,
+        `published` uses the group names `train` and `test`.
+      labelled: number of training images that keep their labels; the other training images become
+        unlabelled, as do images without dots.
       rest_unlabelled: whether training images beyond `labelled` are used without their labels.
-      fullest_first: whether the images that keep their labels are those with most cells, which is
-        what a person would choose who labels one or two; else the first of the shuffled part.
-      only: names of the groups that take part; all if empty.
+      fullest_first: whether the images with most cells keep their labels, as a person who labels
+        one or two would choose; else the first after shuffling.
+      only: names of the groups that are used; all if empty.
     """
 
     name: str
@@ -61,27 +61,28 @@ def split(
     *,
     n_train: int | None = None,
     counts: Sequence[int] | None = None,
-) -> Split:
-    """Divides a data set.
+) -> Splits:
+    """Splits a dataset.
 
     Args:
-      protocol: what to do.
-      names: unique name of each image; the division does not depend on their order.
+      protocol: the rule.
+      names: unique name of each image; the result does not depend on their order.
       groups: group of each image.
       labelled: whether each image has dots.
-      seed: chooses the shuffle; without effect on the unit `legacy`.
-      n_train: use only so many labelled images to train on, validation included if it is carved;
-        the protocol's own validation part is then left out, so that no more labels are seen.
-      counts: cells of each image, which a protocol with `fullest_first` asks for.
+      seed: of the shuffle; no effect on the unit `legacy`.
+      n_train: use only this many labelled images for training, including any taken from them for
+        validation; the protocol's own validation split is then left out, so that no further
+        labels are seen.
+      counts: cells per image, needed by a protocol with `fullest_first`.
 
     Returns:
-      Part -> indices, in shuffled order; empty parts are left out.
+      Split -> indices, shuffled; empty splits are left out.
 
     Raises:
       ValueError: names are not unique, or too few images.
     """
     if len(set(names)) != len(names):
-        raise ValueError("two images have the same name: names must be unique to split them")
+        raise ValueError("two images have the same name; names must be unique")
     wanted = {g.casefold() for g in protocol.only}
     order = sorted(range(len(names)), key=names.__getitem__)
     members = [i for i in order if not wanted or groups[i].casefold() in wanted]
@@ -92,25 +93,30 @@ def split(
             f"protocol {protocol.name}: at least 2 labelled images are needed, "
             f"{len(usable)} found{only}"
         )
-    parts = _divide(protocol, usable, groups, np.random.default_rng(seed))
+    splits = _divide(protocol, usable, groups, np.random.default_rng(seed))
     if protocol.fullest_first and counts is not None:
-        parts["train"] = sorted(parts["train"], key=lambda i: -counts[i])
-    parts = _limit(protocol, parts, n_train)
+        splits["train"] = sorted(splits["train"], key=lambda i: -counts[i])
+    splits = _limit_labels(protocol, splits, n_train)
     if protocol.labelled is not None:
-        parts["unlabelled"] += [i for i in members if not labelled[i]]
-    if not parts["validation"]:
-        parts = _carve(parts, groups, seed, whole_groups=protocol.unit == "group")
-    return {part: rows for part, rows in parts.items() if rows}
+        splits["unlabelled"] += [i for i in members if not labelled[i]]
+    if not splits["validation"]:
+        splits = _carve_validation(splits, groups, seed, whole_groups=protocol.unit == "group")
+    return {name: indices for name, indices in splits.items() if indices}
 
 
-def split_hash(division: Mapping[str, Sequence[int]], names: Sequence[str]) -> str:
-    """Twelve hexadecimal digits that tell two divisions apart, whatever the order within a part."""
-    by_name = {part: sorted(names[i] for i in rows) for part, rows in division.items()}
-    return hashlib.sha256(json.dumps(by_name, sort_keys=True).encode()).hexdigest()[:12]
+def split_hash(splits: Mapping[str, Sequence[int]], names: Sequence[str]) -> str:
+    """Twelve hexadecimal digits that identify the splits, whatever the order within each."""
+    by_split = {split: sorted(names[i] for i in rows) for split, rows in splits.items()}
+    return hashlib.sha256(json.dumps(by_split, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def describe_sizes(splits: Mapping[str, Sequence[object]]) -> str:
+    """`90 train, 10 validation, ...`."""
+    return ", ".join(f"{len(rows)} {split}" for split, rows in splits.items())
 
 
 def apportion(n: int, shares: Sequence[int]) -> list[int]:
-    """Whole numbers in the ratio of `shares` that sum to n; no share above 0 gets nothing."""
+    """Whole numbers in the ratio of `shares` that sum to n; every share above 0 gets at least 1."""
     weights = np.asarray(shares, float)
     exact = n * weights / weights.sum()
     sizes = np.floor(exact).astype(int)
@@ -125,12 +131,12 @@ def apportion(n: int, shares: Sequence[int]) -> list[int]:
 
 def _divide(
     protocol: Protocol, usable: list[int], groups: Sequence[str], rng: np.random.Generator
-) -> Split:
+) -> Splits:
     shares = [protocol.train, protocol.validation, protocol.test]
     if protocol.unit == "published":
         train = [i for i in usable if groups[i] != "test"]
         test = [i for i in usable if groups[i] == "test"]
-        return _parts(rng.permutation(train).tolist(), [], test)
+        return _named(rng.permutation(train).tolist(), [], test)
     if protocol.unit == "group":
         return _divide_groups(shares, usable, groups, rng)
     if protocol.unit == "stratified":
@@ -140,20 +146,20 @@ def _divide(
             for g in strata
         ]
         merged = [[i for c in cuts for i in c[k]] for k in range(3)]
-        return _parts(*(rng.permutation(rows).tolist() for rows in merged))
+        return _named(*(rng.permutation(rows).tolist() for rows in merged))
     if protocol.unit == "legacy":
-        # The published stream is that of NumPy's old generator.
+        # The published code used NumPy's legacy generator.
         legacy = np.random.RandomState(LEGACY_SEED)
-        return _parts(*_cut(shares, [usable[i] for i in legacy.permutation(len(usable))]))
-    return _parts(*_cut(shares, rng.permutation(usable).tolist()))
+        return _named(*_cut(shares, [usable[i] for i in legacy.permutation(len(usable))]))
+    return _named(*_cut(shares, rng.permutation(usable).tolist()))
 
 
-def _parts(train: list[int], validation: list[int], test: list[int]) -> Split:
+def _named(train: list[int], validation: list[int], test: list[int]) -> Splits:
     return {"train": train, "validation": validation, "test": test, "unlabelled": []}
 
 
 def _cut(shares: Sequence[int], rows: list[int]) -> list[list[int]]:
-    """Train, validation, test: the first images train, the last test."""
+    """Train, validation and test, in this order."""
     n_train, n_validation, _ = apportion(len(rows), shares)
     stop = n_train + n_validation
     return [rows[:n_train], rows[n_train:stop], rows[stop:]]
@@ -161,30 +167,30 @@ def _cut(shares: Sequence[int], rows: list[int]) -> list[list[int]]:
 
 def _divide_groups(
     shares: Sequence[int], usable: list[int], groups: Sequence[str], rng: np.random.Generator
-) -> Split:
-    """Whole groups, largest first, each to the part that lacks most images."""
+) -> Splits:
+    """Assigns whole groups, largest first, to the split that lacks most images."""
     names = rng.permutation(sorted({groups[i] for i in usable})).tolist()
     rows = {g: [i for i in usable if groups[i] == g] for g in names}
     names.sort(key=lambda g: -len(rows[g]))
-    parts: list[list[int]] = [[], [], []]
+    splits: list[list[int]] = [[], [], []]
     lacking = apportion(len(usable), shares)
     for position, group in enumerate(names):
-        empty = [k for k in range(3) if shares[k] and not parts[k]]
+        empty = [k for k in range(3) if shares[k] and not splits[k]]
         must_fill = len(empty) == len(names) - position
-        among = empty if must_fill else [k for k in range(3) if shares[k]]
-        k = max(among, key=lambda k: (lacking[k], -len(parts[k])))
-        parts[k] += rows[group]
+        candidates = empty if must_fill else [k for k in range(3) if shares[k]]
+        k = max(candidates, key=lambda k: (lacking[k], -len(splits[k])))
+        splits[k] += rows[group]
         lacking[k] -= len(rows[group])
-    return _parts(*parts)
+    return _named(*splits)
 
 
-def _limit(protocol: Protocol, parts: Split, n_train: int | None) -> Split:
-    """Keeps the first labelled training images; the others lose their labels or fall away."""
+def _limit_labels(protocol: Protocol, splits: Splits, n_train: int | None) -> Splits:
+    """Keeps the first training images; the others become unlabelled or are left out."""
     keep = n_train or protocol.labelled
     if keep is None:
-        return parts
-    train, rest = parts["train"][:keep], parts["train"][keep:]
-    limited = parts | {"train": train}
+        return splits
+    train, rest = splits["train"][:keep], splits["train"][keep:]
+    limited = splits | {"train": train}
     if n_train:
         limited["validation"] = []
     if protocol.labelled is not None and protocol.rest_unlabelled:
@@ -192,21 +198,23 @@ def _limit(protocol: Protocol, parts: Split, n_train: int | None) -> Split:
     return limited
 
 
-def _carve(parts: Split, groups: Sequence[str], seed: int, *, whole_groups: bool) -> Split:
-    """A tenth of the training part, at least two images, becomes the validation part."""
-    train = parts["train"]
-    if len(train) <= LARGEST_UNCARVED:
-        return parts
+def _carve_validation(
+    splits: Splits, groups: Sequence[str], seed: int, *, whole_groups: bool
+) -> Splits:
+    """Moves a tenth of the training images, at least two, to validation."""
+    train = splits["train"]
+    if len(train) <= MAX_WITHOUT_VALIDATION:
+        return splits
     n = max(2, round(len(train) / 10))
     if whole_groups:
         present = list(dict.fromkeys(groups[i] for i in train))
         if len(present) < 2:
-            return parts
+            return splits
         smallest = min(present, key=lambda g: sum(groups[i] == g for i in train))
         chosen = [i for i in train if groups[i] == smallest]
     else:
-        # A stream of its own: which images are carved must not depend on how parts were drawn.
+        # Its own random stream: the choice must not depend on how the splits were drawn.
         rng = np.random.default_rng([seed, 1])
         chosen = [train[k] for k in sorted(rng.permutation(len(train))[:n].tolist())]
-    aside = set(chosen)
-    return parts | {"train": [i for i in train if i not in aside], "validation": chosen}
+    rest = [i for i in train if i not in set(chosen)]
+    return splits | {"train": rest, "validation": chosen}

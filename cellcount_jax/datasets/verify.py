@@ -1,4 +1,4 @@
-"""What lies on this disk of each benchmark, beside what its publishers say of it."""
+"""Compares the benchmarks on disk with their published statistics."""
 
 import dataclasses
 import math
@@ -21,29 +21,27 @@ from cellcount_jax.datasets.registry import BENCHMARKS
 from cellcount_jax.datasets.splits import Protocol
 
 TOLERANCE = 0.03
-"""Relative difference of the mean count from the published one that draws a warning."""
+"""Relative difference from the published mean count above which there is a warning."""
 
 
 def describe_all(raw_dir: FilePath | None = None, data_dir: FilePath | None = None) -> list[str]:
-    """`check` of every benchmark, one after the other; one line for each that is absent."""
+    """`check` of every benchmark; one line for each that is not available."""
     return [line for name in BENCHMARKS for line in check(name, raw_dir=raw_dir, data_dir=data_dir)]
 
 
 def check(
     name: str, *, raw_dir: FilePath | None = None, data_dir: FilePath | None = None
 ) -> list[str]:
-    """What lies on this disk of a benchmark, beside what its publishers say.
-
-    Raw files are read as they are; nothing is written.
+    """Compares a benchmark on disk with its published statistics; writes nothing.
 
     Args:
       name: of the benchmark.
-      raw_dir: as in `load`.
-      data_dir: as in `load`.
+      raw_dir: as in `load_dataset`.
+      data_dir: as in `load_dataset`.
 
     Returns:
-      Lines for people; those that begin with `warning` tell of differences. An absent set gives
-      one line that says where to get it and where to put it.
+      Lines for people; differences begin with `warning`. A missing dataset gives one line that
+      says where to get it and where to put it.
 
     Raises:
       ValueError: no such benchmark.
@@ -52,19 +50,19 @@ def check(
     try:
         raw = find_raw(benchmark, raw_dir)
     except ValueError:
-        return [f"{name}: absent; {where_to_get(benchmark, raw_dir)}"]
+        return [f"{name}: not available; {where_to_get(benchmark, raw_dir)}"]
     try:
         samples = benchmark.read(raw) if raw else open_records(benchmark, None, data_dir)
         if samples is None:
-            return [f"{name}: absent; {where_to_get(benchmark)}"]
-        found = [_Seen.of(s) for s in samples]
+            return [f"{name}: not available; {where_to_get(benchmark)}"]
+        found = [_Summary.of(s) for s in samples]
     except ValueError as error:
         return [f"{name}: {benchmark.title}", f"warning: {error}"]
-    origin = raw or prepared_root(data_dir) / name
+    folder = raw or prepared_root(data_dir) / name
     if not found:
-        return [f"{name}: {benchmark.title}", f"warning: {origin}: no images found"]
+        return [f"{name}: {benchmark.title}", f"warning: {folder}: no images found"]
     return [
-        f"{name}: {benchmark.title}, in {origin}",
+        f"{name}: {benchmark.title}, in {folder}",
         *_compare(benchmark, found),
         *(_split_line(benchmark, p, found) for p in benchmark.protocols.values()),
         f"  licence: {benchmark.licence}; page: {benchmark.page}",
@@ -73,8 +71,8 @@ def check(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Seen:
-    """What a check keeps of a sample."""
+class _Summary:
+    """A sample without its pixels."""
 
     name: str
     group: str
@@ -82,20 +80,20 @@ class _Seen:
     count: int | None
 
     @classmethod
-    def of(cls, sample: Sample) -> "_Seen":
+    def of(cls, sample: Sample) -> "_Summary":
         return cls(sample.name, sample.group, sample.image.shape, sample.count)
 
 
-def _compare(benchmark: Benchmark, found: Sequence[_Seen]) -> list[str]:
-    """Images, sizes and counts against the published ones."""
+def _compare(benchmark: Benchmark, found: Sequence[_Summary]) -> list[str]:
+    """Number and size of images and their counts, with the published ones."""
     published = benchmark.published
     shapes = sorted({s.shape for s in found}, key=math.prod)
     sizes = " to ".join(
         "x".join(map(str, shape)) for shape in dict.fromkeys(shapes[:: len(shapes) - 1 or 1])
     )
     among = f" of {published.group}" if published.group else ""
-    part = [s for s in found if s.group == published.group] if published.group else found
-    counts = [s.count for s in part if s.count is not None]
+    compared = [s for s in found if published.group in ("", s.group)]
+    counts = [s.count for s in compared if s.count is not None]
     lines = [f"  {len(found)} images, {sizes} {benchmark.dtype}"]
     if not counts:
         return [*lines, f"warning: {benchmark.name}: no labelled images{among}"]
@@ -103,7 +101,7 @@ def _compare(benchmark: Benchmark, found: Sequence[_Seen]) -> list[str]:
     known = "" if published.mean is None else f" (published {published.mean:g} +- {published.sd:g})"
     lines.append(
         f"  cells per image{among} {mean:.1f} +- {sd:.1f}{known}, "
-        f"{min(counts)} to {max(counts)}, {sum(counts)} in all"
+        f"{min(counts)} to {max(counts)}, {sum(counts)} in total"
     )
     if len(counts) != published.n_images:
         lines.append(
@@ -118,13 +116,12 @@ def _compare(benchmark: Benchmark, found: Sequence[_Seen]) -> list[str]:
     return lines
 
 
-def _split_line(benchmark: Benchmark, protocol: Protocol, found: Sequence[_Seen]) -> str:
+def _split_line(benchmark: Benchmark, protocol: Protocol, found: Sequence[_Summary]) -> str:
     names, groups = [s.name for s in found], [s.group for s in found]
     labelled = [s.count is not None for s in found]
     default = " (default)" if protocol.name == benchmark.default_protocol else ""
     try:
-        division = splits.split(protocol, names, groups, labelled, seed=0)
+        indices = splits.split(protocol, names, groups, labelled, seed=0)
     except ValueError as error:
         return f"warning: {benchmark.name}: {error}"
-    sizes = ", ".join(f"{len(rows)} {part}" for part, rows in division.items())
-    return f"  split {protocol.name}{default}: {sizes}; {protocol.source}"
+    return f"  split {protocol.name}{default}: {splits.describe_sizes(indices)}; {protocol.source}"

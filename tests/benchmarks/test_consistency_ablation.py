@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.accuracy import consistency_ablation, held_back
 from cellcount_jax.training import run
-from tests.datasets import made_sets
+from tests.datasets import sample_sets
 
 RESULTS = {
     "Gaussian": [{"f1": 0.9, "n_points_mae": 8.0, "mae": 3.0}, {"f1": 0.8, "n_points_mae": 6.0}],
@@ -34,7 +34,7 @@ def test_fields_of_the_command_line_reach_the_config():
 
 
 def test_settings_are_judged_on_training_images_alone(tmp_path, monkeypatch):
-    made_sets.make("vgg_cells", tmp_path / "raw", 24)
+    sample_sets.write("vgg_cells", tmp_path / "raw", 24)
     monkeypatch.setenv("CELLCOUNT_RAW_DIR", str(tmp_path / "raw"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "prepared"))
     seen = {}

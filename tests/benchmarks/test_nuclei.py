@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.accuracy import nuclei as benchmark
 from cellcount_jax.inference.counter import Counter
-from tests.datasets import made_sets
+from tests.datasets import sample_sets
 from tests.inference.disc_counter import disc_counter
 
 
@@ -29,7 +29,7 @@ def test_figures_of_a_group():
 
 
 def test_table_of_a_run_has_every_held_out_group(tmp_path, monkeypatch):
-    made_sets.make("dsb2018", tmp_path / "raw", 12)
+    sample_sets.write("dsb2018", tmp_path / "raw", 12)
     monkeypatch.setenv("CELLCOUNT_RAW_DIR", str(tmp_path / "raw"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "prepared"))
     data = {"name": "dsb2018", "protocol": "by_size"}

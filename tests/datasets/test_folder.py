@@ -1,14 +1,11 @@
-"""A lab's folder: whatever tool made the clicks, images and dots find each other."""
-
+"""A lab's folder: images, the annotations of any tool, and splits."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cellcount_jax.data import infer_settings
 from cellcount_jax.datasets import folder
 from cellcount_jax.io.annotations.dots import Dots, write_dots
-from cellcount_jax.simulation import simulate
 
 
 def image(path, shape=(40, 50)):
@@ -21,7 +18,7 @@ def dots(path, points, **options):
     write_dots(path, Dots(np.array(points, np.float32).reshape(-1, 2), None, None), **options)
 
 
-def test_dots_in_a_folder_of_their_own_and_an_unlabelled_image(tmp_path):
+def test_dots_in_a_separate_folder_and_an_unlabelled_image(tmp_path):
     for name in ("a", "b", "c"):
         image(tmp_path / "images" / f"{name}.png")
     dots(tmp_path / "dots" / "a.csv", [[1, 2], [30, 40]], format="napari")
@@ -30,7 +27,7 @@ def test_dots_in_a_folder_of_their_own_and_an_unlabelled_image(tmp_path):
     assert found == {"images/a.png": 2, "images/b.png": 1, "images/c.png": None}
 
 
-def test_dots_beside_the_images(tmp_path):
+def test_dots_next_to_the_images(tmp_path):
     image(tmp_path / "x.png")
     image(tmp_path / "y.png")
     dots(tmp_path / "x_RoiSet.zip", [[3, 4], [8, 9]])
@@ -46,23 +43,23 @@ def test_split_file_and_random_split(tmp_path):
         image(tmp_path / "images" / f"{i}.png")
         dots(tmp_path / "dots" / f"{i}.csv", [[i, i]], format="napari")
     (tmp_path / "split.csv").write_text("image,split\n0.png,train\nimages/1.png,Train\n2,test\n")
-    source = folder.load_folder(tmp_path)
-    names = {part: [s.name for s in rows] for part, rows in source.splits.items()}
+    dataset = folder.load_folder(tmp_path)
+    names = {split: [s.name for s in rows] for split, rows in dataset.splits.items()}
     assert names == {"train": ["images/0.png", "images/1.png"], "test": ["images/2.png"]}
     for n, sizes in ((5, (5, 0, 0)), (10, (8, 2, 0)), (40, (28, 4, 8))):
-        parts = folder.random_split(n, seed=3)
-        assert tuple(len(parts[p]) for p in ("train", "validation", "test")) == sizes
-        assert sorted(i for rows in parts.values() for i in rows) == list(range(n))
+        splits = folder.random_split(n, seed=3)
+        assert tuple(len(splits[s]) for s in ("train", "validation", "test")) == sizes
+        assert sorted(i for rows in splits.values() for i in rows) == list(range(n))
 
 
 @pytest.mark.parametrize(
     ("row", "line"),
     [
-        ("0.png,trian", r"split.csv, line 2: split 'trian' is none of"),
+        ("0.png,trian", r"split.csv, line 2: split 'trian' is not one of train"),
         ("9.png,test", r"split.csv, line 2: no image '9.png'"),
     ],
 )
-def test_wrong_split_files_are_told_by_line(tmp_path, row, line):
+def test_errors_in_split_files_name_the_line(tmp_path, row, line):
     image(tmp_path / "images" / "0.png")
     dots(tmp_path / "dots" / "0.csv", [[1, 1]], format="napari")
     (tmp_path / "split.csv").write_text(f"image,split\n{row}\n")
@@ -70,7 +67,7 @@ def test_wrong_split_files_are_told_by_line(tmp_path, row, line):
         folder.load_folder(tmp_path)
 
 
-def test_what_cannot_be_used_is_one_line(tmp_path):
+def test_unusable_folders_are_errors(tmp_path):
     with pytest.raises(folder.FolderError, match="no such folder"):
         folder.read_folder(tmp_path / "absent")
     with pytest.raises(ValueError, match="no images found"):
@@ -82,30 +79,3 @@ def test_what_cannot_be_used_is_one_line(tmp_path):
     dots(tmp_path / "a_points.xml", [[1, 1]], format="cell_counter")
     with pytest.raises(folder.FolderError, match="more than one annotation"):
         folder.read_folder(tmp_path)
-
-
-def test_settings_follow_from_the_dots():
-    samples = list(simulate.simulate_dataset(0, 3, (128, 160), "vgg"))
-    found = infer_settings.infer_settings(samples)
-    assert found.scale == 1.0
-    assert found.crop == (128, 128)
-    assert found.channels == 3
-    assert found.normalise == "dtype"
-    assert 1.0 <= found.sigma <= 1.5
-    wide = np.stack(np.meshgrid(np.arange(20, 128, 40), np.arange(20, 160, 40)), -1).reshape(-1, 2)
-    spread = [
-        s.__class__(s.name, s.image.astype(np.uint16), wide.astype(np.float32)) for s in samples
-    ]
-    found = infer_settings.infer_settings(spread)
-    assert found.scale == pytest.approx(16 / 40)
-    assert found.spacing == pytest.approx(16)
-    assert found.normalise == "percentile"
-    assert found.crop == (48, 48)
-
-
-def test_no_dot_anywhere_is_an_error():
-    empty = simulate.simulate_cells(0, (32, 32), 0)
-    sample = next(simulate.simulate_dataset(0, 1, (32, 32), "vgg"))
-    sample = sample.__class__("e", empty[0], empty[1])
-    with pytest.raises(ValueError, match="single dot"):
-        infer_settings.infer_settings([sample])

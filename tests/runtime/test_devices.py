@@ -17,7 +17,7 @@ from etils import epath
 import cellcount_jax
 from cellcount_jax.runtime import checkpoint, distributed, run_files, sharding
 from cellcount_jax.training import run
-from tests.datasets import made_sets
+from tests.datasets import sample_sets
 from tests.runtime import device_runs
 
 ROOT = Path(cellcount_jax.__file__).parent.parent
@@ -95,7 +95,7 @@ COMMAND = (
 
 def test_two_processes_train_as_one(tmp_path):
     """The commands of docs/devices.md, on one machine."""
-    made_sets.make("vgg_cells", tmp_path / "raw", 200)
+    sample_sets.write("vgg_cells", tmp_path / "raw", 200)
     environment = {
         "CELLCOUNT_RAW_DIR": str(tmp_path / "raw"),
         "TFDS_DATA_DIR": str(tmp_path / "prepared"),
