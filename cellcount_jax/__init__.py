@@ -23,19 +23,24 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used: most programs need few, and JAX takes long."""
+    """Imports a public name when it is first used: JAX takes seconds, and few programs need all."""
     if name in ("Count", "Counter"):
-        from cellcount_jax.inference import counter as module
-    elif name in ("Dots", "read_dots", "write_dots"):
-        from cellcount_jax.io.annotations import dots as module
-    elif name == "read_image":
-        from cellcount_jax.io.images import image as module
-    elif name == "simulate_cells":
-        from cellcount_jax.simulation import simulate as module
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(module, name)
-    return value
+        from cellcount_jax.inference import counter
+
+        return getattr(counter, name)
+    if name in ("Dots", "read_dots", "write_dots"):
+        from cellcount_jax.io.annotations import dots
+
+        return getattr(dots, name)
+    if name == "read_image":
+        from cellcount_jax.io.images.image import read_image
+
+        return read_image
+    if name == "simulate_cells":
+        from cellcount_jax.simulation.simulate import simulate_cells
+
+        return simulate_cells
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

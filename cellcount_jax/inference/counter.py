@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,15 +22,18 @@ from cellcount_jax.inference import (
     window_pass,
 )
 from cellcount_jax.inference.batched_predict import BatchedPredictor
+from cellcount_jax.inference.count import Count
+from cellcount_jax.inference.image_argument import to_image
 from cellcount_jax.inference.network_input import NetworkInput
-from cellcount_jax.inference.readout import Count, OpenDensity, read_out
+from cellcount_jax.inference.readout import OpenDensity
+from cellcount_jax.io.images.image import open_lazy
 from cellcount_jax.methods import build_stages
 from cellcount_jax.methods.base import Readout, Stage, Variables
 
-__all__ = ["Count", "Counter", "as_variables", "read_out", "to_channels_last"]
+__all__ = ["Count", "Counter", "as_variables", "from_facts"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Counter:
     """A stage with its variables and preprocessing.
 
@@ -55,12 +60,23 @@ class Counter:
     name: str = ""
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        dataset = self.facts.get("config", {}).get("data", {}).get("name")
+        known = {
+            "name": self.name,
+            "method": self.facts.get("method", self.stage.name),
+            "dataset": None if dataset is None else Path(dataset).name,
+            "version": model_file.writer_version(self.facts),
+            "n_weights": sum(np.size(leaf) for leaf in jax.tree.leaves(self.variables)),
+        }
+        return f"Counter({', '.join(f'{k}={v!r}' for k, v in known.items() if v)})"
+
     @classmethod
     def load(cls, path: str | Path, *, stage: str | None = None) -> "Counter":
         """The counter of a finished run, of a model file, or one that is bundled.
 
         Args:
-          path: folder of the run, a `.cellcount` file, or a name of `bundled.NAMES`: "nuclei".
+          path: folder of the run, a `.cellcount` file, or a name of `bundled.MODELS`: "nuclei".
           stage: of the run's method; the last one if not given.
 
         Raises:
@@ -93,36 +109,64 @@ class Counter:
 
     def count(
         self,
-        image: np.ndarray,
+        image: Any,
         *,
         axes: str | None = None,
         spacing: Sequence[float] | None = None,
+        diameter: float | None = None,
     ) -> Count:
         """Counts one image.
 
         Args:
-          image: [H, W], [H, W, C] or [D, H, W, C] as read from a file (not yet normalised).
-          axes: order of the axes if it is another one, such as "CYX".
-          spacing: micrometres per pixel; images are rescaled to the network's if that is known.
+          image: path of a file, or an array as read from one (not normalised): [H, W], [H, W, C]
+            or [D, H, W, C] of NumPy, zarr, dask or the like. Files, and arrays that are not
+            NumPy's, are counted window by window beyond 2^25 pixels, all others in memory.
+          axes: order of the axes if it is another one, such as "CYX"; of a file, in place of what
+            it says itself.
+          spacing: micrometres per pixel, (y, x) or (z, y, x); images are resized to the network's
+            pixel size if that is known. Files say their own.
+          diameter: of the cells in pixels of this image, for counters that were trained on cells
+            of one size; they estimate it if it is not given.
 
         Returns:
-          The count, the points and the maps.
+          The count and the points, and where the image was counted in memory its maps.
 
         Raises:
-          ValueError: the image does not fit the network.
+          TypeError: neither a path nor an array.
+          ValueError: the image does not fit the network, or the diameter not the counter.
         """
-        return next(self.count_all([to_channels_last(image, axes)], spacing=spacing))
+        counter = self if diameter is None else self.with_cell_diameter(diameter)
+        if isinstance(image, str | os.PathLike):
+            with open_lazy(Path(image), axes=axes) as opened:
+                known = opened.spacing if spacing is None else spacing
+                is_large = math.prod(opened.space_shape) > network_input.PIXELS_IN_MEMORY
+                return counter._count(opened if is_large else opened.read(), known)
+        return counter._count(to_image(image, axes), spacing)
+
+    def _count(self, image: np.ndarray | Readable, spacing: Sequence[float] | None) -> Count:
+        if isinstance(image, np.ndarray):
+            return next(self.count_all([image], spacing=spacing))
+        return self.count_lazily(image, spacing=spacing)
 
     def prepare(self, image: np.ndarray, *, spacing: Sequence[float] | None = None) -> NetworkInput:
-        """An image [*space, C] in memory as the network takes it: resized and normalised."""
-        _check(image.shape)
-        scale = self.resampling.scale_for(image, spacing)
-        return network_input.from_array(image, self.preprocessing, scale=scale)
+        """An image in memory, of the shapes of `count`, resized and normalised for the network."""
+        stored = np.asarray(to_image(image, None))
+        scale = self.resampling.scale_for(stored, spacing)
+        return network_input.from_array(stored, self.preprocessing, scale=scale)
 
     def count_all(
         self, images: Iterable[np.ndarray], *, spacing: Sequence[float] | None = None
     ) -> Iterator[Count]:
-        """Counts images [*space, C] in order; windows of several images share a batch."""
+        """Counts images in order; windows of several images share a batch.
+
+        Args:
+          images: [H, W], [H, W, C] or [D, H, W, C] as read from files (not normalised).
+          spacing: micrometres per pixel of all of them, (y, x) or (z, y, x).
+
+        Raises:
+          TypeError: something that is no array.
+          ValueError: an image that does not fit the network.
+        """
         prepared = (self.prepare(image, spacing=spacing) for image in images)
         return window_pass.count_images(self.predictor, prepared)
 
@@ -148,7 +192,11 @@ class Counter:
         Raises:
           ValueError: the image is damaged or does not fit the network.
         """
-        _check(image.shape)
+        if len(image.shape) not in (3, 4) or 0 in image.shape:
+            raise ValueError(
+                f"an image of shape {tuple(image.shape)} must be [H, W, C] or [D, H, W, C] with "
+                "pixels in it"
+            )
         scale = self.resampling.scale_for(image, spacing)
         prepared = network_input.from_reader(image, self.preprocessing, scale=scale)
         return window_pass.count_windows(
@@ -218,21 +266,3 @@ def from_facts(facts: Mapping[str, Any], variables: Variables) -> Counter:
 def as_variables(tree: dict[str, Any]) -> Variables:
     """Variables from the nested dicts of a checkpoint, which leaves empty dicts out."""
     return Variables(*(tree.get(name) or {} for name in Variables._fields))
-
-
-def to_channels_last(image: np.ndarray, axes: str | None) -> np.ndarray:
-    """[*space, C] of an image whose axes are named, or guessed: two axes have no channel yet."""
-    if axes is None:
-        return image[..., None] if image.ndim == 2 else image
-    if len(axes) != image.ndim or not set(axes) <= set("ZYXC") or "YX" not in axes.replace("C", ""):
-        raise ValueError(f"axes={axes!r} does not fit an image of shape {image.shape}")
-    if "C" not in axes:
-        return image[..., None]
-    return np.moveaxis(image, axes.index("C"), -1)
-
-
-def _check(shape: Sequence[int]) -> None:
-    if len(shape) not in (3, 4) or 0 in shape:
-        raise ValueError(
-            f"an image of shape {tuple(shape)} must be [H, W, C] or [D, H, W, C] with pixels in it"
-        )

@@ -69,13 +69,16 @@ def digest(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> str:
     return found.hexdigest()
 
 
+def writer_version(facts: Mapping[str, Any]) -> str | None:
+    """Version of this package that exported a model; None if it was not exported."""
+    return ((facts.get("training") or {}).get("exported_with") or {}).get("cellcount_jax")
+
+
 def build_error(path: str | Path, facts: Mapping[str, Any], error: Exception) -> ModelFileError:
     """The error to raise where no counter can be built from the facts that were read."""
-    versions = (facts.get("training") or {}).get("exported_with") or {}
     return ModelFileError(
         f"{path}: version {cellcount_jax.__version__} of cellcount_jax cannot build this model "
-        f"({one_line(error)}); it was written by version "
-        f"{versions.get('cellcount_jax', 'unknown')}"
+        f"({one_line(error)}); it was written by version {writer_version(facts) or 'unknown'}"
     )
 
 

@@ -1,325 +1,159 @@
-"""Counts do not depend on how an image is cut, read, or computed together with others."""
+"""What a counter takes and says: paths, arrays of any kind and order of axes, short reprs."""
 
 import dataclasses
-import json
-import logging
-import os
-import subprocess
-import sys
-from pathlib import Path
 
-import jax
-import jax.numpy as jnp
+import dask.array
 import numpy as np
 import pytest
+import tifffile
+import zarr
 
-from cellcount_jax.data.preprocess import Preprocessing, preprocess
-from cellcount_jax.evaluation.tile_sensitivity import grid_effect
-from cellcount_jax.inference import out_of_core
-from cellcount_jax.inference.batched_predict import Network, OutOfDeviceMemoryError
+from cellcount_jax.data import preprocess
+from cellcount_jax.data.resampling import Resampling
+from cellcount_jax.inference import network_input
 from cellcount_jax.inference.counter import Counter
-from cellcount_jax.inference.in_memory import predict_all
-from cellcount_jax.inference.readout import read_out
-from cellcount_jax.io.images.image import open_lazy
-from cellcount_jax.methods.base import Readout, Stage, Variables
+from tests.data.disc_images import discs
+from tests.inference.disc_counter import disc_counter
 from tests.inference.made_counters import cells, made
 
-GLOBAL = ("dcl", "consistency", "consistency_3d")
+
+class ReadInParts:
+    """An array that is sliced like one of NumPy, as those of zarr and dask are."""
+
+    def __init__(self, values: np.ndarray):
+        self.values, self.shape, self.dtype = values, values.shape, values.dtype
+        self.largest_read = 0
+
+    def __getitem__(self, slices):
+        part = self.values[slices]
+        self.largest_read = max(self.largest_read, part.size)
+        return part
 
 
-def bright_counter(ndim: int = 2) -> Counter:
-    """Mean over 3 pixels per axis of the first channel: a network of reach 1, any dimension."""
-
-    def predict(variables, images):
-        values = images[..., 0]
-        for axis in range(1, ndim + 1):
-            after = jnp.roll(values, 1, axis).at[(slice(None),) * axis + (0,)].set(0)
-            before = jnp.roll(values, -1, axis).at[(slice(None),) * axis + (-1,)].set(0)
-            values = (values + after + before) / 3
-        return {"density": values * variables.trained["scale"]}
-
-    readout = Readout("density", points_map="density", threshold=0.2)
-    stage = Stage("bright", None, None, predict, readout, stride=4, halo=4)
-    variables = Variables({"scale": np.float32(0.5)}, {}, {}, {})
-    return Counter(stage, variables, Preprocessing(channels=1, normalise="percentile"))
+@pytest.fixture(scope="module")
+def counter() -> Counter:
+    return made("density")
 
 
-def maps_of(counter: Counter, image: np.ndarray, *, largest=None, offset=None) -> dict:
-    network = Network(counter.stage, counter.variables, batch_size=4, largest=largest)
-    prepared = preprocess(image, counter.preprocessing)
-    return next(predict_all(network, [prepared], offset=offset))
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    return cells((60, 44))
+
+
+def test_a_path_counts_as_the_image_in_it(counter, image, tmp_path):
+    expected = counter.count(image)
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb")
+    np.save(tmp_path / "a.npy", np.moveaxis(image, -1, 0))
+    for path in (tmp_path / "a.tif", str(tmp_path / "a.tif")):
+        assert counter.count(path).count == expected.count
+    assert counter.count(tmp_path / "a.npy", axes="CYX").count == expected.count
+    with pytest.raises(ValueError, match="absent"):
+        counter.count(tmp_path / "absent.tif")
+
+
+def test_the_pixel_size_of_a_file_is_used_unless_another_is_given(counter, image, tmp_path):
+    scaled = dataclasses.replace(counter, resampling=Resampling(pixel_size=0.5))
+    size = {"axes": "YXS", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25}
+    tifffile.imwrite(tmp_path / "a.ome.tif", image, photometric="rgb", metadata=size)
+    assert scaled.count(tmp_path / "a.ome.tif").scale == 0.5
+    assert scaled.count(tmp_path / "a.ome.tif", spacing=(1.0, 1.0)).scale == 2.0
+    assert scaled.count(image).scale == 1.0
+
+
+@pytest.mark.parametrize("axes", ["YXC", "CYX", "YCX"])
+def test_axes_may_be_in_any_order(counter, image, axes):
+    turned = np.transpose(image, ["YXC".index(a) for a in axes])
+    assert counter.count(turned, axes=axes).count == counter.count(image).count
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("axes", ["YXC", "CYX"])
+def test_arrays_of_other_libraries_count_as_those_of_numpy(
+    counter, image, axes, large, tmp_path, monkeypatch
+):
+    expected = counter.count(image)
+    turned = np.transpose(image, ["YXC".index(a) for a in axes])
+    stored = zarr.create_array(tmp_path / "a.zarr", data=turned, chunks=turned.shape)
+    if large:
+        monkeypatch.setattr(network_input, "PIXELS_IN_MEMORY", 100)
+    for array in (stored, ReadInParts(turned)):
+        found = counter.count(array, axes=axes)
+        assert found.count == pytest.approx(expected.count, rel=1e-6)
+        np.testing.assert_array_equal(found.points, expected.points)
+        assert bool(found.maps) != large
+
+
+def test_a_large_array_is_never_read_as_a_whole(counter, monkeypatch):
+    monkeypatch.setattr(network_input, "PIXELS_IN_MEMORY", 100)
+    monkeypatch.setattr(preprocess, "SAMPLE_LIMIT", 1000)
+    array = ReadInParts(cells((4000, 24)))
+    dataclasses.replace(counter, max_window=64).count(array)
+    assert 0 < array.largest_read < array.values.size / 2
+
+
+def test_a_dask_array_is_counted(counter, image):
+    found = counter.count(dask.array.from_array(image, chunks=(30, 20, 3)))
+    assert found.count == counter.count(image).count
+
+
+def test_an_image_without_channels_is_counted_alone_and_in_a_row():
+    bright = disc_counter(None)
+    image = discs((120, 150), 14)[0][..., 0]
+    assert image.ndim == 2
+    assert bright.count(image).count == next(bright.count_all([image])).count > 0
+
+
+@pytest.mark.parametrize("thing", [None, 3, [[1, 2], [3, 4]], b"a.tif", object()])
+def test_what_is_neither_path_nor_array_is_a_type_error(counter, thing):
+    with pytest.raises(TypeError, match=r"an image must be a path or an array .*, not builtins"):
+        counter.count(thing)
+    with pytest.raises(TypeError, match="an image must be"):
+        next(counter.count_all([thing]))
 
 
 @pytest.mark.parametrize(
-    ("method", "shape", "largest", "offset"),
+    ("shape", "axes"),
     [
-        ("density", (101, 87), 64, None),
-        ("density", (101, 87), 64, (4, 0)),
-        ("density", (101, 150), 72, (0, 12)),
-        ("density", (61, 230), 64, None),
-        ("csrnet", (330, 42), 320, None),
-        ("csrnet", (330, 42), 320, (16, 0)),
+        ((5,), None),
+        ((3, 3, 3, 3, 1), None),
+        ((0, 5, 1), None),
+        ((5, 0), None),
+        ((9, 9), "YXC"),
+        ((9, 9, 3), "YXZ"),
+        ((9, 9, 3), "XYC"),
+        ((3, 3, 9, 9), "CCYX"),
+        ((9, 9, 3), "YXT"),
     ],
 )
-def test_the_tiled_map_is_the_whole_map(method, shape, largest, offset):
-    counter, image = made(method), cells(shape)
-    whole = maps_of(counter, image)
-    tiled = maps_of(counter, image, largest=largest, offset=offset)
-    readout = counter.stage.readout
-    expected = whole[readout.count_map]
-    assert np.ptp(expected) > 0.1 * np.abs(expected).max()
-    np.testing.assert_allclose(
-        tiled[readout.count_map], expected, atol=1e-4 * np.abs(expected).max()
+def test_shapes_and_axes_that_are_no_image(counter, shape, axes):
+    with pytest.raises(ValueError, match="an image of shape") as error:
+        counter.count(np.zeros(shape), axes=axes)
+    assert "\n" not in str(error.value)
+
+
+def test_a_given_diameter_replaces_the_estimate():
+    image = discs((120, 150), 28)[0]
+    trained_at_one_size = disc_counter(14.0)
+    assert trained_at_one_size.count(image).scale == pytest.approx(0.5, rel=0.3)
+    assert trained_at_one_size.count(image, diameter=7.0).scale == 2.0
+    assert trained_at_one_size.with_cell_diameter(7.0).count(image).scale == 2.0
+    with pytest.raises(ValueError, match="diameter -1"):
+        trained_at_one_size.count(image, diameter=-1.0)
+    with pytest.raises(ValueError, match="not trained on cells of one size"):
+        disc_counter(None).count(image, diameter=7.0)
+
+
+def test_the_repr_is_short():
+    text = repr(Counter.load("nuclei"))
+    assert text == (
+        "Counter(name='nuclei', method='density', dataset='dsb2018', version='0.1.0', "
+        "n_weights=113617)"
     )
-    one, other = read_out(whole, readout), read_out(tiled, readout)
-    assert other.count == pytest.approx(one.count, rel=1e-4)
-    if one.points is not None:
-        # Untrained maps have neighbours that tie but for rounding; trained ones: test_seams.py.
-        one, other = (read_out(in_steps(maps), readout) for maps in (whole, tiled))
-        assert len(one.points) > 10
-        np.testing.assert_array_equal(other.points, one.points)
+    assert len(repr(made("dcl"))) < 100
 
 
-def in_steps(maps: dict) -> dict:
-    """Maps in steps of a hundred-thousandth of their largest value."""
-    step = {name: 1e-5 * np.abs(values).max() for name, values in maps.items()}
-    return {name: step[name] * np.round(values / step[name]) for name, values in maps.items()}
-
-
-def test_a_tile_without_its_halo_shows_at_the_seams():
-    counter, image = made("density"), cells((101, 87))
-    blind = dataclasses.replace(counter, stage=dataclasses.replace(counter.stage, halo=12))
-    whole, tiled = maps_of(counter, image), maps_of(blind, image, largest=64)
-    assert np.abs(whole["density"] - tiled["density"]).max() > 1e-3 * whole["density"].max()
-
-
-@pytest.mark.parametrize("method", ["density", "countxplain", *GLOBAL])
-@pytest.mark.parametrize("small", [False, True])
-def test_read_by_parts_it_is_the_image_in_memory(method, small, tmp_path, monkeypatch):
-    counter = made(method)
-    shape = (70, 53) if counter.stage.name != "consistency" or "3d" not in method else (21, 30, 17)
-    shape = tuple(n // 3 for n in shape) if small else shape
-    if counter.stage.window is None:
-        counter.network._largest = 64
-    image = cells(shape)
-    np.save(tmp_path / "image.npy", image)
-    expected = counter.count(image)
-    with open_lazy(tmp_path / "image.npy", axes="ZYXC"[4 - image.ndim :]) as opened:
-        parts, told, started = [], [], []
-        found = counter.count_lazily(
-            opened,
-            on_part=lambda *numbers: told.append(numbers),
-            start_density=lambda *given: (
-                started.append(given) or (lambda *part: parts.append(part))
-            ),
-        )
-    assert found.count == pytest.approx(expected.count, rel=1e-6)
-    assert told[-1][0] == told[-1][1] == len(told)
-    if expected.points is not None:
-        np.testing.assert_array_equal(found.points, expected.points)
-        np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
-    if expected.density is not None:
-        ((shape_of_map, scale),) = started
-        assert scale == 1.0
-        density = np.full(shape_of_map, np.nan, np.float32)
-        for box, values in parts:
-            assert np.isnan(density[box]).all()
-            density[box] = values
-        np.testing.assert_allclose(density, expected.density, atol=1e-6)
-        assert found.density_sum == pytest.approx(expected.density_sum, rel=1e-6)
-
-
-@pytest.mark.parametrize("method", ["density", "countxplain", *GLOBAL])
-@pytest.mark.parametrize("value", [0, 700])
-def test_an_image_of_one_value_holds_no_cell(method, value, tmp_path):
-    counter = made(method)
-    shape = (19, 40, 33) if method.endswith("3d") else (70, 53)
-    image = np.full((*shape, counter.preprocessing.channels), value, np.uint16)
-    np.save(tmp_path / "blank.npy", image)
-    parts = []
-    with open_lazy(tmp_path / "blank.npy", axes="ZYXC"[4 - image.ndim :]) as opened:
-        start = lambda *_: lambda box, values: parts.append(values)  # noqa: E731
-        found = counter.count_lazily(opened, start_density=start)
-    for one in (counter.count(image), found):
-        assert one.count == 0
-        assert one.points is None or one.points.shape == (0, len(shape))
-        assert one.density_sum in (None, 0.0)
-    assert not any(values.any() for values in parts)
-
-
-@pytest.mark.parametrize("shape", [(1, 20, 20), (2, 33, 17), (3, 5, 70), (40, 3, 50), (1, 1, 1)])
-def test_a_volume_thinner_than_the_pooling_needs_is_counted(shape):
-    counter = made("consistency_3d")
-    image = cells((40, 80, 80))[tuple(slice(0, n) for n in shape)]
-    found = counter.count(image)
-    assert found.maps["inverse_distance"].shape == shape
-    assert np.isfinite(found.count)
-    if len(found.points):
-        assert (found.points >= 0).all()
-        assert (found.points <= np.array(shape) - 1).all()
-
-
-def test_by_parts_an_image_is_resized_as_in_memory(tmp_path, monkeypatch):
-    counter = dataclasses.replace(bright_counter(), scale=0.7)
-    monkeypatch.setattr(out_of_core, "LOOKED_AT", 10_000)
-    counter.network._largest = 32
-    image = cells((150, 131))[..., :1]
-    np.save(tmp_path / "image.npy", image)
-    expected = counter.count(image)
-    with open_lazy(tmp_path / "image.npy", axes="YXC") as opened:
-        found = counter.count_lazily(opened)
-    assert found.scale == expected.scale == 0.7
-    assert found.count == pytest.approx(expected.count, rel=1e-3)
-    assert len(found.points) == len(expected.points) > 5
-    assert np.abs(found.points - expected.points).max() < 1e-3
-
-
-def test_a_shallow_window_of_a_global_network_still_has_room(tmp_path):
-    counter = bright_counter(3)
-    stage = dataclasses.replace(counter.stage, window=(8, 32, 32), halo=8)
-    deep = dataclasses.replace(counter, stage=stage).count(cells((40, 40, 20)))
-    assert deep.maps["density"].shape == (40, 40, 20)
-
-
-def test_volumes_are_tiled_exactly():
-    counter = bright_counter(3)
-    image = cells((21, 50, 37))
-    whole = maps_of(counter, image)
-    np.testing.assert_allclose(
-        maps_of(counter, image, largest=16)["density"], whole["density"], rtol=1e-5
-    )
-
-
-def test_the_grid_changes_only_networks_that_look_at_windows_as_a_whole():
-    image = cells((101, 87))
-    counter = made("density")
-    counter.network._largest = 64
-    exact = grid_effect(counter, image)
-    assert len(exact.counts) == 4
-    assert exact.change < 0.01
-    assert exact.counts[0] == pytest.approx(counter.count(image).count)
-    assert grid_effect(made("dcl"), image).change > exact.change
-
-
-def test_images_of_all_sizes_share_few_compilations():
-    counter, traced = bright_counter(), []
-    plain = counter.stage.predict
-
-    def predict(variables, images):
-        traced.append(images.shape)
-        return plain(variables, images)
-
-    counter = dataclasses.replace(
-        counter, stage=dataclasses.replace(counter.stage, predict=predict)
-    )
-    rng = np.random.default_rng(0)
-    images = [rng.random((h, w, 1)) for h in range(65, 81, 5) for w in range(1, 30, 7)]
-    assert len(list(counter.count_all(images))) == len(images)
-    assert len(traced) == len(set(traced)) <= 4
-
-
-def test_images_in_one_batch_do_not_touch_each_other():
-    counter = made("density")
-    images = [cells((40, 37), seed) for seed in range(3)]
-    together = [found.count for found in counter.count_all(images)]
-    alone = [counter.count(image).count for image in images]
-    np.testing.assert_allclose(together, alone, rtol=1e-5)
-
-
-def test_variables_are_placed_once():
-    counter, placed = bright_counter(), []
-    network = counter.network
-    image = cells((40, 40))[..., :1]
-    original = network._predict
-    network._predict = lambda v, x: placed.append(v) or original(v, x)
-    counter.count(image)
-    counter.count(image)
-    assert counter.network is network
-    assert placed[0].trained["scale"] is placed[1].trained["scale"]
-    assert isinstance(placed[0].trained["scale"], jax.Array)
-
-
-class ShortOfMemory:
-    """A device on which batches of more than so many pixels do not fit."""
-
-    def __init__(self, predict, pixels: int):
-        self.predict, self.pixels = jax.jit(predict), pixels
-        self.shapes = []
-
-    def __call__(self, variables, images):
-        if np.prod(images.shape) > self.pixels:
-            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-        self.shapes.append(images.shape)
-        return self.predict(variables, images)
-
-
-@pytest.mark.parametrize("by_parts", [False, True])
-def test_when_the_device_is_full_batches_and_then_tiles_shrink(by_parts, tmp_path, caplog):
-    plain = bright_counter()
-    images = [cells((90, 64), seed)[..., :1] for seed in range(4)]
-    device = ShortOfMemory(plain.stage.predict, 48 * 48)
-    counter = dataclasses.replace(plain, predict=device)
-    caplog.set_level(logging.WARNING)
-    if by_parts:
-        found = []
-        for image in images:
-            np.save(tmp_path / "image.npy", image)
-            with open_lazy(tmp_path / "image.npy", axes="YXC") as opened:
-                found.append(counter.count_lazily(opened))
-    else:
-        found = list(counter.count_all(images))
-    expected = list(plain.count_all(images))
-    np.testing.assert_allclose([f.count for f in found], [e.count for e in expected], rtol=1e-5)
-    told = [record.message for record in caplog.records]
-    assert sum("windows of" in line for line in told) <= 2
-    assert len(told) <= 6
-    assert all(np.prod(shape) <= 48 * 48 for shape in device.shapes)
-
-
-def test_a_fixed_window_that_does_not_fit_is_an_error_that_says_so():
-    counter = made("dcl")
-    device = ShortOfMemory(counter.stage.predict, 48)
-    with pytest.raises(OutOfDeviceMemoryError, match="a window of 48 x 48 pixels does not fit"):
-        dataclasses.replace(counter, predict=device).count(cells((50, 50)))
-
-
-@pytest.mark.parametrize("shape", [(0, 5, 1), (5, 0, 1), (3, 3, 3, 3, 1)])
-def test_what_is_no_image(shape):
-    with pytest.raises(ValueError, match="an image of shape"):
-        next(bright_counter().count_all([np.zeros(shape)]))
-
-
-def test_an_image_of_one_pixel_is_counted():
-    assert np.isfinite(bright_counter().count(np.ones((1, 1, 1))).count)
-
-
-DEVICES = """
-import jax, numpy as np
-from tests.inference.test_counter import bright_counter
-from tests.inference.made_counters import cells
-assert jax.local_device_count() == 4
-counter, shapes = bright_counter(), []
-run = counter.network._predict
-counter.network._predict = lambda v, x: shapes.append((x.shape, len(x.sharding.device_set),
-    x.sharding.shard_shape(x.shape))) or run(v, x)
-images = [cells((40, 40), seed)[..., :1] for seed in range(6)]
-print([found.count for found in counter.count_all(images)])
-assert {n for _, n, _ in shapes} == {4}, shapes
-assert all(shape[0] == 4 * each[0] for shape, _, each in shapes), shapes
-"""
-
-
-def test_windows_are_spread_over_the_devices_of_a_host():
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "4"}
-    found = subprocess.run(
-        [sys.executable, "-c", DEVICES],
-        env=environment,
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert found.returncode == 0, found.stderr[-2000:]
-    images = [cells((40, 40), seed)[..., :1] for seed in range(6)]
-    expected = [c.count for c in bright_counter().count_all(images)]
-    np.testing.assert_allclose(json.loads(found.stdout.splitlines()[-1]), expected, rtol=1e-5)
+def test_files_are_counted_under_the_name_that_the_model_was_loaded_by(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", cells((64, 64))[..., 0])
+    (row,) = Counter.load("nuclei").count_files(tmp_path / "a.tif", out=tmp_path / "out")
+    assert (row["status"], row["model"]) == ("ok", "nuclei")
+    assert float(row["count"]) == Counter.load("nuclei").count(tmp_path / "a.tif").count

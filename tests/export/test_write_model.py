@@ -1,4 +1,4 @@
-"""A counter in one file counts as the run does, and a file that is not right is refused."""
+"""A counter in one file counts as its run does; damaged and foreign files are refused."""
 
 import dataclasses
 import json
@@ -12,7 +12,9 @@ import safetensors.numpy
 from etils import epath
 
 from cellcount_jax.cli import main
-from cellcount_jax.export import model_file, provenance
+from cellcount_jax.data.resampling import Resampling
+from cellcount_jax.export import provenance, write_model
+from cellcount_jax.inference import model_file
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.methods.base import Variables
 from cellcount_jax.runtime import checkpoint
@@ -22,14 +24,14 @@ from tests.inference.made_counters import cells, made
 
 def facts_of(counter: Counter, method: str, config) -> dict:
     return {
+        "schema": model_file.SCHEMA,
         "method": method,
         "stage": counter.stage.name,
         "stages": [counter.stage.name],
         "config": config.to_dict(),
         "preprocessing": counter.preprocessing.to_dict(),
         "readout": dataclasses.asdict(counter.stage.readout),
-        "patches": None,
-        "scale": 0.75,
+        "resampling": Resampling(factor=0.75).to_dict(),
         "train_names": ["a", "b"],
         "step": 20,
         "seconds": 3.0,
@@ -58,7 +60,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def file(run, tmp_path_factory):
     path = tmp_path_factory.mktemp("file") / "m.cellcount"
-    model_file.export(run, path)
+    write_model.export_model(run, path)
     return path
 
 
@@ -96,8 +98,8 @@ def test_a_file_needs_neither_the_run_nor_orbax(file):
     assert done.stdout.splitlines() == ["1.5", "[]"], done.stderr
 
 
-def test_facts_say_how_the_model_came_about_and_no_more(run, file):
-    facts = model_file.read_facts(file)
+def test_facts_hold_the_provenance_and_no_private_paths(run, file):
+    facts = model_file.read(file)[1]
     training = facts["training"]
     assert training["validation"] == {"mae": 2.5}
     assert (training["mae"], training["split"], training["n_train"]) == (1.5, "test", 2)
@@ -108,7 +110,7 @@ def test_facts_say_how_the_model_came_about_and_no_more(run, file):
     assert facts["weights"]["max_error"] == 0
 
 
-def test_errors_of_a_run_are_not_those_of_its_first_stage(run):
+def test_metrics_of_a_run_are_not_those_of_its_first_stage(run):
     facts = Counter.load(run).facts | {"stages": ["density", "another"]}
     training = provenance.training_facts(run, facts)
     assert "mae" not in training
@@ -116,16 +118,16 @@ def test_errors_of_a_run_are_not_those_of_its_first_stage(run):
 
 
 def test_a_file_is_exported_again_with_its_facts(file, tmp_path):
-    facts = model_file.export(file, tmp_path / "again.cellcount")
-    assert facts == model_file.read_facts(file)
+    facts = write_model.export_model(file, tmp_path / "again.cellcount")
+    assert facts == model_file.read(file)[1]
     assert (tmp_path / "again.cellcount").read_bytes() == file.read_bytes()
 
 
-def test_half_the_size_and_how_far_off(run, file, tmp_path):
+def test_half_precision_halves_the_size_and_states_the_largest_error(run, file, tmp_path):
     half = tmp_path / "half.cellcount"
-    facts = model_file.export(run, half, half=True)
+    facts = write_model.export_model(run, half, half=True)
     assert facts["weights"]["dtype"] == "float16"
-    assert facts["weights"]["bytes"] < 0.6 * model_file.read_facts(file)["weights"]["bytes"]
+    assert facts["weights"]["bytes"] < 0.6 * model_file.read(file)[1]["weights"]["bytes"]
     whole, halved = Counter.load(file).variables, Counter.load(half).variables
     errors = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), whole, halved)
     assert max(jax.tree.leaves(errors)) == facts["weights"]["max_error"] > 0
@@ -134,7 +136,7 @@ def test_half_the_size_and_how_far_off(run, file, tmp_path):
     counts = [Counter.load(path).count(image).count for path in (file, half)]
     assert counts[0] == pytest.approx(counts[1], rel=0.01)
     large = {"trained": {"kernel": np.full((2, 2), 1e6, np.float32)}}
-    model_file.write(half, large, {"stage": "s"}, half=True)
+    write_model.write_model(half, large, {"stage": "s"}, half=True)
     assert model_file.read(half)[0]["trained"]["kernel"].max() == 1e6
 
 
@@ -143,7 +145,7 @@ def test_empty_dicts_scalars_and_other_types_come_back(tmp_path):
     tree = counter.variables._asdict()
     tree["extras"] = {"level": np.float32(0.5), "index": np.arange(3), "seen": np.array([True])}
     tree["trained"] = {**tree["trained"], "turned": np.arange(6.0).reshape(2, 3).T}
-    model_file.write(tmp_path / "m.cellcount", tree, {"stage": "s"})
+    write_model.write_model(tmp_path / "m.cellcount", tree, {"stage": "s"})
     back, _ = model_file.read(tmp_path / "m.cellcount")
     assert jax.tree.structure(back) == jax.tree.structure(tree)
     for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(back), strict=True):
@@ -157,7 +159,7 @@ def test_damaged_files_are_refused_in_one_line(file, tmp_path):
     n = int.from_bytes(data[:8], "little")
     middle = bytearray(data)
     middle[8 + n + 1000] ^= 1
-    scaled = data.replace(b'\\"scale\\": 0.75', b'\\"scale\\": 0.85')
+    scaled = data.replace(b'\\"factor\\": 0.75', b'\\"factor\\": 0.85')
     assert scaled != data
     wrong = {
         "cut": data[:-5],
@@ -184,9 +186,17 @@ def test_damaged_files_are_refused_in_one_line(file, tmp_path):
 
 
 def test_a_newer_format_is_refused(file, tmp_path):
-    path = rewritten(file, tmp_path, lambda header, _: {**header, "format": 2})
-    with pytest.raises(ValueError, match=r"of format 2, .* reads formats up to 1; install a newer"):
+    path = rewritten(file, tmp_path, lambda header, _: {**header, "format": 3})
+    with pytest.raises(ValueError, match=r"of format 3, .* reads formats up to 2; install a newer"):
         Counter.load(path)
+
+
+def test_a_run_of_a_newer_schema_is_refused(run, tmp_path):
+    variables, facts = checkpoint.load_stage(run)
+    folder = epath.Path(tmp_path) / "checkpoints" / "density"
+    checkpoint.save_final(folder, variables, facts | {"schema": 3})
+    with pytest.raises(ValueError, match=r"its schema is 3 .* reads up to 2; install a newer"):
+        Counter.load(tmp_path)
 
 
 def test_a_tensor_that_is_missing_or_another_method_is_refused(file, tmp_path):
@@ -207,11 +217,11 @@ def test_an_old_file_stays_when_a_new_one_cannot_be_written(file, tmp_path):
     path = tmp_path / "m.cellcount"
     path.write_bytes(file.read_bytes())
     with pytest.raises(ValueError, match="plain JSON"):
-        model_file.write(path, {"trained": {}}, {"mae": float("nan")})
+        write_model.write_model(path, {"trained": {}}, {"mae": float("nan")})
     with pytest.raises(ValueError, match="slash"):
-        model_file.write(path, {"trained": {"a/b": np.zeros(1)}}, {})
+        write_model.write_model(path, {"trained": {"a/b": np.zeros(1)}}, {})
     with pytest.raises(ValueError, match=r"ends in \.cellcount"):
-        model_file.write(tmp_path / "m.bin", {}, {})
+        write_model.write_model(tmp_path / "m.bin", {}, {})
     assert [p.name for p in tmp_path.iterdir()] == ["m.cellcount"]
     assert path.read_bytes() == file.read_bytes()
 
@@ -233,7 +243,7 @@ def test_a_tiny_run_of_two_stages_is_exported(tmp_path):
     counter = made("dcl")
     facts = facts_of(counter, "dcl", config) | {"stages": ["counter", "localizer"]}
     target = tmp_path / "m.cellcount"
-    model_file.write(target, counter.variables._asdict(), facts)
+    write_model.write_model(target, counter.variables._asdict(), facts)
     loaded = Counter.load(target)
     assert loaded.stage.name == "localizer"
     assert loaded.stage.window == 256

@@ -1,0 +1,82 @@
+"""Images that `Counter.count` takes: arrays with axes in any order, whole or read in parts."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cellcount_jax.inference import network_input
+
+DEFAULT_AXES = {2: "YX", 3: "YXC", 4: "ZYXC"}
+"""Axes of an array that are not named, by their number."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ArrayReader:
+    """A large array of zarr, dask or the like as an image that is read in parts.
+
+    Attributes:
+      array: has `shape` and `dtype` and is sliced as a NumPy array is.
+      channel_axis: of the array; None if it has no channels.
+    """
+
+    array: Any
+    channel_axis: int | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[*space, C]."""
+        shape = list(self.array.shape)
+        channels = 1 if self.channel_axis is None else shape.pop(self.channel_axis)
+        return (*shape, channels)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the array."""
+        return np.dtype(self.array.dtype)
+
+    def read(self, slices: Sequence[slice] = ()) -> np.ndarray:
+        """Values [*space, C] of a part; one slice per axis of `shape`, all if there is none."""
+        box = tuple(slices) or (slice(None),) * len(self.shape)
+        *space, channels = box
+        if self.channel_axis is None:
+            return np.asarray(self.array[tuple(space)])[..., None][..., channels]
+        space.insert(self.channel_axis, channels)
+        return np.moveaxis(np.asarray(self.array[tuple(space)]), self.channel_axis, -1)
+
+
+def to_image(array: Any, axes: str | None) -> np.ndarray | ArrayReader:
+    """An image [*space, C].
+
+    Args:
+      array: of NumPy, zarr, dask or the like. Those of NumPy, and others of at most 2^25 pixels,
+        are taken as a whole; larger ones are read in parts.
+      axes: a letter of "ZYXC" for each axis; not given, they are [H, W], [H, W, C] or
+        [D, H, W, C].
+
+    Raises:
+      TypeError: no array.
+      ValueError: the axes do not fit it.
+    """
+    if not all(hasattr(array, name) for name in ("shape", "dtype", "__getitem__")):
+        raise TypeError(
+            "an image must be a path or an array (NumPy, zarr, dask), not "
+            f"{type(array).__module__}.{type(array).__qualname__}"
+        )
+    shape = tuple(array.shape)
+    named = axes if axes is not None else DEFAULT_AXES.get(len(shape), "")
+    space = named.replace("C", "", 1)
+    if len(named) != len(shape) or space not in ("YX", "ZYX"):
+        given = "" if axes is None else f"axes={axes!r} does not fit: "
+        raise ValueError(
+            f"{given}an image of shape {shape} must be [H, W], [H, W, C] or [D, H, W, C], or have "
+            "a letter of ZYXC in axes for each of its axes"
+        )
+    if 0 in shape:
+        raise ValueError(f"an image of shape {shape} has no pixels")
+    channel_axis = named.index("C") if "C" in named else None
+    reader = ArrayReader(array, channel_axis)
+    is_large = math.prod(reader.shape[:-1]) > network_input.PIXELS_IN_MEMORY
+    return reader if is_large and not isinstance(array, np.ndarray) else reader.read()
