@@ -1,30 +1,27 @@
-"""The ablation of focal consistency: Gaussian targets, inverse distances, unlabelled images.
+"""Ablation of focal consistency: Gaussian targets, inverse distances, unlabelled images.
 
     python -m benchmarks.accuracy.consistency_ablation --data vgg --preset quick --seeds 0 1 2
     python -m benchmarks.accuracy.consistency_ablation --data bbbc050 --preset "" --only consistency
 
-A run that ended before is not trained again. Writes `runs/ablation_consistency_DATA_PRESET.json`,
-`.md` (the table: a row per variant, mean and standard deviation over seeds) and `.png` (F1 and
-error of the number of points, a bar per variant, a dot per seed).
+Finished runs are not trained again. Writes `runs/ablation_consistency_DATA_PRESET.json`, `.md` (a
+row per variant, mean and standard deviation over seeds) and `.png` (F1 and errors of the number of
+points and of the count; a bar per variant, a dot per seed).
 """
 
 import argparse
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.accuracy import seeds
-from benchmarks.accuracy.prototype_ablation import mean_and_spread
+from benchmarks.accuracy import ablation, seeds
 
 VARIANTS: Mapping[str, tuple[str, str]] = {
     "gaussian": ("Gaussian", "gaussian"),
     "supervised": ("inverse distance", "supervised"),
     "consistency": ("inverse distance, unlabelled images", ""),
 }
-"""Name -> words of the table, addition to the preset."""
+"""Name -> title in the table, suffix of the preset."""
 
 COLUMNS = {
     "f1": "F1",
@@ -41,9 +38,12 @@ COLUMNS = {
     "seconds_train": "seconds",
 }
 
+PANELS = {"f1": "F1", "n_points_mae": "MAE by points", "mae": "MAE of the count"}
+"""Figures in the plot; the count of Gaussian maps is their integral."""
+
 
 def main() -> None:
-    """Trains what is missing, prints the table and writes the files."""
+    """Trains missing runs, prints the table and writes the files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", choices=("vgg", "bbbc050", "light_sheet"), default="vgg")
     parser.add_argument("--preset", default="quick")
@@ -54,54 +54,31 @@ def main() -> None:
     options = parser.parse_args()
     results = {}
     for name in options.only:
-        words, addition = VARIANTS[name]
-        preset = "_".join(filter(None, (options.preset, addition)))
+        title, suffix = VARIANTS[name]
+        preset = "_".join(filter(None, (options.preset, suffix)))
         config = ":".join(filter(None, (f"configs/consistency_{options.data}.py", preset)))
-        results[words] = [
+        results[title] = [
             seeds.run(config, seed, options.set, options.runs) for seed in options.seeds
         ]
     stem = options.runs / f"ablation_consistency_{options.data}_{options.preset or 'full'}"
-    text = table(results)
-    stem.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
-    stem.with_suffix(".md").write_text(text + "\n")
-    plot(results).savefig(stem.with_suffix(".png"), dpi=150)
-    print(text)
+    ablation.write(stem, results, table(results), plot(results))
 
 
-def table(results: Mapping[str, Sequence[dict]]) -> str:
+def table(results: ablation.Results) -> str:
     """Markdown: a row per variant; columns that no run has are left out."""
-    every = [r for rows in results.values() for r in rows]
-    keys = [k for k in COLUMNS if any(r.get(k) is not None for r in every)]
-    lines = ["| | " + " | ".join(COLUMNS[k] for k in keys) + " |", "|" + "---|" * (len(keys) + 1)]
-    for name, rows in results.items():
-        cells = [
-            mean_and_spread([r.get(key) for r in rows], digits=3 if "f1" in key else 2)
-            for key in keys
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    every = [r for runs in results.values() for r in runs]
+    columns = {k: v for k, v in COLUMNS.items() if any(r.get(k) is not None for r in every)}
+    return ablation.table(results, columns, digits=lambda key: 3 if "f1" in key else 2)
 
 
-PANELS = {"f1": "F1", "n_points_mae": "MAE by points", "mae": "MAE of the count"}
-"""What is drawn; the count of Gaussian maps is their integral."""
-
-
-def plot(results: Mapping[str, Sequence[dict]]) -> Figure:
-    """A bar per variant, each seed as a dot; F1 from 0.5 or the least value below it."""
+def plot(results: ablation.Results) -> Figure:
+    """A panel per figure; F1 from 0.5 or the smallest value below it."""
     figure = Figure(figsize=(3.6 * len(PANELS), 0.5 * len(results) + 1.2), layout="constrained")
     panels = figure.subplots(1, len(PANELS), sharey=True)
     for axes, (key, title) in zip(panels, PANELS.items(), strict=True):
-        every = []
-        for i, rows in enumerate(results.values()):
-            values = [r[key] for r in rows if r.get(key) is not None]
-            every += values
-            if values:
-                axes.barh(i, np.mean(values), color="#8ecae6")
-                axes.plot(values, [i] * len(values), "o", color="#023047", markersize=3)
-        axes.set_yticks(range(len(results)), results)
-        axes.set_title(title, fontsize=9)
+        drawn = ablation.bars(axes, results, key, title=title)
         if key == "f1":
-            axes.set_xlim(min([0.5, *every]), 1.0)
+            axes.set_xlim(min([0.5, *drawn]), 1.0)
     panels[0].invert_yaxis()
     return figure
 

@@ -1,24 +1,21 @@
-"""Judges settings without the test part: counts training images whose labels are not trained on.
+"""Compares settings without the test split: evaluates on training images that keep no labels.
 
     python -m benchmarks.accuracy.held_back --config configs/consistency_vgg.py:quick_supervised
     python -m benchmarks.accuracy.held_back --config configs/density_vgg.py:quick --set seed=1
 
-Where a protocol has few labelled images and none for validation, the training images that serve
-without their labels stand in for the test part. Their labels are on the disk; a lab would not have
-them, so this is for choosing presets, not for a lab's own thresholds. Runs land in
-`runs/held_back_*`, beside the real ones.
+Where a protocol has few labelled images and none for validation, the training images that are used
+without their labels replace the test split. Their labels are on disk; a lab would not have them, so
+this is for choosing presets, not a lab's own thresholds. Runs are written to `runs/held_back_*`.
 """
 
 import argparse
-import ast
 import dataclasses
-import importlib
 from pathlib import Path
 
 from etils import epath
-from ml_collections import ConfigDict
 
 from benchmarks.accuracy.seeds import run_name, table
+from benchmarks.read_config import read_config
 from cellcount_jax.runtime.setup import configure_process
 from cellcount_jax.training import run as experiment
 
@@ -40,32 +37,14 @@ def run(name: str, seed: int, fields: list[str], runs: Path) -> dict:
     """Results of one seed on the unlabelled training images, which do have labels here."""
     config = read_config(name, [*fields, f"seed={seed}"])
     source = experiment.load_source(config)
-    judged = [s for s in source.splits.get("unlabelled", []) if s.dots is not None]
-    if not judged:
+    held_back = [s for s in source.splits.get("unlabelled", []) if s.dots is not None]
+    if not held_back:
         raise ValueError(f"{name}: no training images whose labels are held back")
-    config.data.protocol = f"{source.protocol}, judged on training images"
-    splits = source.splits | {"test": judged}
+    config.data.protocol = f"{source.protocol}, evaluated on training images"
+    splits = source.splits | {"test": held_back}
     source = dataclasses.replace(source, splits=splits, protocol=config.data.protocol)
     workdir = epath.Path(runs / f"held_back_{run_name(name, fields)}_seed{seed}")
     return experiment.train_source(config, workdir, source)
-
-
-def read_config(name: str, fields: list[str]) -> ConfigDict:
-    """The config of `FILE.py:preset` with fields such as `model.base_channels=16` changed."""
-    path, _, preset = name.partition(":")
-    module = importlib.import_module(".".join(Path(path).with_suffix("").parts))
-    config: ConfigDict = module.get_config(preset)
-    for field in fields:
-        key, _, value = field.partition("=")
-        config.update_from_flattened_dict({key: _parse(value)})
-    return config
-
-
-def _parse(text: str) -> object:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 if __name__ == "__main__":

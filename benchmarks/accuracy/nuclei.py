@@ -2,7 +2,7 @@
 
     python -m benchmarks.accuracy.nuclei runs/nuclei_quick runs/nuclei_quick_unseen
 
-Every image of the run's test part is counted twice as a new one would be: with the nuclear
+Every image of the run's test split is counted twice, as a new one would be: with the nuclear
 diameter estimated from the image, and with the true mean diameter given. Points match dots
 within half the image's true mean nuclear diameter. Writes `nuclei.json` and `nuclei.md` into
 each run's folder.
@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks.output import markdown
 from cellcount_jax.data import cell_diameter
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets import load
@@ -55,7 +56,7 @@ def main() -> None:
 
 
 def evaluate_run(run: Path) -> dict[str, Any]:
-    """Figures by way of finding the size, and by group; `all` is the whole test part."""
+    """Figures by source of the diameter and by group; `all` is the whole test split."""
     counter = Counter.load(run)
     counter = dataclasses.replace(counter, predict=jax.jit(counter.stage.predict))
     data, seed = counter.facts["config"]["data"], counter.facts["config"]["seed"]
@@ -72,7 +73,7 @@ def evaluate_run(run: Path) -> dict[str, Any]:
 
 
 def count_one(counter: Counter, sample: Sample, *, given: bool) -> dict[str, Any]:
-    """What one image gives."""
+    """True and predicted numbers, points and matches of one image."""
     assert sample.labels is not None
     diameter = cell_diameter.mean_diameter(sample.labels)
     found = counter.count(sample.image, diameter=diameter if given else None)
@@ -105,14 +106,8 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def table(groups: dict[str, dict[str, Any]]) -> str:
     """Markdown, a row per group."""
-    lines = [
-        "| group | " + " | ".join(COLUMNS.values()) + " |",
-        "|---" * (len(COLUMNS) + 1) + "|",
-    ]
-    for name, found in groups.items():
-        cells = [_shown(key, found[key]) for key in COLUMNS]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    rows = ([name, *(_shown(key, found[key]) for key in COLUMNS)] for name, found in groups.items())
+    return markdown(["group", *COLUMNS.values()], rows)
 
 
 def _shown(key: str, value: float | None) -> str:

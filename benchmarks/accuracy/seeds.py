@@ -1,10 +1,10 @@
-"""Trains a config with several seeds and prints means and spread.
+"""Trains a config with several seeds; prints mean and standard deviation of each figure.
 
     python -m benchmarks.accuracy.seeds --config configs/dcl_vgg.py:quick --seeds 0 1 2
     python -m benchmarks.accuracy.seeds --config configs/density_vgg.py:quick --set data.n_train=10
 
 Each seed is a run of its own in `runs/` (split, initialisation and order of images follow the
-seed); a run that ended before is not trained again, an interrupted one goes on.
+seed). Finished runs are not trained again, interrupted ones are resumed.
 """
 
 import argparse
@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.output import markdown, record
 
 FIGURES = (
     "mae", "rmse", "bias", "patch_mae", "patch_rmse", "f1", "precision", "recall", "n_points_mae",
@@ -34,12 +36,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", required=True, help="FILE.py or FILE.py:preset")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--set", nargs="*", default=[], help="config fields, such as seed=1")
+    parser.add_argument("--set", nargs="*", default=[], help="config fields, such as radius=4.0")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--record", action="store_true", help="also add to benchmarks/results")
     options = parser.parse_args()
     results = [run(options.config, seed, options.set, options.runs) for seed in options.seeds]
     name = "_".join([run_name(options.config, options.set), "seeds"])
     (options.runs / f"{name}.json").write_text(json.dumps(summary(results), indent=2) + "\n")
+    if options.record:
+        config = " ".join([options.config, *options.set])
+        for found in results:
+            hashed = found["split_hash"]
+            record("accuracy", found, config=config, seed=found["seed"], split_hash=hashed)
     print(table(results))
 
 
@@ -61,7 +69,7 @@ def run(config: str, seed: int, fields: list[str], runs: Path) -> dict:
 
 
 def summary(results: list[dict]) -> dict:
-    """Means and standard deviations over seeds, with what every seed gave."""
+    """Mean and standard deviation of each figure over seeds, and its value for each seed."""
     found: dict = {"seeds": [r["seed"] for r in results], "n": len(results)}
     for key in FIGURES:
         values = [r[key] for r in results if r.get(key) is not None]
@@ -75,15 +83,12 @@ def summary(results: list[dict]) -> dict:
 def table(results: list[dict]) -> str:
     """Markdown: a row per figure, a column per seed, mean and standard deviation last."""
     found = summary(results)
-    head = ["", *(f"seed {s}" for s in found["seeds"]), "mean", "sd"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    rows = []
     for key in FIGURES:
         if key in found:
-            row = found[key]
-            values = [*row["each"], row["mean"], row["sd"]]
-            cells = ["-" if v is None else f"{v:.3f}" for v in values]
-            lines.append(f"| {key} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            values = [*found[key]["each"], found[key]["mean"], found[key]["sd"]]
+            rows.append([key, *("-" if v is None else f"{v:.3f}" for v in values)])
+    return markdown(["", *(f"seed {s}" for s in found["seeds"]), "mean", "sd"], rows)
 
 
 if __name__ == "__main__":

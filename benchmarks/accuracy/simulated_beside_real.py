@@ -1,12 +1,12 @@
-"""Draws simulated images beside images of the VGG cell set, to be looked at.
+"""Draws simulated images beside images of the VGG cell set, for visual comparison.
 
     CELLCOUNT_RAW_DIR=DIR python -m benchmarks.accuracy.simulated_beside_real --out FILE.png
-    ... --blind     mixes them without titles and prints which is which
+    ... --blind     shuffles them without titles and prints which is which
     ... --dots      marks the true centres
 
-Every simulated image has as many cells as the real one it goes with. Below the images stand
-the brightness histograms and the power spectra of both sets of six. The panels of the VGG set are
-made on the user's machine and belong to no publication of this project.
+Every simulated image has as many cells as its real counterpart. The last row shows the brightness
+histograms and power spectra of both sets of six. The VGG images are not distributed with this
+project; the figure is made on the user's machine.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def draw(
     blind: bool,
     seed: int,
 ) -> str:
-    """Writes the sheet; returns the key of a blind one: row by row, R real, S simulated."""
+    """Writes the figure; returns the kinds of the images, row by row: R real, S simulated."""
     figure = plt.figure(figsize=(3 * COLUMNS, 11), layout="constrained")
     grid = figure.add_gridspec(3, 2 * COLUMNS)
     pairs = [("S", s) for s in simulated] + [("R", r) for r in real]

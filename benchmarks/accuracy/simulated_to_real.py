@@ -1,9 +1,9 @@
-"""Trains the default counter on simulated cells alone and counts the real VGG test images.
+"""Trains the default counter on simulated cells only and evaluates it on the VGG test images.
 
     python -m benchmarks.accuracy.simulated_to_real --seeds 0 1 2
 
-The settings are those of `configs/density_vgg.py:quick`; simulated images train and validate, the
-test part of protocol `half` is the one that counters trained on real images are measured on.
+The settings are those of `configs/density_vgg.py:quick`. Simulated images train and validate; the
+test split of protocol `half` is that of the counters trained on real images.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def run(seed: int, images: int, runs: Path) -> dict:
-    """Results of one seed on the real test part."""
+    """Results of one seed on the real test split."""
     config = density_vgg.get_config("quick")
     config.seed = seed
     real = experiment.load_source(config)

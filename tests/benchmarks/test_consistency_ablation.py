@@ -1,8 +1,9 @@
-"""The ablation's table and plot, and settings judged without the test part."""
+"""The ablation's table and plot, and settings compared without the test split."""
 
 import pytest
 
 from benchmarks.accuracy import consistency_ablation, held_back
+from benchmarks.read_config import read_config
 from cellcount_jax.training import run
 from tests.datasets import sample_sets
 
@@ -27,13 +28,13 @@ def test_plot_has_a_bar_per_variant_and_hides_none():
 
 def test_fields_of_the_command_line_reach_the_config():
     fields = ["model.base_channels=4", "stages.consistency.crop=(32,32)", "model.norm=batch"]
-    config = held_back.read_config("configs/consistency_vgg.py:tiny", fields)
+    config = read_config("configs/consistency_vgg.py:tiny", fields)
     assert config.model.base_channels == 4
     assert config.stages.consistency.crop == (32, 32)
     assert config.model.norm == "batch"
 
 
-def test_settings_are_judged_on_training_images_alone(tmp_path, monkeypatch):
+def test_settings_are_compared_on_training_images_alone(tmp_path, monkeypatch):
     sample_sets.write("vgg_cells", tmp_path / "raw", 24)
     monkeypatch.setenv("CELLCOUNT_RAW_DIR", str(tmp_path / "raw"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "prepared"))
@@ -45,10 +46,10 @@ def test_settings_are_judged_on_training_images_alone(tmp_path, monkeypatch):
 
     monkeypatch.setattr(run, "train_source", train_source)
     found = held_back.run("configs/consistency_vgg.py:tiny", 3, [], tmp_path)
-    assert found == {"seed": 3, "protocol": "consistency, judged on training images"}
+    assert found == {"seed": 3, "protocol": "consistency, evaluated on training images"}
     assert {s.name for s in seen["test"]} == {s.name for s in seen["unlabelled"]}
 
-    config = held_back.read_config("configs/density_vgg.py:tiny", [])
+    config = read_config("configs/density_vgg.py:tiny", [])
     everything = run.load_source(config)
     monkeypatch.setattr(run, "load_source", lambda config: everything)
     with pytest.raises(ValueError, match="no training images whose labels are held back"):

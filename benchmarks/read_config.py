@@ -1,0 +1,31 @@
+"""Configs by the names that commands give them."""
+
+import ast
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+
+def read_config(name: str, fields: Sequence[str] = ()) -> ConfigDict:
+    """The config of `FILE.py:preset`.
+
+    Args:
+      name: path of a config file, relative to the repository, and its preset.
+      fields: changed fields, such as `model.base_channels=16`.
+    """
+    path, _, preset = name.partition(":")
+    module = importlib.import_module(".".join(Path(path).with_suffix("").parts))
+    config: ConfigDict = module.get_config(preset)
+    for field in fields:
+        key, _, value = field.partition("=")
+        config.update_from_flattened_dict({key: _parsed(value)})
+    return config
+
+
+def _parsed(text: str) -> object:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
