@@ -94,7 +94,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     true = np.array([r["true"] for r in rows], float)
     errors = metrics.count_errors([r["predicted"] for r in rows], true)
     points = metrics.count_errors([r["points"] for r in rows], true)
-    places = metrics.localisation_of_sums(metrics.label_sums([r["matches"] for r in rows]))
+    places = metrics.localisation([r["matches"] for r in rows])
     return {
         **errors,
         "diameter": float(np.mean([r["diameter"] for r in rows])),

@@ -14,18 +14,18 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from cellcount_jax.evaluation.localisation import spacing_of
 from ml_collections import ConfigDict
 
-from cellcount_jax import defaults
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.evaluation import metrics
 from cellcount_jax.evaluation.evaluate import fit_readout
-from cellcount_jax.evaluation.localisation import spacing_of
 from cellcount_jax.inference.counter import Count, Counter
 from cellcount_jax.inference.readout import read_out
 from cellcount_jax.methods import build_stages, consistency, postprocess
 from cellcount_jax.methods.base import Readout
 from cellcount_jax.training import run
+from configs import common
 
 BLURS = (None, 0.6, 1.0)
 """In pixels, that maps are sharpened by."""
@@ -54,8 +54,8 @@ def main() -> None:
                 readout = fit_readout(readout, given, train, radius=config.radius)
                 row = _row([read_out(c.maps, readout) for c in found], judged, config.radius)
                 share = readout.threshold
-                if readout.decoder == "components" and readout.reference:
-                    share /= readout.reference
+                if readout.decoder == "components" and readout.single_cell_peak:
+                    share /= readout.single_cell_peak
                 words = ["all" if views else "one", str(blur or "-"), readout.decoder]
                 words[1] += ", by number" if tolerance else ""
                 print("| " + " | ".join([*words, f"{share:.3g}", *row]) + " |", flush=True)
@@ -72,8 +72,8 @@ def _maps(
     counter: Counter, config: ConfigDict, samples: Sequence[Sample], *, views: bool
 ) -> list[np.ndarray]:
     """The map of each image, not sharpened."""
-    (stage,) = build_stages(_model(config, views=views, sharpen=None))
-    plain = dataclasses.replace(counter, stage=stage, predict=None).at_own_scale()
+    (stage,) = build_stages(_model(config, test_time_augmentation=views, unsharp_sigma=None))
+    plain = dataclasses.replace(counter, stage=stage, predict=None).without_resampling()
     name = stage.readout.points_map
     assert name is not None
     images: Iterator[Count] = plain.count_all(s.image for s in samples)
@@ -81,19 +81,24 @@ def _maps(
 
 
 def _readout(config: ConfigDict, *, views: bool, blur: float | None, tolerance: float) -> Readout:
-    thresholds = defaults.SHARPENED_THRESHOLDS if blur else defaults.DECODER_THRESHOLDS
-    fields = {"views": views, "sharpen": blur, "tolerance": tolerance, "thresholds": thresholds}
+    thresholds = common.UNSHARP_THRESHOLDS if blur else common.DECODER_THRESHOLDS
+    fields = {
+        "test_time_augmentation": views,
+        "unsharp_sigma": blur,
+        "f1_tolerance": tolerance,
+        "thresholds": thresholds,
+    }
     return build_stages(_model(config, **fields))[0].readout
 
 
 def _sharpened(map: np.ndarray, config: ConfigDict, blur: float | None) -> Count:
     """What a counter with this blur would hand on."""
-    name = consistency.MAP[config.model.target]
+    name = consistency.MAP_NAMES[config.model.target]
     maps = {name: map}
-    sigma = consistency.blur_of(_model(config, sharpen=blur).model)
+    sigma = consistency.unsharp_sigma(_model(config, unsharp_sigma=blur).model)
     if sigma:
-        sharp = postprocess.sharpened(jnp.asarray(map)[None], sigma=sigma)[0]
-        maps[consistency.SHARPENED] = np.asarray(sharp)
+        sharp = postprocess.unsharp_peaks(jnp.asarray(map)[None], sigma=sigma)[0]
+        maps[consistency.UNSHARP_MAP] = np.asarray(sharp)
     return Count(0.0, None, None, None, maps)
 
 

@@ -1,17 +1,51 @@
-"""Counters that never look for a cell: the figures any method must beat.
+"""Counters that never look for a cell: the figures that any method must beat.
 
 Images are [*space, C] with the file's own values; an image's brightness is the mean over its
-channels, divided by 255 for 8-bit images (other types by the training part's range).
+channels, divided by 255 for 8-bit images (other types by the training images' range).
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-BINS = 16
-STRENGTHS = np.logspace(-4, 4, 33)
+from cellcount_jax.data.sample import Sample
+from cellcount_jax.evaluation.evaluate import Evaluation
+from cellcount_jax.evaluation.summary import count_figures
+
+N_BINS = 16
+
+RIDGE_PENALTIES = np.logspace(-4, 4, 33)
 """Ridge penalties tried, for standardised histograms."""
+
+
+def baseline_errors(train: Sequence[Sample], evaluation: Evaluation) -> dict[str, float]:
+    """Errors of all baselines, fitted on `train`, on the evaluated samples.
+
+    Returns:
+      `baseline_NAME_mae` for `mean`, `intensity` and `histogram` and, where images are cut,
+      `baseline_NAME_patch_mae`.
+    """
+    counts = np.array([s.count for s in train], float)
+    images = [[s.image for s in samples] for samples in (train, evaluation.samples)]
+    predictions = {
+        "mean": baseline_mean(counts, len(images[1])),
+        "intensity": baseline_intensity(images[0], counts, images[1]),
+        "histogram": baseline_histogram(images[0], counts, images[1]),
+    }
+    errors = {}
+    for name, predicted in predictions.items():
+        found = count_figures(
+            [
+                dataclasses.replace(image, predicted=value)
+                for image, value in zip(evaluation.images, predicted.tolist(), strict=True)
+            ]
+        )
+        for key in ("mae", "patch_mae"):
+            if key in found:
+                errors[f"baseline_{name}_{key}"] = found[key]
+    return errors
 
 
 def baseline_mean(train_counts: ArrayLike, n_test: int) -> np.ndarray:
@@ -40,16 +74,15 @@ def baseline_intensity(
     Returns:
       [M] float64 counts.
     """
-    scale = _scale(train_images)
-    totals = [
-        np.array([_brightness(image, scale).sum() for image in images])
-        for images in (train_images, test_images)
-    ]
+    train, test = (
+        np.array([brightness.sum() for brightness in images])
+        for images in _brightness(train_images, test_images)
+    )
     counts = np.asarray(train_counts, np.float64)
-    centred = totals[0] - totals[0].mean()
+    centred = train - train.mean()
     variance = np.square(centred).sum()
     slope = (centred * counts).sum() / variance if variance > 0 else 0.0
-    return counts.mean() + slope * (totals[1] - totals[0].mean())
+    return counts.mean() + slope * (test - train.mean())
 
 
 def baseline_histogram(
@@ -57,8 +90,7 @@ def baseline_histogram(
 ) -> np.ndarray:
     """Ridge regression on a 16-bin histogram of brightness.
 
-    The bins hold numbers of pixels; the penalty is the one with the least leave-one-out error on
-    the training images.
+    The bins hold numbers of pixels; see `ridge` for the penalty.
 
     Args:
       train_images: N images [*space, C].
@@ -68,46 +100,57 @@ def baseline_histogram(
     Returns:
       [M] float64 counts.
     """
-    scale = _scale(train_images)
     train, test = (
-        np.array([_histogram(_brightness(image, scale)) for image in images]).reshape(-1, BINS)
-        for images in (train_images, test_images)
+        np.array([_histogram(brightness) for brightness in images]).reshape(-1, N_BINS)
+        for images in _brightness(train_images, test_images)
     )
-    counts = np.asarray(train_counts, np.float64)
     mean, spread = train.mean(axis=0), train.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
-    return _ridge((train - mean) / spread, counts, (test - mean) / spread)
+    return ridge(
+        (train - mean) / spread, np.asarray(train_counts, np.float64), (test - mean) / spread
+    )
 
 
-def _scale(images: Sequence[np.ndarray]) -> float:
-    """Value that is brightness 1."""
-    if all(image.dtype == np.uint8 for image in images):
-        return 255.0
-    return max(1e-12, *(float(image.mean(axis=-1).max()) for image in images))
+def ridge(features: np.ndarray, counts: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Ridge regression; the penalty is the one with the least leave-one-out error.
+
+    Args:
+      features: [N, d], each column with mean 0; the intercept is not penalised.
+      counts: [N].
+      at: [M, d] where to predict.
+
+    Returns:
+      [M] predictions.
+    """
+    u, s, vt = np.linalg.svd(features, full_matrices=False)
+    centred = counts - counts.mean()
+    best, chosen = np.inf, RIDGE_PENALTIES[-1]
+    for penalty in RIDGE_PENALTIES:
+        shrink = s**2 / (s**2 + penalty)
+        fitted = u @ (shrink * (u.T @ centred))
+        # Its leverage gives a point's error when it is left out, in closed form.
+        leverage = (u**2 @ shrink) + 1 / len(counts)
+        error = np.square((centred - fitted) / np.maximum(1 - leverage, 1e-9)).sum()
+        if error < best:
+            best, chosen = error, penalty
+    slope = vt.T @ (s / (s**2 + chosen) * (u.T @ centred))
+    return counts.mean() + at @ slope
 
 
-def _brightness(image: np.ndarray, scale: float) -> np.ndarray:
-    return image.mean(axis=-1, dtype=np.float64) / scale
+def _brightness(
+    train_images: Sequence[np.ndarray], test_images: Sequence[np.ndarray]
+) -> list[Iterator[np.ndarray]]:
+    """Brightness [*space] of each image of both lists, on the scale of the training images."""
+    scale = 255.0
+    if any(image.dtype != np.uint8 for image in train_images):
+        scale = max(1e-12, *(float(image.mean(axis=-1).max()) for image in train_images))
+    return [
+        (image.mean(axis=-1, dtype=np.float64) / scale for image in images)
+        for images in (train_images, test_images)
+    ]
 
 
 def _histogram(brightness: np.ndarray) -> np.ndarray:
-    """Pixels per bin between 0 and 1; brighter and darker ones fall in the outermost bins."""
-    index = np.clip((brightness * BINS).astype(np.int64), 0, BINS - 1)
-    return np.bincount(index.ravel(), minlength=BINS)
-
-
-def _ridge(features: np.ndarray, counts: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Predictions at rows of `at`; `features` are centred, the intercept is not penalised."""
-    u, s, vt = np.linalg.svd(features, full_matrices=False)
-    centred = counts - counts.mean()
-    best, chosen = np.inf, STRENGTHS[-1]
-    for strength in STRENGTHS:
-        shrink = s**2 / (s**2 + strength)
-        fitted = u @ (shrink * (u.T @ centred))
-        # A point's own weight in its fit gives its error when it is left out, in closed form.
-        own = (u**2 @ shrink) + 1 / len(counts)
-        error = np.square((centred - fitted) / np.maximum(1 - own, 1e-9)).sum()
-        if error < best:
-            best, chosen = error, strength
-    slope = vt.T @ (s / (s**2 + chosen) * (u.T @ centred))
-    return counts.mean() + at @ slope
+    """Pixels per bin between 0 and 1; those outside fall in the outermost bins."""
+    index = np.clip((brightness * N_BINS).astype(np.int64), 0, N_BINS - 1)
+    return np.bincount(index.ravel(), minlength=N_BINS)

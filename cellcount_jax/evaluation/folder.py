@@ -1,20 +1,21 @@
-"""A counter against a folder with truth: one row per image, and per region of it where given.
+"""A counter against a folder with truth: one record per image, and per region of it if given.
 
-The folder is laid out as `datasets.folder` says. Images may belong to groups (a plate, a staining):
+The folder is laid out as `io.pairing` says. Images may belong to groups (a plate, a staining):
 those that `groups.csv` (columns image, group) names, else the sub-folder that an image lies in.
 """
 
+import collections
 import csv
-import dataclasses
 import logging
-from collections import Counter as Tally
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cellcount_jax.data.pixel_size import in_plane
-from cellcount_jax.evaluation.regions import region_rows
-from cellcount_jax.evaluation.summary import FACTORS, LEVELS, WITHOUT_DOTS, Row, compare
+from cellcount_jax.data.resize import in_plane
+from cellcount_jax.data.sample import Sample
+from cellcount_jax.evaluation.image import GAME_LEVELS, ImageEvaluation, evaluate_image
+from cellcount_jax.evaluation.regions import evaluate_regions
+from cellcount_jax.evaluation.summary import RADIUS_FACTORS
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.image import read_image
@@ -22,20 +23,9 @@ from cellcount_jax.io.pairing import FolderError, find_pairs, stem
 from cellcount_jax.io.regions import Region, find_regions_file, read_regions
 
 COLUMNS = (
-    *(
-        "image",
-        "group",
-        "roi",
-        "true",
-        "predicted",
-        "error",
-        "n_points",
-        "tp",
-        "fp",
-        "fn",
-        "radius_px",
-    ),
-    *(f"game{level}" for level in LEVELS),
+    *("image", "group", "roi", "true", "predicted", "error", "n_points", "tp", "fp", "fn"),
+    "radius_px",
+    *(f"game_{level}" for level in GAME_LEVELS),
     "status",
 )
 
@@ -50,7 +40,7 @@ def evaluate_folder(
     diameter: float | None = None,
     channels: Sequence[int | str] | None = None,
     regions: Path | None = None,
-) -> Iterator[Row]:
+) -> Iterator[ImageEvaluation]:
     """Counts each image of a folder and compares, one after the other.
 
     Args:
@@ -63,8 +53,8 @@ def evaluate_folder(
       regions: a file of regions, or a folder of files named like the images.
 
     Returns:
-      A row for each image, in the order of the files, each followed by those of its regions;
-      what is wrong with an image stands in its row.
+      A record for each image, in the order of the files, each followed by those of its regions;
+      an image that cannot be compared has a record whose status says why.
 
     Raises:
       FolderError: no images or no annotations, or a wrong `groups.csv`.
@@ -77,44 +67,54 @@ def evaluate_folder(
         )
     if regions is not None and not regions.exists():
         raise FolderError(f"{regions}: no such file or folder of regions")
-    suited = counter if diameter is None else counter.with_cell_diameter(diameter)
+    if diameter is not None:
+        counter = counter.with_cell_diameter(diameter)
     groups = find_groups(folder, images)
-    shared = {path for path, n in Tally(pairs.values()).items() if n > 1}
+    shared = {path for path, n in collections.Counter(pairs.values()).items() if n > 1}
 
-    def counted(row: Row, path: Path) -> list[Row]:
-        if pairs.get(path) in shared:
-            raise ValueError(f"{pairs[path]}: belongs to several images of one name; rename them")
-        image = read_image(path, channels=channels)
-        shape, spacing = image.pixels.shape[:-1], image.spacing
-        parts = [] if regions is None else _regions(regions, path, shape)
-        found = suited.count(image.pixels, spacing=spacing)
-        row = dataclasses.replace(
-            row,
-            predicted=float(found.count),
-            points=found.points,
-            radius=radius or trained_radius(counter) / in_plane(found.scale),
-        )
-        if path in pairs:
-            dots = read_dots(pairs[path], image_shape=shape).points
-            row = compare(row, dots, shape, density=found.density, spacing=spacing)
-        else:
-            row = dataclasses.replace(row, status=WITHOUT_DOTS)
-        return [row, *region_rows(row, found, parts, shape, spacing=spacing)]
-
-    def rows() -> Iterator[Row]:
+    def records() -> Iterator[ImageEvaluation]:
         for path in images:
-            row = Row(path.relative_to(folder).as_posix(), groups[path])
+            name = path.relative_to(folder).as_posix()
             try:
-                yield from counted(row, path)
+                if pairs.get(path) in shared:
+                    raise ValueError(f"{pairs[path]}: several images have its name; rename them")
+                sample = _read(path, pairs, name=name, group=groups[path], channels=channels)
+                yield from _evaluate(counter, sample, path, radius=radius, regions=regions)
             except (ValueError, OSError, MemoryError) as error:
                 line = " ".join(str(error).split()) or type(error).__name__
-                log.error("%s: %s", row.image, line)
-                yield dataclasses.replace(row, status=f"error: {line}")
+                log.error("%s: %s", name, line)
+                yield ImageEvaluation(name, groups[path], status=f"error: {line}")
 
-    return rows()
+    return records()
 
 
-def _regions(place: Path, image: Path, shape: Sequence[int]) -> list[Region]:
+def _read(
+    path: Path,
+    pairs: Mapping[Path, Path],
+    *,
+    name: str,
+    group: str,
+    channels: Sequence[int | str] | None,
+) -> Sample:
+    """An image of the folder with its dots, if it has any."""
+    image, dots = read_image(path, channels=channels), None
+    if path in pairs:
+        dots = read_dots(pairs[path], image_shape=image.pixels.shape[:-1]).points
+    return Sample(name, image.pixels, dots, group=group, spacing=image.spacing)
+
+
+def _evaluate(
+    counter: Counter, sample: Sample, path: Path, *, radius: float | None, regions: Path | None
+) -> list[ImageEvaluation]:
+    """The record of an image and those of its regions."""
+    parts = [] if regions is None else _read_regions(regions, path, sample.image.shape[:-1])
+    found = counter.count(sample.image, spacing=sample.spacing)
+    radius = radius or trained_radius(counter) / in_plane(found.scale)
+    whole = evaluate_image(sample, found, radius=radius, factors=RADIUS_FACTORS)
+    return [whole, *evaluate_regions(whole, found, parts, sample)]
+
+
+def _read_regions(place: Path, image: Path, shape: Sequence[int]) -> list[Region]:
     path = find_regions_file(place, image)
     if path is None:
         log.warning("%s: no file of regions in %s; compared as a whole", image, place)
@@ -123,13 +123,13 @@ def _regions(place: Path, image: Path, shape: Sequence[int]) -> list[Region]:
 
 def trained_radius(counter: Counter) -> float:
     """Matching radius of the counter's training, in pixels of the images as it sees them."""
-    return float(counter.facts.get("config", {}).get("radius", 5.0))
+    return float(counter.facts["radius"])
 
 
-def names_in_training(counter: Counter, rows: Sequence[Row]) -> list[str]:
-    """Images among the rows that bear the name of one that trained the counter."""
+def names_in_training(counter: Counter, images: Sequence[ImageEvaluation]) -> list[str]:
+    """Images that have the name of one that trained the counter."""
     known = {name.partition("@")[0] for name in counter.facts.get("train_names", ())}
-    return [row.image for row in rows if row.image in known and not row.roi]
+    return [image.name for image in images if image.name in known and not image.roi]
 
 
 def find_groups(folder: Path, images: Sequence[Path]) -> dict[Path, str]:
@@ -151,30 +151,31 @@ def find_groups(folder: Path, images: Sequence[Path]) -> dict[Path, str]:
     return {image: "" if place == "." else place for image, place in places.items()}
 
 
-def write_table(path: Path, rows: Iterable[Row]) -> list[Row]:
-    """Writes `evaluation.csv` while the rows come, and returns them."""
+def write_table(path: Path, images: Iterable[ImageEvaluation]) -> list[ImageEvaluation]:
+    """Writes `evaluation.csv` while the records come, and returns them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = []
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, COLUMNS)
         table.writeheader()
-        for row in rows:
-            table.writerow(_cells(row))
+        for image in images:
+            table.writerow(_cells(image))
             file.flush()
-            kept.append(row)
+            kept.append(image)
     return kept
 
 
-def _cells(row: Row) -> dict[str, Any]:
+def _cells(image: ImageEvaluation) -> dict[str, Any]:
     cells: dict[str, Any] = {
-        key: getattr(row, key) for key in ("image", "group", "roi", "true", "status")
+        "image": image.name,
+        **{key: getattr(image, key) for key in ("group", "roi", "true", "n_points", "status")},
+        **{key: _rounded(getattr(image, key)) for key in ("predicted", "error")},
+        "radius_px": _rounded(image.radius),
     }
-    cells |= {"n_points": row.n_points, "radius_px": _rounded(row.radius)}
-    cells |= {"predicted": _rounded(row.predicted), "error": _rounded(row.error)}
-    if row.matches:
-        cells |= zip(("tp", "fp", "fn"), row.matches[FACTORS.index(1.0)], strict=True)
-    cells |= {f"game{n}": _rounded(v) for n, v in zip(LEVELS, row.game, strict=False)}
-    return cells
+    if image.matches and image.radius is not None:
+        cells |= zip(("tp", "fp", "fn"), image.matches[image.radius], strict=True)
+    games = zip(GAME_LEVELS, image.game, strict=False)
+    return cells | {f"game_{level}": _rounded(value) for level, value in games}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,24 +1,13 @@
-"""Errors of counts and of points. Sums first, so that parts of a test set merge exactly.
+"""Errors of counts and of points over images; results are finite or None."""
 
-Every `*_sums` function returns a flat dict of numbers; two dicts merge by adding each entry
-(`merge_sums`), on one host or many; the matching `*_of_sums` function turns them into results,
-which are finite or None.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cellcount_jax.evaluation.matching import match_points
-
-Sums = dict[str, float]
-
-
-def merge_sums(*parts: Mapping[str, float]) -> Sums:
-    """Adds dicts of sums entry by entry."""
-    return {key: sum(part[key] for part in parts) for key in parts[0]}
+Matches = tuple[int, int, int]
+"""True positives, false positives and false negatives."""
 
 
 def count_errors(predicted: ArrayLike, true: ArrayLike) -> dict[str, Any]:
@@ -39,11 +28,6 @@ def count_errors(predicted: ArrayLike, true: ArrayLike) -> dict[str, Any]:
 
     Source: Bland and Altman (Lancet 1986) for the limits of agreement.
     """
-    return errors_of_sums(error_sums(predicted, true))
-
-
-def error_sums(predicted: ArrayLike, true: ArrayLike) -> Sums:
-    """Sums that `errors_of_sums` takes: n, differences, their squares, relative ones."""
     counted, real = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
     if counted.shape != real.shape or counted.ndim != 1:
         raise ValueError(f"{counted.shape} predicted counts do not fit {real.shape} true ones")
@@ -51,37 +35,23 @@ def error_sums(predicted: ArrayLike, true: ArrayLike) -> Sums:
         if not np.isfinite(values).all():
             first = int(np.flatnonzero(~np.isfinite(values))[0])
             raise ValueError(f"the {name} count of image {first} is {values[first]}")
-    difference = counted - real
-    filled = real > 0
-    return {
-        "n": len(real),
-        "difference": float(difference.sum()),
-        "absolute": float(np.abs(difference).sum()),
-        "squared": float(np.square(difference).sum()),
-        "n_filled": int(filled.sum()),
-        "relative": float((np.abs(difference[filled]) / real[filled]).sum()),
-    }
-
-
-def errors_of_sums(sums: Mapping[str, float]) -> dict[str, Any]:
-    """Results of `count_errors` from sums of `error_sums`."""
-    n = int(sums["n"])
-    if n == 0:
+    if not len(real):
         keys = ("mae", "rmse", "mse", "bias", "mape", "limits_of_agreement")
         return {"n": 0, **dict.fromkeys(keys)}
-    bias, mse = sums["difference"] / n, sums["squared"] / n
+    difference, filled = counted - real, real > 0
+    bias, mse = float(difference.mean()), float(np.square(difference).mean())
     limits = None
-    if n > 1:
-        # Rounding may leave a tiny negative number where all differences are equal.
-        spread = 1.96 * float(np.sqrt(max(0.0, (mse - bias**2) * n / (n - 1))))
+    if len(real) > 1:
+        spread = 1.96 * float(difference.std(ddof=1))
         limits = [bias - spread, bias + spread]
+    relative = np.abs(difference[filled]) / real[filled]
     return {
-        "n": n,
-        "mae": sums["absolute"] / n,
+        "n": len(real),
+        "mae": float(np.abs(difference).mean()),
         "rmse": float(np.sqrt(mse)),
         "mse": mse,
         "bias": bias,
-        "mape": 100 * sums["relative"] / sums["n_filled"] if sums["n_filled"] else None,
+        "mape": 100 * float(relative.mean()) if filled.any() else None,
         "limits_of_agreement": limits,
     }
 
@@ -120,7 +90,7 @@ def game(predicted: ArrayLike, true: ArrayLike, *, level: int) -> float:
 def game_points(
     predicted: ArrayLike, true: ArrayLike, shape: Sequence[int], *, level: int
 ) -> float:
-    """`game` on points: each counts in the part its pixel lies in.
+    """`game` of points: each counts in the part that its pixel lies in.
 
     Args:
       predicted: [N, ndim] pixels.
@@ -151,7 +121,7 @@ def _parts(level: int) -> int:
 def precision_recall_f1(tp: int, fp: int, fn: int) -> dict[str, float]:
     """Precision, recall and F1; always finite.
 
-    Where nothing was there and nothing was found all three are 1. Where only one side is empty,
+    All three are 1 where there are neither cells nor predictions. Where only one side is empty,
     its undefined ratio (precision without predictions, recall without dots) is 0.
     """
     perfect = 1.0 if tp + fp + fn == 0 else 0.0
@@ -162,59 +132,22 @@ def precision_recall_f1(tp: int, fp: int, fn: int) -> dict[str, float]:
     }
 
 
-def localisation(
-    predicted: Sequence[ArrayLike],
-    true: Sequence[ArrayLike],
-    *,
-    radius: float,
-    spacing: Sequence[float] | None = None,
-) -> dict[str, Any]:
-    """How well points meet dots over images.
+def localisation(matches: Sequence[Matches]) -> dict[str, Any]:
+    """How well points meet cells over images.
 
     Args:
-      predicted: per image [N, ndim] pixels.
-      true: per image [M, ndim] pixels.
-      radius: of `matching.match_points`.
-      spacing: of `matching.match_points`.
+      matches: (tp, fp, fn) of each image, by `matching.match_points` or `match_labels`.
 
     Returns:
       `tp, fp, fn` summed; `precision, recall, f1` of the sums (micro); `macro_precision,
-      macro_recall, macro_f1`, means over images, None without any; `n` images; `radius`.
+      macro_recall, macro_f1`, means over images, None without any; `n` images.
       See `precision_recall_f1` for empty images.
-
-    Raises:
-      ValueError: not as many images predicted as true.
     """
-    sums = localisation_sums(predicted, true, radius=radius, spacing=spacing)
-    return {**localisation_of_sums(sums), "radius": radius}
-
-
-def localisation_sums(
-    predicted: Sequence[ArrayLike],
-    true: Sequence[ArrayLike],
-    *,
-    radius: float,
-    spacing: Sequence[float] | None = None,
-) -> Sums:
-    """Sums that `localisation_of_sums` takes."""
-    pairs = zip(predicted, true, strict=True)
-    return label_sums([match_points(p, t, radius=radius, spacing=spacing) for p, t in pairs])
-
-
-def label_sums(results: Sequence[tuple[int, int, int]]) -> Sums:
-    """Sums that `localisation_of_sums` takes, from (tp, fp, fn) per image of any matching."""
-    ratios = [precision_recall_f1(*one) for one in results]
-    return {
-        "n": len(results),
-        **{name: sum(one[i] for one in results) for i, name in enumerate(("tp", "fp", "fn"))},
-        **{key: float(sum(r[key] for r in ratios)) for key in ("precision", "recall", "f1")},
+    tp, fp, fn = (sum(one[i] for one in matches) for i in range(3))
+    each = [precision_recall_f1(*one) for one in matches]
+    macro = {
+        f"macro_{key}": float(np.mean([one[key] for one in each])) if each else None
+        for key in ("precision", "recall", "f1")
     }
-
-
-def localisation_of_sums(sums: Mapping[str, float]) -> dict[str, Any]:
-    """Results of `localisation` from its sums."""
-    n = int(sums["n"])
-    counts = {key: int(sums[key]) for key in ("tp", "fp", "fn")}
-    keys = ("precision", "recall", "f1")
-    macro = {f"macro_{key}": sums[key] / n if n else None for key in keys}
-    return {**counts, **precision_recall_f1(**counts), **macro, "n": n}
+    sums = {"tp": tp, "fp": fp, "fn": fn}
+    return {**sums, **precision_recall_f1(**sums), **macro, "n": len(matches)}

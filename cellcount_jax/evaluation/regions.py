@@ -5,23 +5,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cellcount_jax.data.sample import Sample
+from cellcount_jax.evaluation.image import ImageEvaluation, spacing_of
 from cellcount_jax.evaluation.matching import match_pairs
-from cellcount_jax.evaluation.summary import FACTORS, Row
+from cellcount_jax.evaluation.metrics import Matches
 from cellcount_jax.inference.readout import Count
 from cellcount_jax.inference.region_counts import count_regions
 from cellcount_jax.inference.region_integrals import points_inside, union
 from cellcount_jax.io.regions import Region, Shape
 
 
-def region_rows(
-    row: Row,
-    found: Count,
-    regions: Sequence[Region],
-    shape: Shape,
-    *,
-    spacing: Sequence[float] | None = None,
-) -> list[Row]:
-    """A row per region, and a last one for what lies outside all of them.
+def evaluate_regions(
+    whole: ImageEvaluation, found: Count, regions: Sequence[Region], sample: Sample
+) -> list[ImageEvaluation]:
+    """A record per region, and a last one for what lies outside all of them.
 
     Points are matched in the image as a whole, so that a border between a cell and its point
     makes no error. A pair belongs to the region of its true cell, a point without a partner to
@@ -29,57 +26,49 @@ def region_rows(
     image's.
 
     Args:
-      row: of the whole image, compared with its dots if it has any.
+      whole: record of the image.
       found: in it.
-      regions: of it; none give no rows.
-      shape: of its space.
-      spacing: of a pixel in any unit, by which distances are measured.
+      regions: of it; none give no records.
+      sample: the image with its dots.
 
     Returns:
-      Rows with `roi`, without GAME: that is of whole images.
+      Records with `roi`, without GAME: that is of whole images.
     """
     if not regions:
         return []
-    pairs = _pairs(row, shape, spacing)
+    shape, spacing = sample.image.shape[:-1], spacing_of(sample)
+    pairs = {
+        radius: match_pairs(whole.points, whole.dots, radius=radius, spacing=spacing)[0]
+        for radius in whole.matches
+        if whole.points is not None and whole.dots is not None
+    }
     covered = union(regions, shape)
     counted = count_regions(found, regions, shape, covered=covered)
-    rows = []
+    records = []
     for part, region in zip(counted, [*regions, covered], strict=True):
-        points, dots = (_inside(x, region, shape) for x in (row.points, row.dots))
-        if region is covered:  # the last row is of what no region covers
+        points, dots = (_inside(places, region, shape) for places in (whole.points, whole.dots))
+        if region is covered:  # the last record is of what no region covers
             points, dots = (None if mask is None else ~mask for mask in (points, dots))
-        rows.append(
+        records.append(
             dataclasses.replace(
-                row,
+                whole,
                 roi=part["roi"],
                 predicted=float(part["count"]),
-                points=None if row.points is None else row.points[points],
-                dots=None if row.dots is None else row.dots[dots],
-                matches=tuple(_matches(p, points, dots) for p in pairs),
+                points=None if whole.points is None else whole.points[points],
+                dots=None if whole.dots is None else whole.dots[dots],
+                matches={radius: _matches(p, points, dots) for radius, p in pairs.items()},
+                label_matches=None,
                 game=(),
             )
         )
-    return rows
+    return records
 
 
 def _inside(places: np.ndarray | None, region: Region, shape: Shape) -> np.ndarray | None:
     return None if places is None else points_inside(places, region, shape)
 
 
-def _pairs(row: Row, shape: Shape, spacing: Sequence[float] | None) -> list[np.ndarray]:
-    """Pairs (point, dot) [K, 2] at each radius at which the image's own were matched."""
-    if not row.matches or row.points is None or row.dots is None or row.radius is None:
-        return []
-    known = spacing if spacing is not None and len(spacing) == len(shape) else None
-    return [
-        match_pairs(row.points, row.dots, radius=row.radius * factor, spacing=known)[0]
-        for factor in FACTORS
-    ]
-
-
-def _matches(
-    pairs: np.ndarray, points: np.ndarray | None, dots: np.ndarray | None
-) -> tuple[int, int, int]:
+def _matches(pairs: np.ndarray, points: np.ndarray | None, dots: np.ndarray | None) -> Matches:
     """(tp, fp, fn) in a region, from pairs in the image and masks of what lies inside."""
     assert points is not None
     assert dots is not None

@@ -1,185 +1,147 @@
-"""What one image's count, points and truth say, and what many images say together."""
+"""From the records of many images to the figures of `results.json` and `evaluation.json`."""
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from cellcount_jax.data.batches import raster
 from cellcount_jax.evaluation import metrics
-from cellcount_jax.evaluation.matching import match_points
+from cellcount_jax.evaluation.image import (
+    GAME_LEVELS,
+    MATCH_RADII,
+    OK,
+    WITHOUT_DOTS,
+    ImageEvaluation,
+)
 
-FACTORS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
-"""Radii at which points are matched, as multiples of an image's own."""
+RADIUS_FACTORS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+"""Multiples of an image's matching radius at which `over_radius` gives figures."""
 
-LEVELS = (0, 1, 2, 3)
-"""Of the grid average mean error."""
-
-OK, WITHOUT_DOTS = "ok", "no dots"
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Row:
-    """One image, or one region of it.
-
-    Attributes:
-      image: path of the image inside the folder.
-      group: "" where there are none.
-      roi: region of the image; "" for all of it.
-      status: `ok`, `no dots`, or `error: ...`.
-      predicted: the method's own count; None after an error.
-      points: [N, ndim] found; None if the method gives none.
-      dots: [N, ndim] true cells; None without them.
-      radius: matching radius in pixels.
-      matches: (tp, fp, fn) at each of `FACTORS` times the radius; empty without points or dots.
-      game: error at each of `LEVELS`, in cells; empty without dots.
-    """
-
-    image: str
-    group: str = ""
-    roi: str = ""
-    status: str = OK
-    predicted: float | None = None
-    points: np.ndarray | None = None
-    dots: np.ndarray | None = None
-    radius: float | None = None
-    matches: tuple[tuple[int, int, int], ...] = ()
-    game: tuple[float, ...] = ()
-
-    @property
-    def true(self) -> int | None:
-        """Number of true cells."""
-        return None if self.dots is None else len(self.dots)
-
-    @property
-    def n_points(self) -> int | None:
-        """Number of points found."""
-        return None if self.points is None else len(self.points)
-
-    @property
-    def error(self) -> float | None:
-        """Predicted minus true."""
-        if self.predicted is None or self.true is None:
-            return None
-        return self.predicted - self.true
+_RATIOS = ("f1", "precision", "recall", "macro_f1", "macro_precision", "macro_recall")
 
 
-def compare(
-    row: Row,
-    dots: np.ndarray,
-    shape: Sequence[int],
-    *,
-    density: np.ndarray | None = None,
-    spacing: Sequence[float] | None = None,
-) -> Row:
-    """The row with all that the truth of its image says.
+def summarise(images: Sequence[ImageEvaluation]) -> dict[str, Any]:
+    """Figures over images.
 
     Args:
-      row: with count, points and radius.
-      dots: [N, ndim] true cells in pixels.
-      shape: of the image's space.
-      density: found; cells per map position.
-      spacing: of a pixel in any unit, by which distances are measured.
+      images: any; only those with status ok are compared.
 
     Returns:
-      The row with its dots, matches and GAME.
+      See `count_figures`; `n_cells`; `game_0` to `game_3`. If the method gives points:
+      `n_points_mae, n_points_bias`; `f1, precision, recall, tp, fp, fn` of the sums over all
+      images and `macro_...` of their means at the radius; `radius`, the median over images;
+      `f1_at_3px`, ...; `label_...` in instance masks; and, where images were matched at
+      `RADIUS_FACTORS`, `over_radius`, a list of the same figures at each. Numbers are finite or
+      None.
     """
-    matches: tuple[tuple[int, int, int], ...] = ()
-    if row.points is not None and row.radius is not None:
-        known = spacing if spacing is not None and len(spacing) == len(shape) else None
-        radii = [row.radius * factor for factor in FACTORS]
-        matches = tuple(match_points(row.points, dots, radius=r, spacing=known) for r in radii)
-    game = grid_errors(dots, shape, density=density, points=row.points)
-    return dataclasses.replace(row, dots=dots, matches=matches, game=game)
+    good = [image for image in images if image.status == OK]
+    figures = count_figures(good) | {"n_cells": sum(image.true or 0 for image in good)}
+    graded = [image for image in good if image.game]
+    for i, level in enumerate(GAME_LEVELS):
+        values = [image.game[i] for image in graded]
+        figures[f"game_{level}"] = float(np.mean(values)) if values else None
+    return figures | _point_figures([image for image in good if image.matches])
 
 
-def grid_errors(
-    dots: np.ndarray,
-    shape: Sequence[int],
-    *,
-    density: np.ndarray | None,
-    points: np.ndarray | None,
-) -> tuple[float, ...]:
-    """GAME at each of `LEVELS`: of the density, else of the points, else nothing."""
-    if density is not None:
-        # The map may be smaller than the image: true cells go where they lie on it.
-        scale = np.array(density.shape) / np.asarray(shape)
-        places = (np.asarray(dots).reshape(-1, len(shape)) + 0.5) * scale - 0.5
-        truth = raster(places, density.shape)
-        return tuple(metrics.game(density, truth, level=level) for level in LEVELS)
-    if points is not None:
-        return tuple(metrics.game_points(points, dots, shape, level=n) for n in LEVELS)
-    return ()
-
-
-def summarise(rows: Sequence[Row]) -> dict[str, Any]:
-    """Errors over images, of all and of each group, and over regions by their names.
+def count_figures(images: Sequence[ImageEvaluation]) -> dict[str, Any]:
+    """Errors of counts.
 
     Args:
-      rows: any; only those with status ok are compared.
+      images: compared; those that are patches of an image are summed over it.
 
     Returns:
-      `n_images` (compared), `n_failed`, `n_without_dots`; `mae, rmse, mape, bias, agreement_low,
-      agreement_high`; `game0` to `game3`; `n_points_mae`; `f1, precision, recall` of the sums over
-      all images and `macro_...` of their means, at the radius; `over_radius`, a list of the same
-      for each of `FACTORS`; `radius_px`, the median; `groups`, group -> the same without groups;
-      `regions`, region -> the same, where there are rows of regions. Numbers are finite or None.
+      `n_images, mae, rmse, mse, bias, mape, agreement_low, agreement_high` over images and, if
+      they are cut, `patch_mae, patch_rmse, patch_bias, n_patches`.
+    """
+    predicted = np.array([image.predicted for image in images], float)
+    true = np.array([image.true for image in images], float)
+    figures = metrics.count_errors(_per_image(images, predicted), _per_image(images, true))
+    figures["n_images"] = figures.pop("n")
+    low, high = figures.pop("limits_of_agreement") or (None, None)
+    figures |= {"agreement_low": low, "agreement_high": high}
+    if is_cut(images):
+        patches = metrics.count_errors(predicted, true)
+        figures |= {f"patch_{key}": patches[key] for key in ("mae", "rmse", "bias")}
+        figures["n_patches"] = len(images)
+    return figures
+
+
+def is_cut(images: Sequence[ImageEvaluation]) -> bool:
+    """Whether these are patches of images (see `data.patches.cut`)."""
+    return any(i.group != i.name and i.name.startswith(f"{i.group}@") for i in images)
+
+
+def _per_image(images: Sequence[ImageEvaluation], values: np.ndarray) -> np.ndarray:
+    """Sums over the patches of each image, in order of first appearance."""
+    if not is_cut(images):
+        return values
+    names = list(dict.fromkeys(image.group for image in images))
+    index = [names.index(image.group) for image in images]
+    return np.bincount(index, weights=values, minlength=len(names))
+
+
+def _point_figures(images: Sequence[ImageEvaluation]) -> dict[str, Any]:
+    """Figures of points; nothing where there are none."""
+    if not images:
+        return {}
+    found, true = (
+        _per_image(images, np.array(values, float))
+        for values in zip(*((image.n_points, image.true) for image in images), strict=True)
+    )
+    number = metrics.count_errors(found, true)
+    own = _localisation(images, factor=1.0)
+    figures = {
+        "n_points_mae": number["mae"],
+        "n_points_bias": number["bias"],
+        **{key: own[key] for key in ("tp", "fp", "fn", *_RATIOS)},
+        "radius": float(np.median([image.radius for image in images if image.radius is not None])),
+    }
+    for radius in MATCH_RADII:
+        if all(radius in image.matches for image in images):
+            near = metrics.localisation([image.matches[radius] for image in images])
+            figures[f"f1_at_{radius:g}px"] = near["f1"]
+    labelled = [i.label_matches for i in images if i.label_matches is not None]
+    if len(labelled) == len(images):
+        in_labels = metrics.localisation(labelled)
+        keys = ("f1", "precision", "recall", "macro_f1")
+        figures |= {f"label_{key}": in_labels[key] for key in keys}
+    if all((i.radius or 0) * factor in i.matches for i in images for factor in RADIUS_FACTORS):
+        figures["over_radius"] = [
+            {"factor": factor, **_localisation(images, factor=factor)} for factor in RADIUS_FACTORS
+        ]
+    return figures
+
+
+def _localisation(images: Sequence[ImageEvaluation], *, factor: float) -> dict[str, Any]:
+    """`localisation` at a multiple of each image's own radius."""
+    return metrics.localisation([i.matches[(i.radius or 0) * factor] for i in images])
+
+
+def summarise_folder(images: Sequence[ImageEvaluation]) -> dict[str, Any]:
+    """Figures of a lab's folder, of all images, of each group and of each region.
+
+    Returns:
+      `summarise` of the whole images with `n_failed` and `n_without_dots`; `groups`, group -> the
+      same; `regions`, region -> the same, if there are any.
 
     Raises:
       ValueError: no image could be compared.
     """
-    of_regions = [row for row in rows if row.roi]
-    rows = [row for row in rows if not row.roi]
-    found = _figures(rows)
+    whole = [image for image in images if not image.roi]
+    found = _with_failures(whole)
     if not found["n_images"]:
-        why = next((r.status for r in rows if r.status.startswith("error")), "no dots")
+        why = next((i.status for i in whole if i.status.startswith("error")), WITHOUT_DOTS)
         raise ValueError(f"no image could be compared; the first: {why.removeprefix('error: ')}")
-    names = sorted({row.group for row in rows} - {""})
-    found["groups"] = {name: _figures([r for r in rows if r.group == name]) for name in names}
-    if of_regions:
-        names = list(dict.fromkeys(row.roi for row in of_regions))
-        found["regions"] = {n: _figures([r for r in of_regions if r.roi == n]) for n in names}
+    groups = sorted({image.group for image in whole} - {""})
+    found["groups"] = {n: _with_failures([i for i in whole if i.group == n]) for n in groups}
+    regions = list(dict.fromkeys(image.roi for image in images if image.roi))
+    if regions:
+        found["regions"] = {n: _with_failures([i for i in images if i.roi == n]) for n in regions}
     return found
 
 
-def _figures(rows: Sequence[Row]) -> dict[str, Any]:
-    good = [r for r in rows if r.status == OK]
-    true = np.array([r.true for r in good], float)
-    errors = metrics.count_errors(np.array([r.predicted for r in good], float), true)
-    low, high = errors.pop("limits_of_agreement") or (None, None)
-    found: dict[str, Any] = {
-        "n_images": errors.pop("n"),
-        "n_failed": sum(r.status.startswith("error") for r in rows),
-        "n_without_dots": sum(r.status == WITHOUT_DOTS for r in rows),
-        "n_cells": sum(r.true or 0 for r in good),
-        **{key: value for key, value in errors.items() if key != "mse"},
-        **{"agreement_low": low, "agreement_high": high},
-    }
-    for level in LEVELS:
-        values = [r.game[level] for r in good if r.game]
-        found[f"game{level}"] = float(np.mean(values)) if values else None
-    return found | _places([r for r in good if r.matches])
-
-
-def _places(rows: Sequence[Row]) -> dict[str, Any]:
-    """Figures of points, nothing where there are none."""
-    if not rows:
-        return {}
-    found, true = (
-        np.array(n, float) for n in zip(*((r.n_points, r.true) for r in rows), strict=True)
-    )
-    number = metrics.count_errors(found, true)
-    over = []
-    for i, factor in enumerate(FACTORS):
-        sums = metrics.label_sums([r.matches[i] for r in rows])
-        over.append({"factor": factor, **metrics.localisation_of_sums(sums)})
-    own: Mapping[str, Any] = over[FACTORS.index(1.0)]
-    radius = float(np.median([r.radius for r in rows if r.radius is not None]))
-    keys = [f"{part}{key}" for part in ("", "macro_") for key in ("f1", "precision", "recall")]
-    return {
-        "n_points_mae": number["mae"],
-        "radius_px": radius,
-        **{key: own[key] for key in ("tp", "fp", "fn", *keys)},
-        "over_radius": over,
+def _with_failures(images: Sequence[ImageEvaluation]) -> dict[str, Any]:
+    return summarise(images) | {
+        "n_failed": sum(image.status.startswith("error") for image in images),
+        "n_without_dots": sum(image.status == WITHOUT_DOTS for image in images),
     }

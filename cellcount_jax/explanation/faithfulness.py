@@ -1,6 +1,6 @@
-"""How good an explanation is, in numbers: do cell boxes hold cells, does the count live in them?
+"""How faithful explanations are: whether cell boxes hold cells, and whether the count is in them.
 
-Each figure stands beside what boxes of the same sizes at random places would give.
+Each figure is given beside that of boxes of the same sizes at random places.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,15 +12,15 @@ from cellcount_jax.data.sample import Sample
 from cellcount_jax.evaluation import metrics
 from cellcount_jax.explanation.prototypes import (
     Explanation,
-    Prototypes,
     before_projection,
     prototypes_of,
-    take_apart,
+    split_count,
 )
 from cellcount_jax.inference.counter import Count, Counter
+from cellcount_jax.methods.base import Prototypes
 
-REPEATS = 20
-"""Random boxes drawn for each box."""
+N_RANDOM_BOXES = 20
+"""Drawn for each box."""
 
 GROUPS = ("cell", "background")
 
@@ -32,7 +32,7 @@ def measure(
 
     Args:
       counter: with prototypes.
-      samples: labelled, of the counter's own scale.
+      samples: labelled and resampled already.
       counts: of the samples, with their maps.
       seed: of the random boxes.
 
@@ -41,21 +41,23 @@ def measure(
       boxes that hold a dot), `box_purity_background` (share that hold none), `coverage` (share of
       the dots inside some cell box), `deletion_drop` (share of the count that disappears when the
       cell boxes are filled with the image's mean), each also as `random_*`; purities also as
-      `*_above_chance`, see `above_chance`; `negative_share` of all that contributions add and
-      remove; distances between prototypes of a group, see
-      `group_distances`; errors with the prototypes as they were before the last projection
-      (`unprojected_*`), and of the density network that is explained (`extractor_*`).
+      `*_above_chance`, see `above_chance`; see also `negative_share`, `group_distances` and
+      `other_errors`.
     """
     prototypes = prototypes_of(counter)
-    own = counter.at_own_scale()
-    parts = [take_apart(c, prototypes, stride=counter.stage.stride) for c in counts]
+    own = counter.without_resampling()
+    parts = [split_count(found, prototypes) for found in counts]
     rng = np.random.default_rng(seed)
     return {
         **box_purity(parts, samples, prototypes, rng),
         **deletion(own, parts, samples, prototypes, rng),
         "negative_share": negative_share(parts),
         **group_distances(prototypes.vectors, prototypes.n_cell),
-        **group_distances(prototypes.unprojected, prototypes.n_cell, prefix="unprojected_"),
+        **group_distances(
+            np.asarray(prototypes.before_projection.trained["prototypes"]),
+            prototypes.n_cell,
+            prefix="unprojected_",
+        ),
         **other_errors(own, samples, counts),
     }
 
@@ -73,7 +75,7 @@ def box_purity(
     for part, sample in zip(parts, samples, strict=True):
         dots, shape = _dots(sample), sample.image.shape[:2]
         for group, boxes in _grouped(part, prototypes.n_cell).items():
-            random = list(_random_boxes(boxes, shape, rng, REPEATS))
+            random = list(_random_boxes(boxes, shape, rng, N_RANDOM_BOXES))
             full[group].append(holds_dot(boxes, dots))
             by_chance[group] += [holds_dot(r, dots) for r in random]
             if group == "cell":
@@ -94,10 +96,10 @@ def box_purity(
 
 
 def above_chance(share: float | None, by_chance: float | None) -> float | None:
-    """How much of what chance leaves to be gained is gained: 1 all of it, 0 none, less: worse.
+    """Purity above that of random boxes, as a share of the possible gain; below 0 it is worse.
 
-    Where cells are sparse nearly every box is empty of them, and a difference of two purities
-    cannot be large; this can.
+    Where cells are sparse nearly every box is empty, and a difference of two purities cannot be
+    large; this can.
     """
     if share is None or by_chance is None or by_chance == 1:
         return None
@@ -137,18 +139,18 @@ def fill(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def negative_share(parts: Sequence[Explanation]) -> float | None:
-    """Cells removed by prototypes as a share of all that they add and remove, place by place."""
+    """Cells removed by prototypes as a share of all that they add and remove, per position."""
     removed = sum(float(-np.minimum(p.contribution, 0).sum()) for p in parts)
     moved = sum(float(np.abs(p.contribution).sum()) for p in parts)
     return removed / moved if moved > 0 else None
 
 
 def group_distances(vectors: np.ndarray, n_cell: int, *, prefix: str = "") -> dict[str, Any]:
-    """Distances between the prototypes of a group, Euclidean and squared: least and mean.
+    """Minimum and mean of the distances between the prototypes of a group.
 
     Args:
       vectors: [K, d].
-      n_cell: the first so many stand for cells.
+      n_cell: number of cell prototypes, which come first.
       prefix: of the names.
 
     Returns:
@@ -169,7 +171,9 @@ def group_distances(vectors: np.ndarray, n_cell: int, *, prefix: str = "") -> di
 def other_errors(
     counter: Counter, samples: Sequence[Sample], counts: Sequence[Count]
 ) -> dict[str, Any]:
-    """Errors before the last projection, and of the network that is explained, per sample."""
+    """Errors per sample: with the prototypes as they are (`projected_*`) and as they were before
+    the last projection (`unprojected_*`), and of the density network that is explained
+    (`extractor_*`)."""
     true = [float(len(_dots(s))) for s in samples]
     unprojected = before_projection(counter).count_all(s.image for s in samples)
     predicted = {
@@ -213,7 +217,7 @@ def _grouped(part: Explanation, n_cell: int) -> dict[str, np.ndarray]:
 def _random_boxes(
     boxes: np.ndarray, shape: Sequence[int], rng: np.random.Generator, repeats: int
 ) -> Iterator[np.ndarray]:
-    """Boxes of the same sizes anywhere inside an image of `shape`, so many times."""
+    """Boxes of the same sizes at random places in an image of `shape`, `repeats` times."""
     sizes = boxes[:, 2:] - boxes[:, :2]
     room = np.maximum(np.asarray(shape) - sizes, 0)
     for _ in range(repeats):

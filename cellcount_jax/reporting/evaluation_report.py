@@ -1,23 +1,23 @@
 """The page about a counter's errors on a folder with truth: one HTML file, images inside."""
 
-import html
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 import cellcount_jax
 from cellcount_jax.evaluation.folder import evaluate_folder, names_in_training, write_table
-from cellcount_jax.evaluation.summary import LEVELS, OK, Row, summarise
+from cellcount_jax.evaluation.image import GAME_LEVELS, OK, ImageEvaluation
+from cellcount_jax.evaluation.summary import summarise_folder
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.io.images.image import read_image
-from cellcount_jax.reporting import figures, run_report
+from cellcount_jax.reporting import figures, html
+from cellcount_jax.reporting.run_report import figures_of_counts
 
-LISTED = 200
-"""Images in the page's last table; the CSV file holds all."""
+MAX_LISTED = 200
+"""Images in the page's last table; the CSV file has all."""
 
 CURVES = {
     "f1": ("F1", "#073b4c"),
@@ -37,14 +37,14 @@ def write_evaluation(
     channels: Sequence[int | str] | None = None,
     regions: Path | None = None,
 ) -> dict[str, Any]:
-    """Compares into `evaluation.csv`, `evaluation.json` and `evaluation.html`.
+    """Writes `evaluation.csv`, `evaluation.json` and `evaluation.html`.
 
     Args:
       counter: trained.
       folder: images with annotations.
-      out: folder, made if missing; its files are written anew.
+      out: folder, made if missing; its files are overwritten.
       model: name of the model, for the page.
-      radius: as in `evaluate_folder`, like all that follows.
+      radius: as in `evaluate_folder`, like all that follow.
       diameter: of the cells in pixels.
       channels: of the images.
       regions: of the images.
@@ -58,31 +58,27 @@ def write_evaluation(
     found = evaluate_folder(
         counter, folder, radius=radius, diameter=diameter, channels=channels, regions=regions
     )
-    rows = write_table(out / "evaluation.csv", found)
-    known = len(names_in_training(counter, rows))
+    images = write_table(out / "evaluation.csv", found)
     summary = {
         "model": model,
         "folder": str(folder),
         "version": cellcount_jax.__version__,
-        "n_names_in_training": known,
-        **summarise(rows),
+        "n_names_in_training": len(names_in_training(counter, images)),
+        **summarise_folder(images),
     }
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
     (out / "evaluation.json").write_text(text, encoding="utf-8")
-    drawn = []
-    for word, row in examples(rows).items():
-        pixels = read_image(folder / row.image, channels=channels).pixels
-        name = figures.shortened(Path(row.image).name)
-        title = f"{word}: {name}\ntrue {row.true}, predicted {row.predicted:.1f}"
-        drawn.append(figures.overlay(pixels, row.points, dots=row.dots, title=title, width=3.0))
-    page = evaluation_page(rows, summary, drawn)
+    examples = figures.example_overlays(
+        images, lambda image: read_image(folder / image.name, channels=channels).pixels
+    )
+    page = evaluation_page(images, summary, examples)
     (out / "evaluation.html").write_text(page, encoding="utf-8")
     return summary
 
 
 def one_line(summary: Mapping[str, Any]) -> str:
-    """What a person wants to know first."""
-    text = f"{_number_of(summary)}: off by {summary['mae']:.1f} cells an image on average"
+    """The most important figures."""
+    text = f"{_number_of(summary)}: MAE {summary['mae']:.1f} cells per image"
     if summary["mape"] is not None:
         text += f" ({summary['mape']:.0f} %)"
     text += f", bias {summary['bias']:+.1f}"
@@ -90,76 +86,61 @@ def one_line(summary: Mapping[str, Any]) -> str:
 
 
 def evaluation_page(
-    rows: Sequence[Row], summary: Mapping[str, Any], drawn: Sequence[Figure] = ()
+    images: Sequence[ImageEvaluation], summary: Mapping[str, Any], examples: Mapping[str, Figure]
 ) -> str:
     """HTML of an evaluation.
 
     Args:
-      rows: of `evaluation.folder`.
+      images: by `evaluate_folder`.
       summary: content of `evaluation.json`.
-      drawn: images with found and true cells.
+      examples: images with found and true cells, by their titles.
 
     Returns:
       A self-contained page.
     """
-    good = [r for r in rows if r.status == OK and not r.roi]
-    predicted = np.array([r.predicted for r in good], float)
-    true = np.array([r.true for r in good], float)
-    parts = [
-        "<h1>Counts against the truth</h1>",
-        f"<p class=note>{_text(summary['folder'])}, model {_text(summary['model'])}: "
-        f"{_number_of(summary)}</p>",
-        _warning(summary["n_names_in_training"], sum(not row.roi for row in rows)),
-        "<h2>Counts</h2>",
-        _counts_table({"all images": summary} | summary["groups"]),
-        _GAME_NOTE,
-        "<div class=row>",
-        run_report.image(figures.predicted_against_true(predicted, true, "image")),
-        run_report.image(figures.limits_of_agreement(predicted, true, "image")),
-        "</div>",
-        _places(summary),
-        _regions(summary),
-        "<h2>Best, median and worst</h2><p class=note>Rings: annotated cells. Crosses: found "
-        "ones.</p><div class=row>",
-        *(run_report.image(figure) for figure in drawn),
-        "</div><h2>Every image</h2>",
-        _rows_table(rows),
-    ]
-    return run_report.page(f"Errors on {summary['folder']}", "\n".join(parts))
-
-
-def examples(rows: Sequence[Row]) -> dict[str, Row]:
-    """The rows of least, median and largest error, by what they are; none twice."""
-    whole = [r for r in rows if r.status == OK and not r.roi]
-    good = sorted(whole, key=lambda r: abs(r.error or 0.0))
-    words: dict[int, str] = {}
-    for i, word in ((0, "best"), (len(good) - 1, "worst"), (len(good) // 2, "median")):
-        words.setdefault(i, word)
-    return {words[i]: good[i] for i in sorted(words)}
+    whole = [image for image in images if not image.roi]
+    everything = {"all images": summary} | summary["groups"]
+    return html.page(
+        f"Errors on {summary['folder']}",
+        [
+            "<h1>Counts against the truth</h1>",
+            html.note(
+                f"{html.text(summary['folder'])}, model {html.text(summary['model'])}: "
+                f"{_number_of(summary)}"
+            ),
+            _warning(summary["n_names_in_training"], len(whole)),
+            "<h2>Counts</h2>",
+            _counts_table(everything),
+            html.note(
+                "Errors are in cells per image; bias is predicted minus true. GAME sums the errors "
+                "of 1, 4, 16 and 64 parts of each image (in a volume 1, 8, 64 and 512), so that a "
+                "cell counted in the wrong place shows: of the points or, if the method gives "
+                "none, of the density."
+            ),
+            figures_of_counts([image for image in whole if image.status == OK], "image"),
+            *_points(summary, everything),
+            *_regions(summary.get("regions", {})),
+            "<h2>Best, median and worst</h2>",
+            html.note("Rings: annotated cells. Crosses: predicted points."),
+            html.row(*(html.image(figure, alt=alt) for alt, figure in examples.items())),
+            "<h2>Every image</h2>",
+            _images_table(images),
+        ],
+    )
 
 
 def over_radius(summary: Mapping[str, Any]) -> Figure:
     """Precision, recall and F1 against the matching radius."""
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    radii = [one["factor"] * summary["radius_px"] for one in summary["over_radius"]]
+    radii = [one["factor"] * summary["radius"] for one in summary["over_radius"]]
     for key, (label, colour) in CURVES.items():
         values = [one[key] for one in summary["over_radius"]]
         axes.plot(radii, values, marker="o", markersize=3, color=colour, label=label)
-    axes.axvline(summary["radius_px"], color="0.7", linewidth=1, zorder=0)
+    axes.axvline(summary["radius"], color="0.7", linewidth=1, zorder=0)
     axes.set(xlabel="matching radius (px)", ylabel="all images together", ylim=(0, 1.02))
     axes.legend(frameon=False, loc="lower right")
     return figure
-
-
-def _text(value: Any) -> str:
-    return html.escape(str(value))
-
-
-def _shown(value: Any, digits: int = 2) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.{digits}f}" if isinstance(value, float) else _text(value)
 
 
 def _number_of(summary: Mapping[str, Any]) -> str:
@@ -173,89 +154,84 @@ def _warning(known: int, n: int) -> str:
     if not known:
         return ""
     return (
-        f"<p class=warning><b>{known} of the {n} images bear the names of images that trained "
-        "this model.</b> If they are the same, errors on them are smaller than on new ones.</p>"
+        f"<p class=warning><b>{known} of the {n} images have the names of images that this model "
+        "was trained on.</b> If they are the same images, errors on new ones are larger.</p>"
     )
 
 
 def _counts_table(parts: Mapping[str, Mapping[str, Any]]) -> str:
-    """Errors of named parts of the rows."""
+    """Errors of named parts of the images."""
     head = ["", "images", "cells", "MAE", "RMSE", "MAPE (%)", "bias", "95 % of differences"]
-    levels = [n for n in LEVELS if any(found[f"game{n}"] is not None for found in parts.values())]
+    keys = ("n_images", "n_cells", "mae", "rmse", "mape", "bias")
+    games = {
+        f"GAME {n}": f"game_{n}"
+        for n in GAME_LEVELS
+        if any(found[f"game_{n}"] is not None for found in parts.values())
+    }
     rows = []
     for name, found in parts.items():
         limits = "-"
         if found["agreement_low"] is not None:
             limits = f"{found['agreement_low']:+.1f} to {found['agreement_high']:+.1f}"
-        values = [found[key] for key in ("n_images", "n_cells", "mae", "rmse", "mape", "bias")]
-        games = [_shown(found[f"game{level}"]) for level in levels]
-        rows.append([_text(name), *(_shown(v) for v in values), limits, *games])
-    return run_report.table([*head, *(f"GAME {level}" for level in levels)], rows)
+        values = [html.number(found[key], 2) for key in (*keys, *games.values())]
+        rows.append([html.text(name), *values[: len(keys)], limits, *values[len(keys) :]])
+    return html.table([*head, *games], rows)
 
 
-_GAME_NOTE = (
-    "<p class=note>Errors are in cells per image; bias is predicted minus true. GAME sums "
-    "the errors of 1, 4, 16 and 64 parts of each image (in a volume 1, 8, 64 and 512), so "
-    "that a cell counted in the wrong place shows.</p>"
-)
-
-
-def _regions(summary: Mapping[str, Any]) -> str:
+def _regions(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Errors of each region over the images that have it; nothing without regions."""
-    parts = summary.get("regions", {})
     if not parts:
-        return ""
-    return "\n".join(
-        [
-            "<h2>Regions</h2>",
-            _counts_table(parts),
-            _places_table(parts),
-            "<p class=note>Of each region over the images that have it; outside is what no "
-            "region covers. A found cell and its true one are matched across borders and belong "
-            "to the region of the true one.</p>",
-        ]
-    )
+        return []
+    return [
+        "<h2>Regions</h2>",
+        _counts_table(parts),
+        _points_table(parts),
+        html.note(
+            "Figures of a region are over the images that have it; outside is what no region "
+            "covers. Points and cells are matched across borders; a pair belongs to the region of "
+            "the true cell."
+        ),
+    ]
 
 
-def _places(summary: Mapping[str, Any]) -> str:
+def _points(summary: Mapping[str, Any], everything: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Matches of the points."""
     if "f1" not in summary:
-        return "<h2>Points</h2><p class=note>This method gives no points.</p>"
-    return "\n".join(
-        [
-            f"<h2>Points within {summary['radius_px']:.1f} px of a cell, one to one</h2>",
-            _places_table({"all images": summary} | summary["groups"]),
-            run_report.image(over_radius(summary)),
-            "<p class=note>The radius is half a cell, as the model was trained; where images are "
-            "resized by the size of their cells it differs between them, and the median is "
-            "shown.</p>",
-        ]
-    )
+        return ["<h2>Points</h2>", html.note("This method gives no points.")]
+    return [
+        f"<h2>Points within {summary['radius']:.1f} px of a cell, one to one</h2>",
+        _points_table(everything),
+        html.image(over_radius(summary), alt="precision, recall and F1 against matching radius"),
+        html.note(
+            "The radius is half a cell, as in the model's training. Where images are resized by "
+            "the size of their cells it differs between them; the median is shown."
+        ),
+    ]
 
 
-def _places_table(parts: Mapping[str, Mapping[str, Any]]) -> str:
-    """Matches of named parts of the rows; nothing where there are no points."""
+def _points_table(parts: Mapping[str, Mapping[str, Any]]) -> str:
+    """Matches of named parts of the images; nothing where there are no points."""
     head = ["", "F1", "precision", "recall", "F1, mean of images", "found", "false", "missed"]
     keys = ("f1", "precision", "recall", "macro_f1", "tp", "fp", "fn")
     rows = [
-        [_text(name), *(_shown(found[key], 3) for key in keys)]
+        [html.text(name), *(html.number(found[key]) for key in keys)]
         for name, found in parts.items()
         if "f1" in found
     ]
-    return run_report.table(head, rows) if rows else ""
+    return html.table(head, rows) if rows else ""
 
 
-def _rows_table(rows: Sequence[Row]) -> str:
+def _images_table(images: Sequence[ImageEvaluation]) -> str:
     """Failures first, then the largest errors."""
-    order = sorted(rows, key=lambda r: (not r.status.startswith("error"), -abs(r.error or 0.0)))
+    order = sorted(images, key=lambda i: (not i.status.startswith("error"), -abs(i.error or 0.0)))
     head = ["image", "true", "predicted", "error", "status"]
-    cells = [
-        [_text(_name(r)), _shown(r.true), _shown(r.predicted), _shown(r.error), _text(r.status)]
-        for r in order[:LISTED]
+    rows = [
+        [
+            html.text(f"{image.name}: {image.roi}" if image.roi else image.name),
+            *(html.number(n, 2) for n in (image.true, image.predicted, image.error)),
+            html.text(image.status),
+        ]
+        for image in order[:MAX_LISTED]
     ]
-    rest = len(rows) - len(cells)
-    note = f"<p class=note>{rest} more in evaluation.csv.</p>" if rest else ""
-    return run_report.table(head, cells) + note
-
-
-def _name(row: Row) -> str:
-    return f"{row.image}: {row.roi}" if row.roi else row.image
+    rest = len(images) - len(rows)
+    return html.table(head, rows) + (html.note(f"{rest} more in evaluation.csv.") if rest else "")

@@ -1,38 +1,35 @@
-"""Explanations as a page and as files: prototypes, their space, and images taken apart.
+"""Explanations as a page and as files: prototypes, their space, and contributions per image.
 
 `explanation.html` holds everything shown, images inside; beside it lie `contributions.csv`,
 `boxes.csv`, `gallery.png`, `space.png` and, for each image, the maps as TIFF.
 """
 
 import csv
-import dataclasses
 import functools
-import html
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
-from matplotlib.figure import Figure
 
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.explanation import prototypes as explanations
-from cellcount_jax.explanation.prototypes import Explanation, Prototypes
+from cellcount_jax.explanation.prototypes import Explanation
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.io.images.image import Image, read_image
-from cellcount_jax.prediction.predict_files import output_names
-from cellcount_jax.reporting import prototype_figures, run_report
+from cellcount_jax.methods.base import Prototypes
+from cellcount_jax.prediction.writers import output_names
+from cellcount_jax.reporting import figures, html, prototype_figures
 
 log = logging.getLogger(__name__)
 
-ROWS = ("image", "part", "group", "weight", "cells", "boxes")
-BOXES = ("image", "part", "top", "left", "bottom", "right")
+CONTRIBUTION_COLUMNS = ("image", "part", "group", "weight", "cells", "boxes")
+BOX_COLUMNS = ("image", "part", "top", "left", "bottom", "right")
 
 
-@dataclasses.dataclass(frozen=True)
-class Subject:
+class Subject(NamedTuple):
     """An image to be explained.
 
     Attributes:
@@ -67,7 +64,7 @@ def write_explanations(
     Args:
       counter: with prototypes, loaded from its run.
       subjects: images.
-      out: folder, made if missing; its files are written anew.
+      out: folder, made if missing; its files are overwritten.
       model: name of the model, for the page.
 
     Returns:
@@ -78,13 +75,15 @@ def write_explanations(
     """
     prototypes = explanations.prototypes_of(counter)
     out.mkdir(parents=True, exist_ok=True)
-    drawn = _draw_prototypes(counter, prototypes, out)
-    sections, failed = [], 0
+    sections, failed = _prototypes_section(counter, prototypes, out), 0
     with (
         (out / "contributions.csv").open("w", newline="", encoding="utf-8") as first,
         (out / "boxes.csv").open("w", newline="", encoding="utf-8") as second,
     ):
-        rows, boxes = csv.DictWriter(first, ROWS), csv.DictWriter(second, BOXES)
+        rows, boxes = (
+            csv.DictWriter(first, CONTRIBUTION_COLUMNS),
+            csv.DictWriter(second, BOX_COLUMNS),
+        )
         rows.writeheader()
         boxes.writeheader()
         for subject in subjects:
@@ -95,27 +94,23 @@ def write_explanations(
                 failed += 1
                 line = " ".join(str(error).split()) or type(error).__name__
                 log.error("%s: %s", subject.name, line)
-                sections.append(_failure(subject.name, line))
+                sections += _failure(subject.name, line)
                 continue
-            rows.writerows(_rows(subject.name, found, prototypes))
-            boxes.writerows(_boxes(subject.name, found, prototypes))
+            rows.writerows(_contribution_rows(subject.name, found, prototypes))
+            boxes.writerows(_box_rows(subject.name, found, prototypes))
             write_maps(out / "maps", subject.name, found, prototypes)
-            sections.append(_section(subject, image, found, prototypes))
-    text = _page(model, counter, prototypes, drawn, sections)
-    (out / "explanation.html").write_text(text, encoding="utf-8")
-    return failed
-
-
-def _draw_prototypes(counter: Counter, prototypes: Prototypes, out: Path) -> dict[str, Figure]:
-    drawn = {
-        "gallery": prototype_figures.gallery(
-            prototypes, counter.preprocessing, names=counter.facts.get("train_names")
+            sections += _section(subject, image, found, prototypes)
+    head = [
+        "<h1>What the count is made of</h1>",
+        html.note(
+            f"model {html.text(model)}, {len(prototypes.vectors)} prototypes, the first "
+            f"{prototypes.n_cell} stand for cells; one position of a map is {prototypes.stride} "
+            "pixels of the network's image"
         ),
-        "space": prototype_figures.space(prototypes),
-    }
-    for name, figure in drawn.items():
-        (out / f"{name}.png").write_bytes(run_report.png(figure, dpi=150))
-    return drawn
+    ]
+    page = html.page(f"Explanation of {model}", [*head, *sections])
+    (out / "explanation.html").write_text(page, encoding="utf-8")
+    return failed
 
 
 def write_maps(folder: Path, name: str, found: Explanation, prototypes: Prototypes) -> None:
@@ -128,7 +123,9 @@ def write_maps(folder: Path, name: str, found: Explanation, prototypes: Prototyp
         tifffile.imwrite(path, channels, imagej=True, metadata=labels)
 
 
-def _rows(name: str, found: Explanation, prototypes: Prototypes) -> list[dict[str, Any]]:
+def _contribution_rows(
+    name: str, found: Explanation, prototypes: Prototypes
+) -> list[dict[str, Any]]:
     return [
         {
             "image": name,
@@ -139,58 +136,58 @@ def _rows(name: str, found: Explanation, prototypes: Prototypes) -> list[dict[st
     ]
 
 
-def _boxes(name: str, found: Explanation, prototypes: Prototypes) -> list[dict[str, Any]]:
+def _box_rows(name: str, found: Explanation, prototypes: Prototypes) -> list[dict[str, Any]]:
     return [
-        dict(zip(BOXES, (name, part, *map(int, box)), strict=True))
+        dict(zip(BOX_COLUMNS, (name, part, *map(int, box)), strict=True))
         for part, boxes in zip(prototypes.names, found.boxes, strict=True)
         for box in boxes
     ]
 
 
-def _page(
-    model: str,
-    counter: Counter,
-    prototypes: Prototypes,
-    drawn: dict[str, Figure],
-    sections: Sequence[str],
-) -> str:
-    body = [
-        "<h1>What the count is made of</h1>",
-        f"<p class=note>model {html.escape(model)}, {len(prototypes.vectors)} prototypes, the "
-        f"first {prototypes.n_cell} stand for cells; one position of a map is "
-        f"{counter.stage.stride} pixels of the network's image</p>",
-        "<h2>Prototypes</h2><p class=note>The training patches most similar to each; the frame is "
-        "the position that is meant, what lies around it is there for orientation. Beside the "
-        "name: cells that one unit of similarity (S, at most 9.21) at one position adds. Those "
-        "that are not counted have no weight: they show what the network takes for ground.</p>",
-        run_report.image(drawn["gallery"]),
-        _origins(prototypes, counter.facts.get("train_names")),
-        "<h2>Space of the features</h2><p class=note>Features of random training positions along "
-        "the three directions in which they vary most, and the prototypes among them.</p>",
-        run_report.image(drawn["space"]),
-        *sections,
+def _prototypes_section(counter: Counter, prototypes: Prototypes, out: Path) -> list[str]:
+    """The prototypes and their space, whose figures are also written as files."""
+    names = counter.facts.get("train_names")
+    gallery = prototype_figures.gallery(prototypes, counter.preprocessing, names=names)
+    space = prototype_figures.space(prototypes)
+    for name, figure in (("gallery", gallery), ("space", space)):
+        (out / f"{name}.png").write_bytes(figures.png(figure, dpi=150))
+    return [
+        "<h2>Prototypes</h2>",
+        html.note(
+            "The training patches most similar to each; the frame marks the position that is "
+            "meant, what lies around it is there for orientation. Beside the name: cells that one "
+            "unit of similarity (S, at most 9.21) at one position adds. Prototypes that are not "
+            "counted have no weight: they show what the network takes for background."
+        ),
+        html.image(gallery, alt="training patches most similar to each prototype"),
+        _provenance_table(prototypes, names),
+        "<h2>Space of the features</h2>",
+        html.note(
+            "Features of random training positions along the three directions in which they vary "
+            "most, and the prototypes among them."
+        ),
+        html.image(space, alt="training features and prototypes along three principal directions"),
     ]
-    return run_report.page(f"Explanation of {model}", "\n".join(body))
 
 
-def _origins(prototypes: Prototypes, names: Sequence[str] | None) -> str:
-    """Table of where each prototype was taken from; with the images' names where known."""
-    places = prototypes.places
+def _provenance_table(prototypes: Prototypes, names: Sequence[str] | None) -> str:
+    """Where each prototype was taken from; with the images' names if they are known."""
+    places = prototypes.provenance
     rows = []
     for k, part in enumerate(prototypes.names):
         image = int(places["image"][k])
         if image < 0:
-            rows.append([part, "no admissible place: not projected", "", ""])
+            rows.append([part, "no admissible position: not projected", "", ""])
             continue
-        name = str(names[image]) if names else f"training image {image}"
+        name = html.text(names[image]) if names else f"training image {image}"
         where = f"row {places['row'][k]}, column {places['column'][k]}"
-        rows.append([part, html.escape(name), where, f"{places['distance'][k]:.4f}"])
-    return run_report.table(
-        ["prototype", "taken from", "position of the map", "moved (squared)"], rows
-    )
+        rows.append([part, name, where, f"{places['distance'][k]:.4f}"])
+    return html.table(["prototype", "taken from", "position of the map", "moved (squared)"], rows)
 
 
-def _section(subject: Subject, image: Image, found: Explanation, prototypes: Prototypes) -> str:
+def _section(
+    subject: Subject, image: Image, found: Explanation, prototypes: Prototypes
+) -> list[str]:
     truth = "" if subject.dots is None else f", {len(subject.dots)} annotated"
     rows = [
         [
@@ -201,24 +198,25 @@ def _section(subject: Subject, image: Image, found: Explanation, prototypes: Pro
         ]
         for row in explanations.table(found, prototypes)
     ]
-    return "\n".join(
-        [
-            f"<h2>{html.escape(subject.name)}</h2>",
-            f"<p>{found.count:.1f} cells{truth}. Boxes: each prototype's strongest places "
-            "(green: cell prototypes, orange: background prototypes; rings, where known: annotated "
-            "cells).</p><div class=row>",
-            run_report.image(
-                prototype_figures.boxes(image.pixels, found, prototypes, dots=subject.dots)
-            ),
+    boxes = prototype_figures.boxes(image.pixels, found, prototypes, dots=subject.dots)
+    maps = prototype_figures.maps(image.pixels, found, prototypes)
+    return [
+        f"<h2>{html.text(subject.name)}</h2>",
+        f"<p>{found.count:.1f} cells{truth}. Boxes: each prototype's strongest positions (green: "
+        "cell prototypes, orange: background prototypes; rings, if known: annotated cells).</p>",
+        html.row(
+            html.image(boxes, alt=f"{subject.name} with the boxes of all prototypes"),
             "<div>",
-            run_report.table(["", "weight", "cells", "boxes"], rows),
-            "<p class=note>Each position counts weight times similarity,<br>summed, plus the bias. "
-            "Empty places resemble<br>all of them a little; a negative bias takes that back.</p>",
-            "</div></div>",
-            run_report.image(prototype_figures.maps(image.pixels, found, prototypes)),
-        ]
-    )
+            html.table(["", "weight", "cells", "boxes"], rows),
+            html.note(
+                "Each position counts weight times similarity,<br>summed, plus the bias. Empty "
+                "places resemble<br>all of them a little; a negative bias takes that back."
+            ),
+            "</div>",
+        ),
+        html.image(maps, alt=f"similarity and contribution maps of {subject.name}"),
+    ]
 
 
-def _failure(name: str, line: str) -> str:
-    return f"<h2>{html.escape(name)}</h2><p class=warning>error: {html.escape(line)}</p>"
+def _failure(name: str, line: str) -> list[str]:
+    return [f"<h2>{html.text(name)}</h2>", f"<p class=warning>error: {html.text(line)}</p>"]

@@ -1,15 +1,29 @@
-"""Figures of a report, each a matplotlib figure; no state, no windows."""
+"""Figures of reports, each a matplotlib figure, and images with their points drawn on them."""
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from cellcount_jax.evaluation import metrics
+from cellcount_jax.evaluation.image import OK, ImageEvaluation
+from cellcount_jax.inference.readout import Count
+from cellcount_jax.io.images.image import Image
+
 matplotlib.use("Agg")
 
 TRUE_COLOUR, FOUND_COLOUR = "#ffd166", "#ef476f"
+
+
+def png(figure: Figure, *, dpi: int = 110) -> bytes:
+    """PNG of a figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
 
 
 def curves(lines: Sequence[Mapping[str, Any]], stage: str) -> Figure:
@@ -20,7 +34,7 @@ def curves(lines: Sequence[Mapping[str, Any]], stage: str) -> Figure:
     axes.plot([m["step"] for m in train], [m["loss"] for m in train], color="#118ab2", label="loss")
     axes.set(xlabel="step", ylabel="training loss", title=stage, yscale="log")
     handles = list(axes.lines)
-    # A localizer leaves the count alone: what it changes is F1.
+    # Stages that find points are compared by F1 if it was logged.
     for key, colour in (("f1", "#ef476f"), ("mae", "#06a77d")):
         points = [
             (m["step"], m[key])
@@ -37,11 +51,11 @@ def curves(lines: Sequence[Mapping[str, Any]], stage: str) -> Figure:
     return figure
 
 
-def predicted_against_true(predicted: np.ndarray, true: np.ndarray, unit: str) -> Figure:
-    """Scatter with the identity line."""
+def predicted_against_true(predicted: Sequence[float], true: Sequence[float], unit: str) -> Figure:
+    """Scatter plot of counts with the identity line; `unit` is what was counted in."""
     figure = Figure(figsize=(4.2, 4.0), layout="constrained")
     axes = figure.add_subplot()
-    top = 1.05 * max(1.0, float(max(predicted.max(), true.max())))
+    top = 1.05 * max(1.0, float(max(*predicted, *true)))
     axes.plot([0, top], [0, top], color="0.6", linewidth=1, label="identity")
     axes.scatter(true, predicted, s=14, color="#118ab2", alpha=0.8, linewidth=0)
     axes.set(xlim=(0, top), ylim=(0, top), aspect="equal")
@@ -50,15 +64,17 @@ def predicted_against_true(predicted: np.ndarray, true: np.ndarray, unit: str) -
     return figure
 
 
-def limits_of_agreement(predicted: np.ndarray, true: np.ndarray, unit: str) -> Figure:
-    """Bland-Altman plot: difference against mean, with bias and bias +- 1.96 SD."""
+def limits_of_agreement(predicted: Sequence[float], true: Sequence[float], unit: str) -> Figure:
+    """Bland-Altman plot: difference against mean, with bias and limits of agreement."""
     figure = Figure(figsize=(5.2, 4.0), layout="constrained")
     axes = figure.add_subplot()
-    difference = predicted - true
-    bias = difference.mean()
-    spread = 1.96 * difference.std(ddof=1) if len(difference) > 1 else 0.0
-    axes.scatter((predicted + true) / 2, difference, s=14, color="#118ab2", alpha=0.8, linewidth=0)
-    for level, text in ((bias, "bias"), (bias - spread, "-1.96 SD"), (bias + spread, "+1.96 SD")):
+    errors = metrics.count_errors(predicted, true)
+    bias = errors["bias"]
+    low, high = errors["limits_of_agreement"] or (bias, bias)
+    mean = np.add(predicted, true) / 2
+    difference = np.subtract(predicted, true)
+    axes.scatter(mean, difference, s=14, color="#118ab2", alpha=0.8, linewidth=0)
+    for level, text in ((bias, "bias"), (low, "-1.96 SD"), (high, "+1.96 SD")):
         style = "-" if text == "bias" else "--"
         axes.axhline(level, color="#ef476f", linewidth=1, linestyle=style)
         axes.annotate(
@@ -82,10 +98,10 @@ def overlay(
     title: str = "",
     width: float = 4.6,
 ) -> Figure:
-    """An image with predicted points (crosses) and, where known, the true dots (rings).
+    """An image with predicted points (crosses) and, if they are known, the true dots (rings).
 
     Args:
-      image: [H, W, C] or [D, H, W, C] as read; volumes are shown as their brightest projection.
+      image: [H, W, C] or [D, H, W, C] as read; of volumes the maximum projection is shown.
       found: [N, ndim] predicted points, or None.
       dots: [N, ndim] true dots, or None.
       title: above the image.
@@ -116,13 +132,49 @@ def overlay(
     return figure
 
 
+def examples(images: Sequence[ImageEvaluation]) -> dict[str, ImageEvaluation]:
+    """The whole images with the least, median and largest error, by these words; none twice."""
+    whole = [image for image in images if image.status == OK and not image.roi]
+    good = sorted(whole, key=lambda image: abs(image.error or 0.0))
+    words: dict[int, str] = {}
+    for i, word in ((0, "best"), (len(good) - 1, "worst"), (len(good) // 2, "median")):
+        words.setdefault(i, word)
+    return {words[i]: good[i] for i in sorted(words)}
+
+
+def example_overlays(
+    images: Sequence[ImageEvaluation], read: Callable[[ImageEvaluation], np.ndarray]
+) -> dict[str, Figure]:
+    """Figures of `examples` by their titles; `read` gives the pixels of an image."""
+    found = {}
+    for word, image in examples(images).items():
+        title = f"{word}: {shortened(Path(image.name).name)}\n"
+        title += f"true {image.true}, predicted {image.predicted:.1f}"
+        found[title] = overlay(read(image), image.points, dots=image.dots, title=title, width=3.0)
+    return found
+
+
+def overlay_writer(folder: Path) -> Callable[[str, Image, Count], None]:
+    """A function that writes `folder/<name>.png`, the image with its points, per counted image."""
+
+    def write(name: str, image: Image, found: Count) -> None:
+        number = "" if found.points is None else f", {len(found.points)} points"
+        cells = f"{found.count:.0f}" if float(found.count).is_integer() else f"{found.count:.1f}"
+        title = f"{shortened(name)}\n{cells} cells{number}"
+        path = folder / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(overlay(image.pixels, found.points, title=title), dpi=150))
+
+    return write
+
+
 def shortened(name: str, most: int = 36) -> str:
-    """A name that fits above an image: what is too much in its middle becomes dots."""
+    """A name that fits above an image: the middle of a long one is replaced by dots."""
     return name if len(name) <= most else f"{name[: most // 2 - 1]}...{name[-(most // 2 - 2) :]}"
 
 
 def displayable(image: np.ndarray) -> np.ndarray:
-    """[H, W, 3] in 0..1 of any image: bytes as they are, everything else by its percentiles."""
+    """Any image as [H, W, 3] in 0..1: RGB bytes unchanged, others rescaled by percentiles."""
     image = image[..., :3] if image.shape[-1] >= 3 else image[..., :1]
     if image.dtype == np.uint8 and image.shape[-1] == 3:
         return image / 255.0

@@ -1,4 +1,4 @@
-"""Figures of prototypes and of what they see, each a matplotlib figure."""
+"""Figures of prototypes and of what they respond to, each a matplotlib figure."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,17 +8,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cellcount_jax.data.preprocess import Preprocessing
-from cellcount_jax.explanation.prototypes import Explanation, Prototypes
-from cellcount_jax.models.csrnet import STRIDE
+from cellcount_jax.explanation.prototypes import Explanation
+from cellcount_jax.methods.base import Prototypes
 from cellcount_jax.reporting import figures
 
 CELL_COLOUR, BACKGROUND_COLOUR = "#08b37f", "#f08c00"
-"""Told apart on dark fluorescence, on stained tissue and on white paper."""
+"""Distinguishable on dark fluorescence, on stained tissue and on a white page."""
 
 MARKERS = "^sDovP*X"
 
 NAME_LENGTH = 12
-"""Letters of a training image's name, its last, that fit above a patch."""
+"""Last letters of a training image's name that fit above a patch."""
 
 
 def gallery(
@@ -30,14 +30,14 @@ def gallery(
     """The training patches most similar to each prototype, a row per prototype, best first.
 
     Args:
-      prototypes: with what is kept to show them.
+      prototypes: with the patches that are kept to show them.
       preprocessing: of the counter.
       names: of the training images, if they are known.
 
     Returns:
-      The figure; a frame in each patch marks the position that is meant, where that was kept.
+      The figure; a frame in each patch marks the position that is meant, if it is known.
     """
-    places = prototypes.places
+    places = prototypes.provenance
     patches = as_seen(places["top_patch"], preprocessing)
     size, n = patches.shape[:2]
     figure = Figure(figsize=(1.5 * n + 0.5, 1.6 * size), layout="constrained")
@@ -50,15 +50,12 @@ def gallery(
             name_shown = str(names[image])[-NAME_LENGTH:] if names else f"image {image}"
             axes.set_title(f"{name_shown}, S {similar:.2f}", fontsize=7)
             if "top_corner" in places:
-                _draw(axes, _square(places["top_corner"][k, i]), _colour(k, prototypes))
+                corner = places["top_corner"][k, i]
+                box = np.concatenate([corner, corner + prototypes.stride])[None]
+                _draw(axes, box, _colour(k, prototypes))
         counted = f"{prototypes.weights[k]:+.4f}" if prototypes.weights[k] else "not counted"
         grid[k][0].set_ylabel(f"{name}\n{counted}", fontsize=8, color=_colour(k, prototypes))
     return figure
-
-
-def _square(corner: np.ndarray) -> np.ndarray:
-    """The one box [1, 4] of a position of the map that begins at `corner`."""
-    return np.concatenate([corner, corner + STRIDE])[None]
 
 
 def as_seen(patches: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
@@ -70,11 +67,8 @@ def as_seen(patches: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 
 def space(prototypes: Prototypes) -> Figure:
     """Training features and prototypes along the three directions in which features vary most."""
-    sample, vectors = (
-        principal(prototypes.places["sample"], v)
-        for v in (prototypes.places["sample"], prototypes.vectors)
-    )
-    density = prototypes.places["sample_density"]
+    features, density = (prototypes.provenance[name] for name in ("sample", "sample_density"))
+    sample, vectors = (principal(features, v) for v in (features, prototypes.vectors))
     figure = Figure(figsize=(7.2, 4.4))
     axes: Any = figure.add_axes((0.0, 0.05, 0.54, 0.92), projection="3d")
     dots = axes.scatter(*sample.T, c=density, s=7, cmap="viridis", alpha=0.5, linewidth=0)
@@ -112,7 +106,7 @@ def boxes(
     *,
     dots: np.ndarray | None = None,
 ) -> Figure:
-    """An image with the boxes of all prototypes and, where known, the dots."""
+    """An image with the boxes of all prototypes and, if they are known, the dots."""
     figure = figures.overlay(image, None, dots=dots, title=f"{explanation.count:.1f} cells")
     for k, found in enumerate(explanation.boxes):
         _draw(figure.axes[0], found, _colour(k, prototypes))

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from cellcount_jax.data.sample import Sample
-from cellcount_jax.evaluation.evaluate import evaluate, fit_readout
+from cellcount_jax.evaluation.evaluate import evaluate
 from cellcount_jax.inference.counter import Count, Counter
+from cellcount_jax.training.readout_fit import fit_readout
 
 WHILE_TRAINING = 40
 """Images that a readout is calibrated on while training goes on; at its end, all are taken."""
@@ -21,7 +22,7 @@ def error(
     that counts is chosen by its mean absolute error per sample.
     """
     fitted = with_fitted_readout(counter, samples, train[:WHILE_TRAINING], radius=radius)
-    found = evaluate(fitted, samples, radius=radius)
+    found = evaluate(fitted, samples, radius=radius, details=False)
     keys = ("mae", "bias", "f1")
     values: dict[str, Any] = {k: found.summary[k] for k in keys if k in found.summary}
     if counter.stage.select == "f1":
@@ -53,4 +54,4 @@ def with_fitted_readout(
 
 
 def _counts(counter: Counter, samples: Sequence[Sample]) -> list[Count]:
-    return list(counter.at_own_scale().count_all(s.image for s in samples))
+    return list(counter.without_resampling().count_all(s.image for s in samples))

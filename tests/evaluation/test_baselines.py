@@ -1,4 +1,4 @@
-"""Baselines on images whose answer is known, and on the VGG set."""
+"""Baselines on images whose counts are known, and on the VGG set."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from cellcount_jax.evaluation.metrics import count_errors
 
 
 def make_images(n, seed, dtype=np.uint8, top=200):
-    """Dark images with so many bright pixels as the count says."""
+    """Dark images with as many bright pixels as the count says."""
     rng = np.random.default_rng(seed)
     counts = rng.integers(1, 60, n)
     images = np.full((n, 12, 12, 3), top // 10, dtype)
@@ -24,7 +24,7 @@ def test_mean():
 
 @pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 200), (np.uint16, 900), (np.float32, 3)])
 @pytest.mark.parametrize("name", ["baseline_intensity", "baseline_histogram"])
-def test_images_whose_brightness_tells_the_count(name, dtype, top):
+def test_images_whose_brightness_determines_the_count(name, dtype, top):
     train, counts = make_images(30, 0, dtype, top)
     test, expected = make_images(10, 1, dtype, top)
     found = getattr(baselines, name)(train, counts, test)
@@ -32,7 +32,7 @@ def test_images_whose_brightness_tells_the_count(name, dtype, top):
 
 
 @pytest.mark.parametrize("name", ["baseline_intensity", "baseline_histogram"])
-def test_images_that_tell_nothing(name):
+def test_constant_images_give_the_mean_count(name):
     black = [np.zeros((4, 4, 1), np.uint8)] * 3
     found = getattr(baselines, name)(black, [1.0, 2.0, 6.0], black[:2])
     np.testing.assert_allclose(found, [3.0, 3.0])
@@ -40,7 +40,7 @@ def test_images_that_tell_nothing(name):
     np.testing.assert_allclose(one, [5.0, 5.0])
 
 
-def test_ridge_strength_is_chosen_by_leaving_one_out():
+def test_ridge_penalty_is_chosen_by_leaving_one_out():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(20, 16))
     features -= features.mean(axis=0)
@@ -57,9 +57,9 @@ def test_ridge_strength_is_chosen_by_leaving_one_out():
             errors.append(counts[i] - weights[0] - features[i] @ weights[1:])
         return np.square(errors).sum()
 
-    chosen = min(baselines.STRENGTHS, key=left_out)
+    chosen = min(baselines.RIDGE_PENALTIES, key=left_out)
     slope = np.linalg.solve(features.T @ features + chosen * np.eye(16), features.T @ counts)
-    found = baselines._ridge(features, counts, features)
+    found = baselines.ridge(features, counts, features)
     np.testing.assert_allclose(found, counts.mean() + features @ slope, rtol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Errors of counts and points against reference pairs, hand-made cases and merged parts."""
+"""Errors of counts and points against reference pairs and cases computed by hand."""
 
 import json
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cellcount_jax.evaluation import metrics
+from cellcount_jax.evaluation.matching import match_points
 
 
 def test_count_errors():
@@ -47,17 +48,6 @@ def test_equal_differences_have_no_spread():
 def test_counts_that_cannot_be_compared(predicted, true, says):
     with pytest.raises(ValueError, match=says):
         metrics.count_errors(predicted, true)
-
-
-def test_merged_sums_equal_the_whole():
-    rng = np.random.default_rng(0)
-    predicted, true = rng.uniform(0, 300, 50), rng.integers(0, 300, 50)
-    parts = [metrics.error_sums(predicted[s], true[s]) for s in (slice(0, 7), slice(7, 50))]
-    merged = metrics.errors_of_sums(metrics.merge_sums(*parts, metrics.error_sums([], [])))
-    whole = metrics.count_errors(predicted, true)
-    assert merged.keys() == whole.keys()
-    for key, value in whole.items():
-        assert merged[key] == pytest.approx(value, rel=1e-12), key
 
 
 def test_game_reference(golden):
@@ -127,35 +117,21 @@ def test_precision_recall_f1(counts, expected):
 
 def test_localisation_reference(golden):
     arrays = golden("match_points")
-    predicted, true = (
-        [arrays[f"{case}__{name}"] for case in arrays["cases"]] for name in ("predicted", "true")
-    )
-    found = metrics.localisation(predicted, true, radius=5.0)
+    matches = [
+        match_points(*(arrays[f"{case}__{name}"] for name in ("predicted", "true")), radius=5.0)
+        for case in arrays["cases"]
+    ]
+    found = metrics.localisation(matches)
     for key in ("precision", "recall", "f1"):
         assert found[key] == pytest.approx(float(arrays[f"expected_micro_{key}"]), abs=1e-6)
-    assert (found["n"], found["radius"]) == (16, 5.0)
+    assert found["n"] == 16
 
 
 def test_micro_and_macro():
-    empty = np.zeros((0, 2))
-    many, one = np.arange(8.0).reshape(4, 2) * 20, np.array([[100.0, 100.0]])
-    found = metrics.localisation([many, empty, empty], [many, one, empty], radius=3)
+    found = metrics.localisation([(4, 0, 0), (0, 0, 1), (0, 0, 0)])
     assert (found["tp"], found["fp"], found["fn"]) == (4, 0, 1)
     assert found["f1"] == pytest.approx(8 / 9)
     assert found["macro_f1"] == pytest.approx((1 + 0 + 1) / 3)
-    assert metrics.localisation([], [], radius=3)["macro_f1"] is None
+    assert (found["macro_precision"], found["macro_recall"]) == pytest.approx((2 / 3, 2 / 3))
+    assert metrics.localisation([])["macro_f1"] is None
     json.dumps(found, allow_nan=False)
-    with pytest.raises(ValueError, match="shorter"):
-        metrics.localisation([many], [], radius=3)
-
-
-def test_merged_localisation_equals_the_whole():
-    rng = np.random.default_rng(0)
-    predicted = [rng.uniform(0, 30, (n, 2)) for n in (0, 9, 20, 4)]
-    true = [rng.uniform(0, 30, (n, 2)) for n in (3, 10, 18, 0)]
-    parts = [
-        metrics.localisation_sums(predicted[s], true[s], radius=4) for s in (slice(1), slice(1, 4))
-    ]
-    merged = metrics.localisation_of_sums(metrics.merge_sums(*parts))
-    whole = metrics.localisation(predicted, true, radius=4)
-    assert {**merged, "radius": 4} == pytest.approx(whole)

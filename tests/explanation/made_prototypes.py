@@ -73,7 +73,7 @@ def counter(n_prototypes: int = 4) -> Counter:
 
 
 def sample(seed: int = 0, *, shape: tuple[int, int] = (88, 120), cells: int = 12) -> Sample:
-    """Dark ground with bright squares of one map position, a dot in the middle of each."""
+    """Dark background with bright squares of one map position, a dot in the middle of each."""
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 20, (*shape, 3)).astype(np.uint8)
     rows, columns = shape[0] // STRIDE, shape[1] // STRIDE

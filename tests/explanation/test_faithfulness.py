@@ -1,4 +1,4 @@
-"""Figures of explanations against cases whose answer is known."""
+"""Measures of explanations against cases whose answer is known."""
 
 import dataclasses
 import math
@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from cellcount_jax.explanation import faithfulness as quality
+from cellcount_jax.explanation import faithfulness
 from cellcount_jax.explanation import prototypes as explanations
 from tests.explanation import made_prototypes
 
@@ -16,10 +16,10 @@ def measured():
     counter = made_prototypes.counter()
     samples = [made_prototypes.sample(i) for i in range(4)]
     counts = list(counter.count_all(s.image for s in samples))
-    return counter, samples, counts, quality.measure(counter, samples, counts)
+    return counter, samples, counts, faithfulness.measure(counter, samples, counts)
 
 
-def test_boxes_of_prototypes_that_see_brightness_are_pure(measured):
+def test_boxes_of_prototypes_of_brightness_are_pure(measured):
     found = measured[3]
     assert found["box_purity_cell"] == 1.0
     assert found["box_purity_background"] == 1.0
@@ -31,10 +31,10 @@ def test_boxes_of_prototypes_that_see_brightness_are_pure(measured):
 
 def test_purity_above_chance(measured):
     assert measured[3]["box_purity_background_above_chance"] == 1.0
-    assert quality.above_chance(0.9, 0.8) == pytest.approx(0.5)
-    assert quality.above_chance(0.7, 0.8) == pytest.approx(-0.5)
-    assert quality.above_chance(1.0, 1.0) is None
-    assert quality.above_chance(None, 0.5) is None
+    assert faithfulness.above_chance(0.9, 0.8) == pytest.approx(0.5)
+    assert faithfulness.above_chance(0.7, 0.8) == pytest.approx(-0.5)
+    assert faithfulness.above_chance(1.0, 1.0) is None
+    assert faithfulness.above_chance(None, 0.5) is None
 
 
 def test_every_figure_is_finite_or_none(measured):
@@ -55,7 +55,7 @@ def test_errors_before_the_projection_and_of_the_explained_network(measured):
     assert found["extractor_mae"] == pytest.approx(np.abs(bright - true).mean(), rel=1e-5)
 
 
-def test_deleting_the_boxes_takes_their_cells_away():
+def test_deleting_the_boxes_removes_their_cells():
     """A counter that adds up brightness, and boxes on all that is bright."""
 
     class Sums:
@@ -76,7 +76,7 @@ def test_deleting_the_boxes_takes_their_cells_away():
         cells=np.zeros(4),
         bias_cells=0.0,
     )
-    found = quality.deletion(Sums(), [part], [sample], prototypes, np.random.default_rng(0))
+    found = faithfulness.deletion(Sums(), [part], [sample], prototypes, np.random.default_rng(0))
     # What is left is the mean colour, in 64 of the 1600 pixels.
     assert found["deletion_drop"] == pytest.approx(1 - 64 / 1600)
     assert found["random_deletion_drop"] < 0.5
@@ -85,14 +85,14 @@ def test_deleting_the_boxes_takes_their_cells_away():
 
 def test_a_dot_belongs_to_the_box_that_holds_its_pixel():
     boxes = np.array([[0, 0, 8, 8], [8, 0, 16, 8]])
-    held = [quality.holds_dot(boxes, np.array([[y, 3.0]])).tolist() for y in (-0.5, 7.4, 7.5)]
+    held = [faithfulness.holds_dot(boxes, np.array([[y, 3.0]])).tolist() for y in (-0.5, 7.4, 7.5)]
     assert held == [[True, False], [True, False], [False, True]]
-    assert quality.holds_dot(boxes, np.zeros((0, 2))).tolist() == [False, False]
+    assert faithfulness.holds_dot(boxes, np.zeros((0, 2))).tolist() == [False, False]
 
 
 def test_distances_within_a_group():
     vectors = np.array([[0, 0], [3, 4], [0, 1], [1, 1]], np.float32)
-    found = quality.group_distances(vectors, 3)
+    found = faithfulness.group_distances(vectors, 3)
     assert found["distance_cell_min"] == pytest.approx(1.0)
     assert found["squared_distance_cell_mean"] == pytest.approx((25 + 1 + 18) / 3)
     assert found["distance_background_min"] is None
@@ -100,5 +100,5 @@ def test_distances_within_a_group():
 
 def test_share_of_negative_contributions():
     part = explanations.Explanation(0.0, None, np.array([[[3.0, -1.0]]]), (), None, 0.0)
-    assert quality.negative_share([part]) == pytest.approx(0.25)
-    assert quality.negative_share([]) is None
+    assert faithfulness.negative_share([part]) == pytest.approx(0.25)
+    assert faithfulness.negative_share([]) is None

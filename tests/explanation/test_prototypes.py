@@ -1,4 +1,4 @@
-"""A count taken apart: what is boxed, what sums to the count, what is refused."""
+"""A count split into contributions: boxes, the sum of the table, and images that are refused."""
 
 import dataclasses
 
@@ -36,7 +36,7 @@ def test_contributions_are_weight_times_similarity(explained):
     np.testing.assert_allclose(found.contribution, found.similarity * weights, rtol=1e-5)
 
 
-def test_boxes_stand_on_bright_places(explained):
+def test_boxes_lie_on_bright_places(explained):
     _, sample, found = explained
     assert len(found.boxes) == 4
     assert len(found.boxes[0]) > 0
@@ -62,12 +62,12 @@ def test_a_flat_map_has_no_boxes():
     assert explanations.boxes_of(np.ones((0, 4))).shape == (0, 4)
 
 
-def test_boxes_are_in_pixels_of_the_image_that_was_given(explained):
+def test_boxes_are_in_pixels_of_the_given_image(explained):
     counter, _, found = explained
     prototypes = explanations.prototypes_of(counter)
     maps = {"similarity": found.similarity, "contribution": found.contribution[..., :2]}
     half = Count(found.count, None, None, None, maps, scale=0.5)
-    twice = explanations.take_apart(half, prototypes, stride=8)
+    twice = explanations.split_count(half, prototypes)
     for ours, theirs in zip(twice.boxes, found.boxes, strict=True):
         np.testing.assert_array_equal(ours, 2 * theirs)
 
@@ -85,21 +85,20 @@ def test_the_counter_before_the_projection(explained):
     assert before.count(sample.image).count != pytest.approx(found.count)
 
 
-def test_a_counter_without_prototypes_is_told_in_one_line(explained):
+def test_a_counter_without_prototypes_is_an_error(explained):
     counter, sample, _ = explained
-    stage = dataclasses.replace(counter.stage, name="counter")
+    stage = dataclasses.replace(counter.stage, explain=None)
     other = dataclasses.replace(counter, stage=stage, facts={"method": "dcl"})
-    assert not explanations.has_prototypes(other)
     with pytest.raises(ValueError, match=r"^a counter of method dcl has no prototypes.*$"):
         explanations.explain(other, sample.image)
 
 
-def test_an_image_smaller_than_the_stride_is_told_in_one_line(explained):
+def test_an_image_smaller_than_the_stride_is_an_error(explained):
     counter = explained[0]
     with pytest.raises(ValueError, match=r"^an image of 7 x 40 pixels is smaller than.*$"):
         explanations.explain(counter, np.zeros((7, 40, 3), np.uint8))
 
 
-def test_a_volume_is_told_in_one_line(explained):
+def test_a_volume_is_an_error(explained):
     with pytest.raises(ValueError, match=r"^prototypes explain images; this is a volume.*$"):
         explanations.explain(explained[0], np.zeros((9, 16, 16, 3), np.uint8))

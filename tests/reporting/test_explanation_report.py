@@ -1,4 +1,4 @@
-"""Explanations as files: one page with everything inside, tables that sum, maps that count."""
+"""Explanations as files: a self-contained page, tables that sum to the count, maps."""
 
 import csv
 
@@ -34,7 +34,7 @@ def read(path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def test_files_that_cannot_be_explained_do_not_stop_the_rest(written):
+def test_files_that_cannot_be_explained_do_not_stop_the_others(written):
     _, out, failed = written
     assert failed == 2
     page = (out / "explanation.html").read_text()
@@ -42,7 +42,7 @@ def test_files_that_cannot_be_explained_do_not_stop_the_rest(written):
     assert "smaller than one position" in page
 
 
-def test_the_page_holds_its_images(written):
+def test_the_page_contains_its_images(written):
     _, out, _ = written
     page = (out / "explanation.html").read_text()
     assert page.count("data:image/png;base64") == 2 + 2 * 2

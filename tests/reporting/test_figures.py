@@ -1,7 +1,9 @@
-"""Images with their points drawn on them."""
+"""What the figures of reports show."""
 
+import numpy as np
 import pytest
 
+from cellcount_jax.evaluation.image import ImageEvaluation
 from cellcount_jax.reporting import figures
 
 
@@ -12,3 +14,43 @@ def test_a_long_name_keeps_both_of_its_ends(length, shown):
     assert len(found) == shown
     assert name.startswith(found[:17])
     assert name.endswith(found[-16:])
+
+
+def test_limits_of_agreement_lie_196_standard_deviations_from_the_bias():
+    predicted, true = [12.0, 7.0, 30.0], [10.0, 8.0, 25.0]
+    axes = figures.limits_of_agreement(predicted, true, "image").axes[0]
+    spread = 1.96 * np.std([2.0, -1.0, 5.0], ddof=1)
+    levels = [line.get_ydata()[0] for line in axes.lines]
+    assert levels == pytest.approx([2.0, 2.0 - spread, 2.0 + spread, 0.0])
+    points = axes.collections[0].get_offsets()
+    np.testing.assert_allclose(points, [(11.0, 2.0), (7.5, -1.0), (27.5, 5.0)])
+    assert axes.texts[2].get_text() == f"+1.96 SD {2.0 + spread:+.1f}"
+
+
+@pytest.mark.parametrize(("n", "words"), [(1, ["best"]), (2, ["best", "worst"])])
+def test_examples_are_never_shown_twice(n, words):
+    images = [ImageEvaluation(f"{i}", predicted=float(i), dots=np.zeros((0, 2))) for i in range(n)]
+    assert list(figures.examples(images)) == words
+
+
+def test_examples_are_the_least_median_and_largest_error():
+    errors = [3.0, -9.0, 0.0, 1.0, -2.0]
+    images = [ImageEvaluation(f"{e}", predicted=e + 9, dots=np.zeros((9, 2))) for e in errors]
+    chosen = figures.examples([*images, ImageEvaluation("bad", status="error: x")])
+    assert {word: image.error for word, image in chosen.items()} == {
+        "best": 0.0,
+        "median": -2.0,
+        "worst": -9.0,
+    }
+
+
+def test_overlays_show_points_as_crosses_and_dots_as_rings():
+    image = np.zeros((20, 30, 1), np.uint16)
+    points, dots = np.array([[2.0, 5.0]]), np.array([[3.0, 6.0], [10.0, 25.0]])  # (y, x)
+    axes = figures.overlay(image, points, dots=dots, title="t").axes[0]
+    rings, crosses = (c.get_offsets().tolist() for c in axes.collections)
+    assert (rings, crosses) == ([[6.0, 3.0], [25.0, 10.0]], [[5.0, 2.0]])
+    assert axes.get_title() == "t"
+    volume = figures.overlay(np.stack([image, image + 7]), None).axes[0]
+    assert len(volume.collections) == 0
+    assert volume.images[0].get_array().shape == (20, 30, 3)

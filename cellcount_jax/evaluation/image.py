@@ -1,0 +1,142 @@
+"""One image against its dots: the record that a run and a lab's folder have in common."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cellcount_jax.data.batches import rasterize_counts
+from cellcount_jax.data.sample import Sample
+from cellcount_jax.evaluation import metrics
+from cellcount_jax.evaluation.matching import match_labels, match_points
+from cellcount_jax.evaluation.metrics import Matches
+from cellcount_jax.inference.readout import Count
+
+MATCH_RADII = (3.0, 5.0, 8.0)
+"""Matching radii in pixels that are reported beside the chosen one."""
+
+GAME_LEVELS = (0, 1, 2, 3)
+
+OK, WITHOUT_DOTS = "ok", "no dots"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageEvaluation:
+    """One image (or a patch or region of it) against its dots.
+
+    Attributes:
+      name: of the sample, or path of the image inside the folder.
+      group: of the sample; "" if there is none.
+      roi: region of the image; "" for all of it.
+      status: `ok`, `no dots`, or `error: ...`.
+      predicted: the method's own count; None after an error.
+      points: [N, ndim] found; None if the method gives none.
+      dots: [N, ndim] true cells; None without them.
+      radius: matching radius in pixels.
+      matches: (tp, fp, fn) by matching radius in pixels; empty without points or dots.
+      label_matches: (tp, fp, fn) of the points in an instance mask, if the sample has one.
+      game: grid error at each of `GAME_LEVELS`, in cells; empty if it was not computed.
+    """
+
+    name: str
+    group: str = ""
+    roi: str = ""
+    status: str = OK
+    predicted: float | None = None
+    points: np.ndarray | None = None
+    dots: np.ndarray | None = None
+    radius: float | None = None
+    matches: Mapping[float, Matches] = dataclasses.field(default_factory=dict)
+    label_matches: Matches | None = None
+    game: tuple[float, ...] = ()
+
+    @property
+    def true(self) -> int | None:
+        """Number of true cells."""
+        return None if self.dots is None else len(self.dots)
+
+    @property
+    def n_points(self) -> int | None:
+        """Number of points found."""
+        return None if self.points is None else len(self.points)
+
+    @property
+    def error(self) -> float | None:
+        """Predicted minus true."""
+        if self.predicted is None or self.true is None:
+            return None
+        return self.predicted - self.true
+
+
+def evaluate_image(
+    sample: Sample,
+    found: Count,
+    *,
+    radius: float,
+    factors: Sequence[float] = (1.0,),
+    details: bool = True,
+) -> ImageEvaluation:
+    """The record of one image.
+
+    Args:
+      sample: counted; distances in a volume (or image) of known spacing are physical.
+      found: in it, points in its pixels.
+      radius: matching radius in pixels (of the last axis).
+      factors: points are matched at these multiples of the radius.
+      details: also match at `MATCH_RADII` and in an instance mask, and compute GAME; False during
+        training, which needs none of it.
+    """
+    shape, dots, points = sample.image.shape[:-1], sample.dots, found.points
+    record = ImageEvaluation(
+        name=sample.name,
+        group=sample.group,
+        status=OK if dots is not None else WITHOUT_DOTS,
+        predicted=float(found.count),
+        points=points,
+        dots=dots,
+        radius=radius,
+    )
+    if dots is None:
+        return record
+    labels = sample.labels if details else None
+    radii = [radius * factor for factor in factors] + (list(MATCH_RADII) if details else [])
+    return dataclasses.replace(
+        record,
+        matches={} if points is None else _matches(points, dots, radii, spacing_of(sample)),
+        label_matches=None if points is None or labels is None else match_labels(points, labels),
+        game=grid_errors(dots, shape, density=found.density, points=points) if details else (),
+    )
+
+
+def _matches(
+    points: np.ndarray,
+    dots: np.ndarray,
+    radii: Sequence[float],
+    spacing: Sequence[float] | None,
+) -> dict[float, Matches]:
+    return {r: match_points(points, dots, radius=r, spacing=spacing) for r in dict.fromkeys(radii)}
+
+
+def spacing_of(sample: Sample) -> Sequence[float] | None:
+    """Spacing along each axis of a sample, if it is known for all of them."""
+    spacing = sample.spacing
+    return spacing if spacing is not None and len(spacing) == sample.image.ndim - 1 else None
+
+
+def grid_errors(
+    dots: np.ndarray,
+    shape: Sequence[int],
+    *,
+    density: np.ndarray | None,
+    points: np.ndarray | None,
+) -> tuple[float, ...]:
+    """GAME at each of `GAME_LEVELS`: of the points, else of the density, else nothing."""
+    if points is not None:
+        return tuple(metrics.game_points(points, dots, shape, level=n) for n in GAME_LEVELS)
+    if density is not None:
+        # The map may be smaller than the image: dots are moved to where they lie on it.
+        scale = np.array(density.shape) / np.asarray(shape)
+        places = (np.asarray(dots).reshape(-1, len(shape)) + 0.5) * scale - 0.5
+        truth = rasterize_counts(places, density.shape)
+        return tuple(metrics.game(density, truth, level=level) for level in GAME_LEVELS)
+    return ()

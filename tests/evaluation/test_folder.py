@@ -1,0 +1,133 @@
+"""A folder with truth: records, figures computed by hand, groups, and files that fail."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cellcount_jax.evaluation import metrics
+from cellcount_jax.evaluation.folder import evaluate_folder
+from cellcount_jax.evaluation.image import GAME_LEVELS, MATCH_RADII, ImageEvaluation, grid_errors
+from cellcount_jax.evaluation.matching import match_points
+from cellcount_jax.evaluation.summary import RADIUS_FACTORS, summarise_folder
+from cellcount_jax.io.pairing import FolderError
+from tests.evaluation.made_folder import Bright, image, make_folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_folder(tmp_path / "lab")
+
+
+def records_of(folder, counter=None, **options):
+    return list(evaluate_folder(counter or Bright(), folder, **options))
+
+
+def test_records_hold_counts_matches_and_grid_errors(folder):
+    a, b, c = records_of(folder, radius=3.0)
+    assert [r.name for r in (a, b, c)] == [
+        "images/plate1/a.png",
+        "images/plate1/b.png",
+        "images/plate2/c.png",
+    ]
+    assert (a.true, a.predicted, a.error, a.n_points) == (3, 4.0, 1.0, 4)
+    for record, matches in ((a, (3, 1, 0)), (b, (2, 0, 1)), (c, (0, 0, 0))):
+        assert record.matches == dict.fromkeys(
+            {*(3.0 * factor for factor in RADIUS_FACTORS), *MATCH_RADII}, matches
+        )
+    n = len(GAME_LEVELS)
+    assert (a.game, b.game, c.game) == ((1.0,) * n, (1.0,) * n, (0.0,) * n)
+
+
+def test_figures_computed_by_hand(folder):
+    found = summarise_folder(records_of(folder, radius=3.0))
+    assert (found["n_images"], found["n_cells"], found["n_failed"]) == (3, 6, 0)
+    assert found["mae"] == pytest.approx(2 / 3)
+    assert found["rmse"] == pytest.approx(math.sqrt(2 / 3))
+    assert found["mape"] == pytest.approx(100 / 3)  # c has no cell and is left out
+    assert found["bias"] == pytest.approx(0.0)
+    assert found["mse"] == pytest.approx(2 / 3)
+    assert (found["game_1"], found["radius"]) == (pytest.approx(2 / 3), 3.0)
+    assert found["agreement_high"] == pytest.approx(1.96)  # differences 1, -1, 0
+    assert (found["precision"], found["recall"]) == (pytest.approx(5 / 6), pytest.approx(5 / 6))
+    assert (found["n_points_mae"], found["n_points_bias"]) == (pytest.approx(2 / 3), 0.0)
+    assert found["macro_f1"] == pytest.approx((6 / 7 + 4 / 5 + 1) / 3)
+    assert list(found["groups"]) == ["plate1", "plate2"]
+    assert found["groups"]["plate1"]["mape"] == pytest.approx(100 / 3)
+    assert found["groups"]["plate2"]["mape"] is None
+    assert found["groups"]["plate2"]["n_images"] == 1
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.1, 2.4, 4.0])
+def test_matches_over_the_radius_agree_with_a_direct_calculation(folder, shift):
+    records = records_of(folder, Bright(shift), radius=2.0)
+    found = summarise_folder(records)
+    assert [one["factor"] for one in found["over_radius"]] == list(RADIUS_FACTORS)
+    for one in found["over_radius"]:
+        radius = 2.0 * one["factor"]
+        matches = [match_points(r.points, r.dots, radius=radius) for r in records]
+        assert one == {"factor": one["factor"], **metrics.localisation(matches)}
+    reached = [one["tp"] for one in found["over_radius"]]
+    assert reached == sorted(reached)
+    assert reached == [5 if f * 2.0 >= shift else 0 for f in RADIUS_FACTORS]
+
+
+def test_radius_is_the_trained_one_at_the_scale_of_each_image(folder):
+    counter = Bright(radius=3.0)
+    assert records_of(folder, counter)[0].radius == 6.0  # images were halved
+    assert records_of(folder, counter, radius=4.0)[0].radius == 4.0
+    assert records_of(folder)[0].radius == 10.0
+
+
+def test_grid_errors_of_densities_depend_on_where_the_cells_are():
+    dots = np.array([[3.0, 3.0], [12.0, 28.0]], np.float32)
+    density = np.zeros((8, 16), np.float32)  # half the image's size
+    density[1, 1], density[6, 14] = 1, 1
+    shape = (16, 32)
+    right = grid_errors(dots, shape, density=density, points=None)
+    assert right == (0.0, 0.0, 0.0, 0.0)
+    moved = grid_errors(dots, shape, density=density[:, ::-1], points=None)
+    assert moved[:2] == (0.0, 4.0)
+    assert grid_errors(dots, shape, density=None, points=None) == ()
+    by_points = grid_errors(dots, shape, density=None, points=dots[:1])
+    assert by_points == (1.0, 1.0, 1.0, 1.0)
+
+
+def test_images_and_dots_that_fail_have_records_and_the_rest_continues(folder):
+    (folder / "images" / "broken.png").write_bytes(b"not an image")
+    Image.fromarray(image([(3, 3)])).save(folder / "images" / "plain.png")
+    Image.fromarray(image([(3, 3)])).save(folder / "images" / "far.png")
+    (folder / "dots" / "far.csv").write_text("y,x\n500,3\n")
+    Image.fromarray(image([(3, 3)])).save(folder / "images" / "plate2" / "a.png")
+    rows = {r.name.removeprefix("images/"): r for r in records_of(folder)}
+    assert rows["broken.png"].status.startswith("error: ")
+    assert (rows["plain.png"].status, rows["plain.png"].predicted) == ("no dots", 1.0)
+    assert "500" in rows["far.png"].status
+    assert "far.csv" in rows["far.png"].status
+    assert rows["plate1/b.png"].status == rows["plate2/c.png"].status == "ok"
+    for twin in ("plate1/a.png", "plate2/a.png"):
+        assert "several images have its name" in rows[twin].status
+    found = summarise_folder(list(rows.values()))
+    assert (found["n_images"], found["n_failed"], found["n_without_dots"]) == (2, 4, 1)
+
+
+def test_groups_of_a_table_take_precedence_over_folders(folder):
+    (folder / "groups.csv").write_text("image,group\na.png,dim\nplate2/c.png, bright \n")
+    assert [r.group for r in records_of(folder)] == ["dim", "", "bright"]
+    (folder / "groups.csv").write_text("image;group\na.png;dim\n")
+    with pytest.raises(FolderError, match="columns must be named image and group"):
+        records_of(folder)
+
+
+def test_nothing_to_compare_is_an_error(folder):
+    statuses = {"x.png": "error: x.png: it is empty", "y.png": "no dots"}
+    bad = [ImageEvaluation(name, status=status) for name, status in statuses.items()]
+    with pytest.raises(ValueError, match=r"no image could be compared; the first: x\.png"):
+        summarise_folder(bad)
+    for path in (folder / "dots").iterdir():
+        path.unlink()
+    with pytest.raises(FolderError, match="no annotations to compare with"):
+        records_of(folder)
