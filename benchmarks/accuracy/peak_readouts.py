@@ -14,17 +14,16 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-from cellcount_jax.evaluation.localisation import spacing_of
 from ml_collections import ConfigDict
 
 from cellcount_jax.data.sample import Sample
-from cellcount_jax.evaluation import metrics
-from cellcount_jax.evaluation.evaluate import fit_readout
+from cellcount_jax.evaluation.evaluate import point_errors
 from cellcount_jax.inference.counter import Count, Counter
 from cellcount_jax.inference.readout import read_out
 from cellcount_jax.methods import build_stages, consistency, postprocess
 from cellcount_jax.methods.base import Readout
 from cellcount_jax.training import run
+from cellcount_jax.training.readout_fit import fit_readout
 from configs import common
 
 BLURS = (None, 0.6, 1.0)
@@ -104,10 +103,8 @@ def _sharpened(map: np.ndarray, config: ConfigDict, blur: float | None) -> Count
 
 def _row(counts: Sequence[Count], samples: Sequence[Sample], radius: float) -> list[str]:
     found = [c.points for c in counts if c.points is not None]
-    dots = [s.dots for s in samples if s.dots is not None]
-    matched = metrics.localisation(found, dots, radius=radius, spacing=spacing_of(samples))
-    errors = metrics.count_errors([len(p) for p in found], [len(d) for d in dots])
-    shares = [f"{matched[key] or 0.0:.3f}" for key in ("f1", "precision", "recall")]
+    matched, errors = point_errors(found, samples, radius=radius)
+    shares = [f"{matched[key]:.3f}" for key in ("f1", "precision", "recall")]
     return [*shares, *(f"{errors[key]:.2f}" for key in ("mae", "bias"))]
 
 
