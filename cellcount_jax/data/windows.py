@@ -5,16 +5,15 @@ in its own mirror image. What is read equals the same part of what `batches.stac
 whole image; densities to float32 rounding.
 """
 
-import collections
 import functools
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from cellcount_jax.data import batches, targets
 from cellcount_jax.data.preprocess import IntensityRange, Preprocessing, apply, intensity_range
 from cellcount_jax.data.sample import Sample
+from cellcount_jax.io.cache import ArrayCache
 
 Box = tuple[slice, ...]
 
@@ -44,7 +43,7 @@ class WindowReader:
         self._preprocessing = preprocessing
         self._target = target
         self._ranges: dict[int, IntensityRange] = {}
-        self._wholes = _Recent(cache_bytes)
+        self._wholes = ArrayCache(cache_bytes)
 
     def read(
         self, index: int, sample: Sample, corner: np.ndarray, side: np.ndarray
@@ -116,11 +115,11 @@ def unfold(part: np.ndarray, at: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def raster_part(dots: np.ndarray, shape: Sequence[int], box: Box) -> np.ndarray:
-    """A box of `batches.raster` of the whole image."""
+    """A box of `batches.rasterize_counts` of the whole image."""
     first, last = _ends(box)
     cells = np.clip(np.rint(dots).astype(int), 0, np.asarray(shape) - 1)
     inside = ((cells >= first) & (cells < last)).all(axis=1)
-    return batches.raster(cells[inside] - first, last - first)
+    return batches.rasterize_counts(cells[inside] - first, last - first)
 
 
 def gaussian_reach(target: batches.Target, ndim: int) -> np.ndarray | None:
@@ -151,25 +150,3 @@ def density_part(
 
 def _ends(box: Box) -> tuple[np.ndarray, np.ndarray]:
     return np.array([b.start for b in box]), np.array([b.stop for b in box])
-
-
-class _Recent:
-    """The most recently used arrays, up to a number of bytes."""
-
-    def __init__(self, limit: int):
-        self._limit = limit
-        self._arrays: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, index: int, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """The array of that index, made now if it is not kept."""
-        with self._lock:
-            if index in self._arrays:
-                self._arrays.move_to_end(index)
-                return self._arrays[index]
-        value = make()
-        with self._lock:
-            self._arrays[index] = value
-            while sum(a.nbytes for a in self._arrays.values()) > self._limit:
-                self._arrays.popitem(last=False)
-        return value

@@ -1,4 +1,4 @@
-"""What tifffile logs about a damaged file and reads over, as an error."""
+"""Warnings that libraries log about damaged files, caught instead of printed."""
 
 import contextlib
 import logging
@@ -11,7 +11,7 @@ from cellcount_jax.io.images.base import ProblemError
 _LOG = logging.getLogger(__name__)
 _LOCK = threading.RLock()
 
-LAST_OWN_TAG = 532
+_LAST_STANDARD_TAG = 532
 """Tags up to here are TIFF's own; damage in private tags beyond does not change the image."""
 
 _FATAL = re.compile(
@@ -23,49 +23,46 @@ _TAG = re.compile(r"TiffTag (\d+)")
 
 
 @contextlib.contextmanager
-def damage_is_an_error() -> Iterator[None]:
-    """Raises after the block if tifffile has logged that planes or metadata are lost.
+def captured_warnings(logger_name: str) -> Iterator[list[str]]:
+    """Warnings that this thread logs under a name within the block; they go to our own log."""
+    warnings: list[str] = []
+    thread = threading.get_ident()
 
-    tifffile goes on with what is left, which would be a stack of fewer planes. Its lines about
-    this thread's file go to the package's own log.
-
-    Raises:
-      ProblemError: the first of such lines.
-    """
-    complaints = _Complaints()
-    logger = logging.getLogger("tifffile")
-    with _LOCK:
-        level = logger.level
-        logger.addFilter(complaints)
-        # A caller may have silenced tifffile, and a filter sees only what passes the level.
-        logger.setLevel(min(level, logging.WARNING))
-        try:
-            yield
-        finally:
-            logger.removeFilter(complaints)
-            logger.setLevel(level)
-    for line in complaints.lines:
-        tag = _TAG.search(line)
-        if _FATAL.search(line) or (tag and "invalid" in line and int(tag[1]) <= LAST_OWN_TAG):
-            raise ProblemError(f"is damaged ({_without_file(line)}); save or copy it again")
-
-
-class _Complaints(logging.Filter):
-    """Keeps the lines of one thread from the log."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-        self._thread = threading.get_ident()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.thread != self._thread:
+    def capture(record: logging.LogRecord) -> bool:
+        if record.thread != thread:
             return True
         _LOG.info("%s", record.getMessage())
         if record.levelno >= logging.WARNING:
-            self.lines.append(record.getMessage())
+            warnings.append(record.getMessage())
         return False
 
+    logger = logging.getLogger(logger_name)
+    with _LOCK:
+        level = logger.level
+        logger.addFilter(capture)
+        # A caller may have silenced the library, and a filter sees only what passes the level.
+        logger.setLevel(min(level, logging.WARNING))
+        try:
+            yield warnings
+        finally:
+            logger.removeFilter(capture)
+            logger.setLevel(level)
 
-def _without_file(line: str) -> str:
-    return " ".join(re.sub(r"^<tifffile\.\w+ '[^']*'> ", "", line).split())[:160]
+
+@contextlib.contextmanager
+def tiff_damage_is_an_error() -> Iterator[None]:
+    """Raises after the block if tifffile has logged that planes or metadata are lost.
+
+    tifffile continues with what is left, which would be a stack of fewer planes.
+
+    Raises:
+      ProblemError: the first of such warnings.
+    """
+    with captured_warnings("tifffile") as warnings:
+        yield
+    for warning in warnings:
+        tag = _TAG.search(warning)
+        standard = tag is not None and int(tag[1]) <= _LAST_STANDARD_TAG
+        if _FATAL.search(warning) or (standard and "invalid" in warning):
+            text = " ".join(re.sub(r"^<tifffile\.\w+ '[^']*'> ", "", warning).split())
+            raise ProblemError(f"is damaged ({text[:160]}); save or copy it again")

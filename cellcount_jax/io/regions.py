@@ -1,8 +1,8 @@
 """Regions of an image: label masks, ImageJ's ROIs, QuPath's GeoJSON annotations.
 
-Outlines are read with integers at the corners of pixels, as ImageJ (areas) and QuPath have them. A
-pixel belongs to an outline when its centre lies inside; a centre on a border that two outlines
-share belongs to one of them. Where rings overlap, an even number of them is a hole.
+In outlines, integers are corners of pixels, as ImageJ (areas) and QuPath have them. A pixel belongs
+to an outline if its centre lies inside; a centre on a border that two outlines share belongs to one
+of them. Where an even number of rings overlap, there is a hole.
 """
 
 import collections
@@ -15,19 +15,19 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from cellcount_jax.io.annotations import base, region_outlines
+from cellcount_jax.io.annotations import base, geojson, imagej_roi
 from cellcount_jax.io.images.image import read_image
 from cellcount_jax.io.pairing import stem
 
 log = logging.getLogger(__name__)
 
 OUTSIDE = "outside"
-"""Name of what no region covers; no region has it."""
+"""Name of the area that no region covers; no region has it."""
 
 ENDINGS = (".roi", ".zip", ".geojson", ".json", ".tif", ".tiff", ".png", ".npy")
 
-_MANY = 1 << 20
-_ADDITION = re.compile(r"[_.\- ](regions?|annotations?)$", re.I)
+_MAX_DENSE_LABEL = 1 << 20
+_REGION_SUFFIX = re.compile(r"[_.\- ](regions?|annotations?)$", re.I)
 
 Shape = Sequence[int]
 
@@ -38,9 +38,8 @@ class Region:
 
     Attributes:
       name: unique among the regions of an image.
-      corner: first pixel of `inside` in the image, per axis of it.
-      inside: bool, True in the region. In a volume it may have two axes: then it goes through all
-        planes.
+      corner: position of the first pixel of `inside` in the image, per axis of `inside`.
+      inside: bool, True in the region. With two axes in a volume it extends through all planes.
     """
 
     name: str
@@ -57,11 +56,11 @@ def find_regions_file(place: Path, image: Path) -> Path | None:
     """File with the regions of an image.
 
     Args:
-      place: a file, which holds for every image, or a folder of files named like the images
+      place: a file, used for every image, or a folder of files named like the images
         (`a.geojson`, `a.tif.geojson`, `a_RoiSet.zip`, `a_regions.png`, `a_mask.tif` for `a.tif`).
       image: file of the image.
 
-    Returns:
+    Retoggles:
       None if the folder has no file for it.
 
     Raises:
@@ -89,18 +88,18 @@ def find_regions_file(place: Path, image: Path) -> Path | None:
 def _stems(path: Path) -> set[str]:
     """Stems that an image of this file may have: `a` and, of `a.tif.geojson`, `a` of `a.tif`."""
     names = {stem(path), stem(Path(path.stem))}
-    return names | {_ADDITION.sub("", name) for name in names}
+    return names | {_REGION_SUFFIX.sub("", name) for name in names}
 
 
 def read_regions(path: Path, shape: Shape) -> list[Region]:
-    """Regions of an image from a file; its kind is told by its content.
+    """Reads the regions of an image; the format is detected from the content.
 
     Args:
       path: a label mask (one number per region, 0 outside), an ImageJ `.roi` or RoiSet `.zip`, or
-        GeoJSON polygons. Outlines go through all planes of a volume.
+        GeoJSON polygons. Outlines extend through all planes of a volume.
       shape: of the image without channels, (H, W) or (D, H, W).
 
-    Returns:
+    Retoggles:
       Regions with unique names, in the order of the file; those of a mask are named by their
       numbers.
 
@@ -110,14 +109,14 @@ def read_regions(path: Path, shape: Shape) -> list[Region]:
     start = b"" if path.is_dir() else _start(path)
     if not start.startswith((b"Iout", b"PK\x03\x04", b"PK\x05\x06", b"{", b"[")):
         return _from_mask(path, shape)
-    source = base.Source(str(path), path.read_bytes())
-    outlines = region_outlines.read_outlines(source)
+    file = base.AnnotationFile(str(path), path.read_bytes())
+    outlines = (geojson if file.kind == "json" else imagej_roi).read_outlines(file)
     kept = [(name, rings) for name, rings in outlines if rings is not None]
     if not kept:
-        source.fail("holds no area; draw regions as polygons, rectangles or ovals")
+        file.fail("holds no area; draw regions as polygons, rectangles or ovals")
     if len(kept) < len(outlines):
         left_out = len(outlines) - len(kept)
-        log.warning("%s: %d points or lines are no regions and are left out", path, left_out)
+        log.warning("%s: %d points or lines are not regions and are left out", path, left_out)
     names = _unique([name for name, _ in kept])
     regions = [fill(name, rings, shape) for name, (_, rings) in zip(names, kept, strict=True)]
     for region in regions:
@@ -131,8 +130,8 @@ def fill(name: str, rings: Sequence[np.ndarray], shape: Shape) -> Region:
 
     Args:
       name: of the region.
-      rings: [M, 2] (y, x) each, closed or open; integers are corners of pixels. What lies outside
-        the image is cut off.
+      rings: [M, 2] (y, x) each, closed or open; integers are corners of pixels. They are cropped
+        to the image.
       shape: of the image without channels; its last two axes are filled.
     """
     size = np.array(shape[-2:])
@@ -142,8 +141,8 @@ def fill(name: str, rings: Sequence[np.ndarray], shape: Shape) -> Region:
     height, width = (high - low).tolist()
     # From the upper to the lower end, so that a side of two outlines is the same in both.
     ends = np.concatenate([np.stack([ring, np.roll(ring, -1, axis=0)], axis=1) for ring in rings])
-    turned = ends[:, 0, 0] > ends[:, 1, 0]
-    ends[turned] = ends[turned, ::-1]
+    upwards = ends[:, 0, 0] > ends[:, 1, 0]
+    ends[upwards] = ends[upwards, ::-1]
     first, stop = np.clip(np.ceil(ends[:, :, 0] - 0.5), low[0], high[0]).astype(int).T
     edge = np.repeat(np.arange(len(ends)), stop - first)
     row = np.arange(len(edge)) - np.repeat(np.cumsum(stop - first) - stop + first, stop - first)
@@ -151,11 +150,11 @@ def fill(name: str, rings: Sequence[np.ndarray], shape: Shape) -> Region:
     (y0, x0), (y1, x1) = ends[edge, 0].T, ends[edge, 1].T
     crossing = x0 + (row + 0.5 - y0) * (x1 - x0) / (y1 - y0)
     column = np.clip(np.ceil(crossing - 0.5), low[1], high[1]).astype(int)
-    # Each crossing turns inside into outside, or back, for all pixels to its right.
-    turns = np.zeros((height, width + 1), np.uint8)
-    np.bitwise_xor.at(turns, (row - low[0], column - low[1]), np.uint8(1))
-    np.bitwise_xor.accumulate(turns, axis=1, out=turns)
-    return Region(name, (int(low[0]), int(low[1])), turns[:, :-1].view(bool))
+    # Each crossing toggles inside and outside for all pixels to its right.
+    toggles = np.zeros((height, width + 1), np.uint8)
+    np.bitwise_xor.at(toggles, (row - low[0], column - low[1]), np.uint8(1))
+    np.bitwise_xor.accumulate(toggles, axis=1, out=toggles)
+    return Region(name, (int(low[0]), int(low[1])), toggles[:, :-1].view(bool))
 
 
 def _start(path: Path) -> bytes:
@@ -164,7 +163,7 @@ def _start(path: Path) -> bytes:
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    """Names of which none comes twice, or is that of the rest."""
+    """Makes names unique and different from `OUTSIDE`."""
     taken = collections.Counter([OUTSIDE])
     unique = []
     for name in names:
@@ -186,11 +185,11 @@ def _from_mask(path: Path, shape: Shape) -> list[Region]:
         sides, wanted = (" x ".join(map(str, s)) for s in (mask.shape, shape))
         raise ValueError(f"{path}: a mask of {sides} pixels does not fit an image of {wanted}")
     if mask.dtype.kind == "f" and (mask != np.rint(mask)).any():
-        raise ValueError(f"{path}: holds values that are not whole numbers, so it is no mask")
+        raise ValueError(f"{path}: holds values that are not whole numbers, so it is not a mask")
     if mask.min() < 0:
-        raise ValueError(f"{path}: holds a number below 0, so it is no mask")
+        raise ValueError(f"{path}: holds a number below 0, so it is not a mask")
     ids = None
-    if mask.dtype.kind == "f" or mask.max() > _MANY:
+    if mask.dtype.kind == "f" or mask.max() > _MAX_DENSE_LABEL:
         ids, mask = np.unique(mask, return_inverse=True)
         if ids[0] > 0:  # nothing is outside
             ids, mask = np.concatenate([[0], ids]), mask + 1

@@ -1,13 +1,30 @@
-"""What every reader and writer of dots shares: the dots, a file's content, options, errors."""
+"""What all readers and writers of dots share: the dots, a file's content, options, errors."""
 
+import codecs
 import dataclasses
-from collections.abc import Callable, Hashable, Sequence
+import json
+import re
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import cached_property
 from pathlib import PurePath
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import numpy as np
 
+from cellcount_jax.io.images.registry import image_format
+
 T = TypeVar("T")
+
+Kind = Literal["roi", "zip", "image", "xml", "json", "table"]
+
+Outline = tuple[str, list[np.ndarray] | None]
+"""Name of a region and its rings [M, 2] (y, x), integers at corners of pixels; None for points and
+lines."""
+
+_MASK_FORMATS = ("PNG", "JPEG", "TIFF", "NPY")
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+MAX_COORDINATE = 1e9
+"""No image is larger, in pixels or micrometres."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,10 +68,15 @@ class Dots:
     def __len__(self) -> int:
         return len(self.points)
 
+    @property
+    def label_list(self) -> list[str]:
+        """A label per dot, empty where there are none."""
+        return [""] * len(self) if self.labels is None else list(self.labels)
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Choices that a file cannot make itself; `io.annotations.dots.read_dots` explains each."""
+    """What a file does not say itself; `io.annotations.dots.read_dots` explains each."""
 
     image_shape: tuple[int, ...] | None = None
     ndim: int | None = None
@@ -67,24 +89,25 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """What a reader found, in the file's own convention and unit.
+class RawDots:
+    """Dots in the convention and unit of their file.
 
     Attributes:
       points: [N, 2] (y, x) or [N, 3] (z, y, x) float64.
-      places: number of each dot's line or item in the file, counted from 1.
-      place: what `places` counts.
-      scores, labels: as in `Dots`.
-      corner: integers are corners of pixels, so that the first pixel's centre is 0.5; one truth
+      numbers: number of each dot's line or item in the file, from 1.
+      item: what `numbers` counts.
+      scores: as in `Dots`.
+      labels: as in `Dots`.
+      corner: integers are corners of pixels, so that the first pixel's centre is 0.5; one flag
         for all dots or one per dot.
-      planar: z is the number of a plane that the format writes for flat images too.
+      planar: z is the number of a plane that the format writes for flat images, too.
       ordered: the option `order` has been used.
       image_shape: size of the image as the file states it, without channels.
     """
 
     points: np.ndarray
-    places: Sequence[int]
-    place: str = "line"
+    numbers: Sequence[int]
+    item: str = "line"
     scores: np.ndarray | None = None
     labels: Sequence[str] | None = None
     corner: bool | np.ndarray = False
@@ -93,24 +116,86 @@ class Found:
     image_shape: tuple[int, ...] | None = None
 
 
-class Source:
-    """A file's name and bytes; whatever is parsed from them is parsed once."""
+class AnnotationFile:
+    """A file's path and bytes; what is parsed from them is parsed once."""
 
-    def __init__(self, name: str, data: bytes) -> None:
-        self.name = name
+    def __init__(self, path: str, data: bytes) -> None:
+        self.path = path
         self.data = data
         self._parsed: dict[Hashable, Any] = {}
 
-    def once(self, parse: Callable[["Source"], T]) -> T:
+    def once(self, parse: Callable[["AnnotationFile"], T]) -> T:
         """Result of `parse(self)`, remembered."""
         if parse not in self._parsed:
             self._parsed[parse] = parse(self)
         return self._parsed[parse]
 
-    def fail(self, text: str, number: int | None = None, place: str = "line") -> NoReturn:
-        """Raises a ValueError of one line that names the file and, if known, the place in it."""
-        where = self.name if number is None else f"{self.name}, {place} {number}"
+    def fail(self, text: str, number: int | None = None, item: str = "line") -> NoReturn:
+        """Raises a one-line ValueError with the path and, if known, the place in the file."""
+        where = self.path if number is None else f"{self.path}, {item} {number}"
         raise ValueError(f"{where}: {text}")
+
+    @cached_property
+    def text(self) -> str:
+        """Text in UTF-8, UTF-16 with a byte-order mark, or else Windows-1252; lines end in LF."""
+        if self.data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            encodings = ["utf-16"]
+        else:
+            encodings = ["utf-8-sig", "cp1252", "latin-1"]
+        for encoding in encodings:
+            try:
+                text = self.data.decode(encoding)
+                break
+            except UnicodeDecodeError:
+                continue
+        else:
+            self.fail("is not readable as text (UTF-16). Save it as UTF-8")
+        found = _CONTROL_CHARACTER.search(text)
+        if found:
+            line = text.count("\n", 0, found.start()) + 1
+            self.fail("is neither text nor a known binary format of dots", line)
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+
+    @cached_property
+    def kind(self) -> Kind:
+        """What the file holds, from its first bytes; text is XML, JSON or else a table."""
+        if self.data.startswith(b"Iout"):
+            return "roi"
+        if self.data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+            return "zip"
+        if image_format(self.data[:16]) in _MASK_FORMATS:
+            return "image"
+        start = self.text.lstrip()[:1]
+        if start == "<":
+            return "xml"
+        return "json" if start in ("{", "[") else "table"
+
+    @cached_property
+    def json(self) -> Any:
+        """JSON value; NaN and Infinity, which JSON does not have, are errors."""
+
+        def constant(word: str) -> NoReturn:
+            raise ValueError(f"{word} is no coordinate")
+
+        try:
+            return json.loads(self.text, parse_constant=constant)
+        except json.JSONDecodeError as error:
+            self.fail(f"broken JSON ({error.msg})", error.lineno)
+        except RecursionError:
+            self.fail("broken JSON (nested too deeply)")
+        except ValueError as error:
+            self.fail(f"broken JSON ({one_line(error)})")
+
+    @property
+    def json_object(self) -> dict[str, Any]:
+        """JSON value of a file that holds an object, else an empty one."""
+        value = self.json if self.kind == "json" else None
+        return value if isinstance(value, dict) else {}
+
+
+def dump_json(value: Any) -> bytes:
+    """JSON bytes, never with NaN."""
+    return (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def one_line(error: BaseException) -> str:
@@ -130,28 +215,85 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
 
 
-def stated_shape(height: object, width: object) -> tuple[int, int] | None:
-    """(H, W) as a file states it, None where it does not."""
-    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+def check_rings(rings: Sequence[np.ndarray]) -> None:
+    """Raises ValueError if a coordinate is not finite or beyond any image."""
+    if not all((np.abs(ring) < MAX_COORDINATE).all() for ring in rings):
+        raise ValueError("a coordinate is not a number, or beyond any image")
 
 
-def pick_image(source: Source, names: Sequence[str], wanted: str | None) -> str:
+@dataclasses.dataclass(frozen=True)
+class JsonItem:
+    """What one item of a JSON file holds.
+
+    Attributes:
+      number: of the item in the file, from 1.
+      positions: of its dots, in the order of our axes.
+      label: as in the file.
+      score: as in the file.
+      corner: as in `RawDots`.
+    """
+
+    number: int
+    positions: Sequence[Sequence[float]]
+    label: str
+    score: Any
+    corner: bool = False
+
+
+def join_items(
+    file: AnnotationFile, items: Iterable[JsonItem], *, name: str, ndim: int, **options: Any
+) -> RawDots:
+    """Dots of the items of a JSON file.
+
+    Args:
+      file: the file.
+      items: in the order of the file.
+      name: what an item is called.
+      ndim: number of axes of the positions.
+      **options: further attributes of `RawDots`.
+
+    Raises:
+      ValueError: only some items have a score, or one is not a number.
+    """
+    dots = [(item, position) for item in items for position in item.positions]
+    scored = any(item.score is not None for item, _ in dots)
+    for item, _ in dots:
+        if scored and item.score is None:
+            file.fail("has no score, but others have", item.number, name)
+        if scored and not is_number(item.score):
+            file.fail(f"score is {quoted(item.score)}, not a number", item.number, name)
+    labels = [item.label for item, _ in dots]
+    return RawDots(
+        points=np.array([position for _, position in dots], np.float64).reshape(-1, ndim),
+        numbers=[item.number for item, _ in dots],
+        item=name,
+        labels=labels if any(labels) else None,
+        scores=np.array([item.score for item, _ in dots], np.float64) if scored else None,
+        corner=np.array([item.corner for item, _ in dots], bool),
+        **options,
+    )
+
+
+def pick_image(file: AnnotationFile, names: Sequence[str], wanted: str | None) -> str:
     """The one of several image names in a file that is asked for.
 
     A name fits when it is equal, else when its last part is, else when that is without its ending.
+
+    Raises:
+      ValueError: none or several fit.
     """
     shown = ", ".join(quoted(name) for name in list(names)[:5]) + (" ..." if len(names) > 5 else "")
     if wanted is None:
         if len(names) == 1:
             return names[0]
-        source.fail(f"holds dots of {len(names)} images ({shown}). Pass image_name=")
+        file.fail(f"holds dots of {len(names)} images ({shown}). Pass image_name=")
     for same in (str, _last_part, lambda name: PurePath(_last_part(name)).stem):
         fitting = [name for name in names if same(name) == same(wanted)]
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
-            source.fail(f"several images fit image_name={quoted(wanted)}: {shown}")
-    source.fail(f"holds no image {quoted(wanted)}, but {shown}. Pass another image_name=")
+            file.fail(f"several images fit image_name={quoted(wanted)}: {shown}")
+    file.fail(f"holds no image {quoted(wanted)}, but {shown}. Pass another image_name=")
 
 
 def _last_part(name: str) -> str:

@@ -1,8 +1,8 @@
 """Cell Counter XML of Fiji, and cellfinder's dialect of it.
 
-Whole pixels. Fiji counts slices from 1 and every type is a kind of cell. cellfinder counts planes
-from 0; type 2 is a cell, 1 is not, -1 is unknown. cellfinder names the image `placeholder.tif`,
-by which its files are known when no dialect is given.
+Both hold whole pixels. Fiji counts slices from 1, and every type is a kind of cell. cellfinder
+counts planes from 0; type 2 is a cell, 1 is not, -1 is unknown. Files that name the image
+`placeholder.tif` are cellfinder's, unless a dialect is given.
 """
 
 import re
@@ -12,30 +12,30 @@ from xml.sax import saxutils
 import defusedxml.ElementTree
 import numpy as np
 
-from cellcount_jax.io.annotations import base, text
+from cellcount_jax.io.annotations import base
 
 _ROOT = "CellCounter_Marker_File"
 _NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d+)?")
 _CELL, _NO_CELL = "2", "1"
 
 
-def is_cell_counter(source: base.Source) -> bool:
+def is_cell_counter(file: base.AnnotationFile) -> bool:
     """XML with Cell Counter's root."""
-    return source.once(text.kind) == "xml" and source.once(_parse).tag == _ROOT
+    return file.once(_parse).tag == _ROOT
 
 
-def read(source: base.Source, options: base.Options) -> base.Found:
+def read(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
     """Dots of a marker file, labelled by the name or number of their type."""
-    root = source.once(_parse)
+    root = file.once(_parse)
     if root.tag != _ROOT or root.find("Marker_Data") is None:
-        source.fail(f"is not a Cell Counter file: <{_ROOT}> with <Marker_Data> is missing")
+        file.fail(f"is not a Cell Counter file: <{_ROOT}> with <Marker_Data> is missing")
     image = (root.findtext("Image_Properties/Image_Filename") or "").strip()
     dialect = options.dialect or ("cellfinder" if image == "placeholder.tif" else "fiji")
-    markers = list(_markers(source, root))
+    markers = list(_markers(file, root))
     types = {kind for kind, _, _ in markers}
     if dialect == "cellfinder":
         if types and not types & {_CELL, _NO_CELL}:
-            source.fail(
+            file.fail(
                 f"holds types {', '.join(sorted(types))}, but cellfinder's cells are type 2. "
                 'Classify them, or pass dialect="fiji" to take all'
             )
@@ -47,16 +47,16 @@ def read(source: base.Source, options: base.Options) -> base.Found:
         points[:, 0] -= 1
         below = points[:, 0] < 0
         if below.any() and options.ndim != 2:
-            source.fail(
+            file.fail(
                 "MarkerZ is 0, but Cell Counter counts slices from 1. "
                 'Written by cellfinder? Pass dialect="cellfinder"',
                 keep[int(below.argmax())] + 1,
                 "marker",
             )
-    return base.Found(
+    return base.RawDots(
         points=points,
-        places=[i + 1 for i in keep],
-        place="marker",
+        numbers=[i + 1 for i in keep],
+        item="marker",
         labels=None if dialect == "cellfinder" else [markers[i][1] for i in keep],
         planar=True,
     )
@@ -65,9 +65,9 @@ def read(source: base.Source, options: base.Options) -> base.Found:
 def write(dots: base.Dots, options: base.Options) -> bytes:
     """Marker file, whole pixels and planes, dots grouped by label; scores are left out."""
     first = 0 if options.dialect == "cellfinder" else 1
-    places = np.rint(dots.points).astype(np.int64)
-    z = places[:, 0] + first if places.shape[1] == 3 else np.full(len(dots), first)
-    labels = list(dots.labels) if dots.labels is not None and first else [""] * len(dots)
+    pixels = np.rint(dots.points).astype(np.int64)
+    z = pixels[:, 0] + first if pixels.shape[1] == 3 else np.full(len(dots), first)
+    labels = dots.label_list if first else [""] * len(dots)
     image = "placeholder.tif" if not first else options.image_name or "image.tif"
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
@@ -84,7 +84,7 @@ def write(dots: base.Dots, options: base.Options) -> bytes:
         if label:
             lines.append(f"   <Name>{saxutils.escape(label)}</Name>")
         lines += [
-            f"   <Marker><MarkerX>{places[i, -1]}</MarkerX><MarkerY>{places[i, -2]}</MarkerY>"
+            f"   <Marker><MarkerX>{pixels[i, -1]}</MarkerX><MarkerY>{pixels[i, -2]}</MarkerY>"
             f"<MarkerZ>{z[i]}</MarkerZ></Marker>"
             for i in range(len(dots))
             if labels[i] == label
@@ -94,25 +94,25 @@ def write(dots: base.Dots, options: base.Options) -> bytes:
     return "\n".join(lines).encode()
 
 
-def root_tag(source: base.Source) -> str:
+def root_tag(file: base.AnnotationFile) -> str:
     """Name of the root element, for messages."""
-    return source.once(_parse).tag
+    return file.once(_parse).tag
 
 
-def _parse(source: base.Source):
+def _parse(file: base.AnnotationFile):
     try:
-        return defusedxml.ElementTree.fromstring(source.data, forbid_dtd=True)
+        return defusedxml.ElementTree.fromstring(file.data, forbid_dtd=True)
     except Exception as error:  # parse errors, forbidden constructs, unknown encodings
-        source.fail(f"is broken XML ({base.one_line(error) or type(error).__name__})")
+        file.fail(f"is broken XML ({base.one_line(error) or type(error).__name__})")
 
 
-def _markers(source: base.Source, root) -> Iterator[tuple[str, str, list[float]]]:
+def _markers(file: base.AnnotationFile, root) -> Iterator[tuple[str, str, list[float]]]:
     """Type, name and (z, y, x) as written, of each marker in the order of the file."""
     number = 0
     for group in root.iterfind("Marker_Data/Marker_Type"):
         kind = (group.findtext("Type") or "").strip()
         if not kind:
-            source.fail("has a <Marker_Type> without a <Type>")
+            file.fail("has a <Marker_Type> without a <Type>")
         name = (group.findtext("Name") or "").strip() or kind
         for marker in group.iterfind("Marker"):
             number += 1
@@ -120,5 +120,5 @@ def _markers(source: base.Source, root) -> Iterator[tuple[str, str, list[float]]
             for axis, value in zip("ZYX", values, strict=True):
                 if not _NUMBER.fullmatch(value):
                     shown = base.quoted(value) if value else "missing"
-                    source.fail(f"Marker{axis} is {shown}, not a number", number, "marker")
+                    file.fail(f"Marker{axis} is {shown}, not a number", number, "marker")
             yield kind, name, [float(value) for value in values]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from cellcount_jax.io.annotations import base, text
+from cellcount_jax.io.annotations import base
 
 _DELIMITERS = ("\t", ";", ",", " ")
 _NAMES = {"\t": "tab", ";": "semicolon", ",": "comma", " ": "space"}
@@ -36,36 +36,41 @@ class Table:
     delimiter: str
     trailing: bool
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names, none without a header."""
+        return self.header or ()
 
-def parse(source: base.Source) -> Table:
+
+def parse(file: base.AnnotationFile) -> Table:
     """Table of a text file; every row must have as many cells as the first."""
-    lines = source.once(text.decode).split("\n")
-    first, declared = _first_line(source, lines)
+    lines = file.text.split("\n")
+    first, declared = _first_line(file, lines)
     start = lines[first].lstrip("# ") if lines[first].startswith("#") else lines[first]
-    delimiter = declared or _delimiter(source, start, first + 1)
-    head = _cells(source, start, delimiter, first + 1)
+    delimiter = declared or _delimiter(file, start, first + 1)
+    head = _cells(file, start, delimiter, first + 1)
     trailing = len(head) > 1 and not head[-1].strip()
     has_header = not all(_NUMBER.fullmatch(cell.strip()) for cell in head if cell.strip())
     if trailing:
         head = head[:-1]
-    rows, numbers = _rows(source, lines, first + has_header, delimiter, len(head))
+    rows, numbers = _rows(file, lines, first + has_header, delimiter, len(head))
     header = tuple(cell.strip().strip('"').lower() for cell in head) if has_header else None
     if header is not None:
         named = [name for name in header if name]
         twice = {name for name in named if named.count(name) > 1 and _AXIS.fullmatch(name)}
         if twice:
-            source.fail(f"two columns are called {base.quoted(min(twice))}", first + 1)
+            file.fail(f"two columns are called {base.quoted(min(twice))}", first + 1)
     columns = tuple(zip(*rows, strict=True)) if rows else ((),) * len(head)
     return Table(header, columns, numbers, delimiter, trailing)
 
 
 def numbers(
-    source: base.Source, table: Table, column: int, name: str, *, blank: float | None = None
+    file: base.AnnotationFile, table: Table, column: int, name: str, *, blank: float | None = None
 ) -> np.ndarray:
     """One column as float64 [N].
 
     Args:
-      source: the file, for messages.
+      file: the file, for messages.
       table: the parsed table.
       column: index of the column.
       name: what to call it in messages.
@@ -76,7 +81,7 @@ def numbers(
     """
     cells: Sequence[str] = table.columns[column]
     if table.delimiter != ",":
-        cells = _decimal_points(source, table, cells, name)
+        cells = _decimal_points(file, table, cells, name)
     if blank is not None:
         cells = [cell if cell.strip() else repr(blank) for cell in cells]
     if set("".join(cells)) <= _DIGITS:
@@ -88,7 +93,7 @@ def numbers(
             pass
     for cell, line in zip(cells, table.lines, strict=True):
         if not _NUMBER.fullmatch(cell.strip()) or "," in cell or not np.isfinite(float(cell)):
-            source.fail(f"{name} is {base.quoted(cell.strip())}, not a finite number", line)
+            file.fail(f"{name} is {base.quoted(cell.strip())}, not a finite number", line)
     return np.array([float(cell) for cell in cells], np.float64)
 
 
@@ -106,7 +111,7 @@ def shortest(values: np.ndarray) -> list[str]:
     return np.asarray(values).astype(np.str_).tolist()
 
 
-def _first_line(source: base.Source, lines: list[str]) -> tuple[int, str | None]:
+def _first_line(file: base.AnnotationFile, lines: list[str]) -> tuple[int, str | None]:
     """Index of the header or first row, and the delimiter if an Excel `sep=` line states it."""
     declared = None
     for i, line in enumerate(lines):
@@ -119,13 +124,13 @@ def _first_line(source: base.Source, lines: list[str]) -> tuple[int, str | None]
                 return i, declared
         elif words:
             return i, declared
-    source.fail("is empty: not even a header line")
+    file.fail("is empty: not even a header line")
 
 
-def _delimiter(source: base.Source, line: str, number: int) -> str:
+def _delimiter(file: base.AnnotationFile, line: str, number: int) -> str:
     for delimiter in _DELIMITERS:
         try:
-            cells = [cell.strip() for cell in _cells(source, line, delimiter, number)]
+            cells = [cell.strip() for cell in _cells(file, line, delimiter, number)]
         except ValueError:  # quoted for another delimiter
             continue
         if sum(bool(_AXIS.fullmatch(cell.lower())) for cell in cells) >= 2:
@@ -137,17 +142,17 @@ def _delimiter(source: base.Source, line: str, number: int) -> str:
     return max(_DELIMITERS[:3], key=line.count)
 
 
-def _cells(source: base.Source, line: str, delimiter: str, number: int) -> list[str]:
+def _cells(file: base.AnnotationFile, line: str, delimiter: str, number: int) -> list[str]:
     if delimiter == " ":
         return line.split()
     try:
         return next(csv.reader([line], delimiter=delimiter, strict=True))
     except csv.Error as error:
-        source.fail(f"broken quotes ({base.one_line(error)})", number)
+        file.fail(f"broken quotes ({base.one_line(error)})", number)
 
 
 def _rows(
-    source: base.Source, lines: list[str], start: int, delimiter: str, width: int
+    file: base.AnnotationFile, lines: list[str], start: int, delimiter: str, width: int
 ) -> tuple[list[list[str]], list[int]]:
     kept = [i for i in range(start, len(lines)) if lines[i].strip()]
     chosen = [lines[i] for i in kept]
@@ -159,27 +164,27 @@ def _rows(
             rows = list(reader)
         except csv.Error as error:
             number = kept[min(reader.line_num, len(kept)) - 1] + 1
-            source.fail(f"broken quotes ({base.one_line(error)})", number)
+            file.fail(f"broken quotes ({base.one_line(error)})", number)
     if len(rows) != len(kept):
-        source.fail("a quotation mark opens a cell that ends on another line")
+        file.fail("a quotation mark opens a cell that ends on another line")
     for j, row in enumerate(rows):
         # Some writers end each row, some only the header, with a delimiter.
         if len(row) == width + 1 and not row[-1].strip():
             row.pop()
         if len(row) != width:
-            source.fail(f"{len(row)} cells where the first line has {width}", kept[j] + 1)
+            file.fail(f"{len(row)} cells where the first line has {width}", kept[j] + 1)
     return rows, [i + 1 for i in kept]
 
 
 def _decimal_points(
-    source: base.Source, table: Table, cells: Sequence[str], name: str
+    file: base.AnnotationFile, table: Table, cells: Sequence[str], name: str
 ) -> Sequence[str]:
     joined = "\n".join(cells)
     if "," not in joined:
         return cells
     for cell, line in zip(cells, table.lines, strict=True):
         if cell.count(",") > 1 or ("," in cell and "." in cell):
-            source.fail(
+            file.fail(
                 f"{name} is {base.quoted(cell)}: with both comma and point, or two commas, "
                 "it is not clear which is decimal",
                 line,

@@ -1,6 +1,6 @@
-"""Dots in and out: the clicks of other tools, in one convention.
+"""Reads and writes dots in the formats of other tools.
 
-Every format is read in its own convention and turned into ours: (y, x) or (z, y, x) in pixels,
+Every format is converted from its own convention to ours: (y, x) or (z, y, x) in pixels,
 integer = centre of that pixel, planes from 0.
 
 | format | content | its convention |
@@ -28,7 +28,7 @@ from typing import Literal
 
 import numpy as np
 
-from cellcount_jax.io.annotations import base, coordinates, masks, registry
+from cellcount_jax.io.annotations import base, coordinates, registry
 from cellcount_jax.io.annotations.base import Dots
 from cellcount_jax.io.annotations.coordinates import outside, outside_message
 
@@ -36,7 +36,6 @@ __all__ = [
     "FORMAT_NAMES",
     "Dots",
     "detect_format",
-    "label_centroids",
     "locate_dots",
     "outside",
     "outside_message",
@@ -45,7 +44,6 @@ __all__ = [
 ]
 
 FORMAT_NAMES = tuple(registry.FORMATS)
-label_centroids = masks.centroids
 
 
 def read_dots(
@@ -64,17 +62,17 @@ def read_dots(
 
     Args:
       path: the file.
-      format: one of `FORMAT_NAMES`; None tells it by the content.
+      format: one of `FORMAT_NAMES`; None detects it from the content.
       image_shape: sides of the image without channels, (H, W) or (D, H, W). With it, dots
-        outside are an error, and a file that knows only planes is read as volume or image.
+        outside are an error, and it decides whether a file with planes is read in 2-D or 3-D.
       ndim: 2 or 3 where `image_shape` is not known.
       order: in a table without header, which comes first; in any other file, "xy" swaps x and y.
-      origin: where (0, 0) lies, if not where the format has it: in the centre or at the corner of
-        the first pixel.
+      origin: where (0, 0) lies, in the centre or at the corner of the first pixel; by default
+        where the format has it.
       spacing: size of a pixel in micrometres, one number or one per axis in the order of the
-        points, when the file is in micrometres.
-      dialect: of a Cell Counter file, when it does not show.
-      image_name: name of the image whose dots are wanted, in a file with those of several.
+        points; for files in micrometres.
+      dialect: of a Cell Counter file, by default detected.
+      image_name: which image's dots to read from a file with those of several.
 
     Returns:
       The dots, possibly none.
@@ -104,7 +102,7 @@ def locate_dots(
     allow_outside: bool = False,
     **options,
 ) -> tuple[Dots, list[int], str]:
-    """As `read_dots`, with where each dot stands in the file.
+    """As `read_dots`, with the place of each dot in the file.
 
     Args:
       path: the file.
@@ -117,20 +115,19 @@ def locate_dots(
       The dots, the number of each one's line or item counted from 1, and what is counted.
     """
     chosen = _options(image_shape=_shape(image_shape), **options)
-    name = os.fspath(path)
-    source = base.Source(name, Path(path).read_bytes())
-    reader = registry.FORMATS[_known(format) if format else registry.detect(source)]
-    if not source.data.strip():
-        source.fail("is empty")
-    found = reader.read(source, chosen)
-    dots = coordinates.settle(source, found, chosen)
-    places = [int(number) for number in found.places]
+    file = base.AnnotationFile(os.fspath(path), Path(path).read_bytes())
+    reader = registry.FORMATS[_known(format) if format else registry.detect(file)]
+    if not file.data.strip():
+        file.fail("is empty")
+    raw = reader.read(file, chosen)
+    dots = coordinates.to_pixel_coordinates(file, raw, chosen)
+    numbers = [int(number) for number in raw.numbers]
     if chosen.image_shape is not None and not allow_outside:
         out = np.flatnonzero(outside(dots.points, chosen.image_shape))
         if len(out):
             text = outside_message(dots.points, chosen.image_shape, int(out[0]))
-            source.fail(text, places[out[0]], found.place)
-    return dots, places, found.place
+            file.fail(text, numbers[out[0]], raw.item)
+    return dots, numbers, raw.item
 
 
 def write_dots(
@@ -143,9 +140,9 @@ def write_dots(
     dialect: Literal["fiji", "cellfinder"] | None = None,
     image_name: str | None = None,
 ) -> None:
-    """Writes dots to a file; reading it gives them back to the format's precision.
+    """Writes dots to a file; reading it returns them to the format's precision.
 
-    What a format has no place for is left out: scores in `roi`, `roi_zip`, `cell_counter`,
+    What a format cannot hold is left out: scores in `roi`, `roi_zip`, `cell_counter`,
     `qupath_tsv` and images; labels in `roi`, images and cellfinder's dialect. Cell Counter and
     images hold whole pixels; planes are whole except in tables.
 
@@ -169,7 +166,7 @@ def write_dots(
         format = names.get(path.suffix.lower())
         if format is None:
             raise ValueError(
-                f"{path}: the ending {path.suffix!r} does not tell the format. "
+                f"{path}: the ending {path.suffix!r} stands for no format. "
                 f"Pass format=, one of {', '.join(FORMAT_NAMES)}"
             )
     if not isinstance(dots, Dots):
@@ -190,12 +187,12 @@ def write_dots(
 
 
 def detect_format(path: str | os.PathLike[str]) -> str:
-    """Name of a file's format, told by its content.
+    """Name of a file's format, detected from its content.
 
     Raises:
-      ValueError: it is none that is known.
+      ValueError: it is in no known format.
     """
-    return registry.detect(base.Source(os.fspath(path), Path(path).read_bytes()))
+    return registry.detect(base.AnnotationFile(os.fspath(path), Path(path).read_bytes()))
 
 
 def _options(**given) -> base.Options:

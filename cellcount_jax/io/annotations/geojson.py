@@ -1,8 +1,8 @@
-"""GeoJSON as QuPath writes it: points, and outlines by their centre.
+"""GeoJSON as QuPath writes it: points, and outlines by their centre or as regions.
 
 QuPath's origin is the corner of the full-resolution image, so the first pixel's centre is
-(0.5, 0.5), and a click is kept where it was made, not snapped to a pixel: 0.5 is taken off x and y
-on reading and added on writing. Planes count from 0; QuPath writes none for the first one.
+(0.5, 0.5), and a click is kept where it was made, not snapped to a pixel: 0.5 is subtracted from x
+and y on reading and added on writing. Planes count from 0; QuPath writes none for the first one.
 """
 
 from collections.abc import Iterator
@@ -10,76 +10,65 @@ from typing import Any
 
 import numpy as np
 
-from cellcount_jax.io.annotations import base, text
-from cellcount_jax.io.annotations import polygon as outline
+from cellcount_jax.io.annotations import base
+from cellcount_jax.io.annotations.centroids import polygon_centroid
 
 _DEFAULT_PLANE = {"c": -1, "z": 0, "t": 0}
 _SCORE = "score"
 
 
-def is_geojson(source: base.Source) -> bool:
+def is_geojson(file: base.AnnotationFile) -> bool:
     """A FeatureCollection, a Feature, or a list of Features."""
-    if source.once(text.kind) != "json":
-        return False
-    value = source.once(text.parse_json)
-    if isinstance(value, list):
-        return all(isinstance(item, dict) and item.get("type") == "Feature" for item in value)
-    return isinstance(value, dict) and value.get("type") in ("FeatureCollection", "Feature")
+    if isinstance(file.json, list):
+        return all(isinstance(item, dict) and item.get("type") == "Feature" for item in file.json)
+    return file.json_object.get("type") in ("FeatureCollection", "Feature")
 
 
-def read(source: base.Source, options: base.Options) -> base.Found:
+def read(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
     """Dots of every feature; a file with both points and outlines is an error."""
-    points: list[tuple[float, float, float]] = []
-    places: list[int] = []
-    labels: list[str | None] = []
-    scores: list[float | None] = []
+    items: list[base.JsonItem] = []
     kinds: set[str] = set()
     volume = False
-    for number, feature in enumerate(_features(source), 1):
-        if not isinstance(feature, dict) or feature.get("type") != "Feature":
-            source.fail("is not a GeoJSON Feature", number, "feature")
-        kind, xy, plane = _geometry(source, feature.get("geometry"), number)
+    for number, feature, geometry in _features(file):
+        kind, xy = _positions_of(file, geometry, number)
         kinds.add(kind)
+        plane = geometry.get("plane", {})
+        if not isinstance(plane, dict):
+            file.fail("plane is not an object", number, "feature")
         z = plane.get("z", 0)
         if not base.is_number(z):
-            source.fail(f"plane z is {base.quoted(z)}, not a number", number, "feature")
-        # QuPath leaves the default plane out: where it is written, it is meant.
+            file.fail(f"plane z is {base.quoted(z)}, not a number", number, "feature")
+        # QuPath leaves the default plane out: where it is written, the image is a volume.
         volume |= z > 0 or plane == _DEFAULT_PLANE
-        label, score = _properties(source, feature.get("properties"), number)
-        for x, y in xy:
-            points.append((z, y, x))
-            places.append(number)
-            labels.append(label)
-            scores.append(score)
+        label, score = _label_and_score(file, feature.get("properties"), number)
+        items.append(base.JsonItem(number, [(z, y, x) for x, y in xy], label, score, corner=True))
     if kinds >= {"points", "outline"}:
-        source.fail(
+        file.fail(
             "holds both points and outlines. Are the outlines regions, not cells? "
             "Export one or the other"
         )
-    if any(score is None for score in scores) and any(score is not None for score in scores):
-        source.fail("has no score, but others have", places[scores.index(None)], "feature")
-    return base.Found(
-        points=np.array(points, np.float64).reshape(-1, 3),
-        places=places,
-        place="feature",
-        labels=[label or "" for label in labels] if any(labels) else None,
-        scores=None if not scores or None in scores else np.array(scores, np.float64),
-        corner=True,
-        planar=not volume,
-    )
+    return base.join_items(file, items, name="feature", ndim=3, planar=not volume)
+
+
+def read_outlines(file: base.AnnotationFile) -> list[base.Outline]:
+    """Outlines of every feature, in the order of the file."""
+    return [
+        (_region_name(feature.get("properties"), number), _rings(file, geometry, number))
+        for number, feature, geometry in _features(file)
+    ]
 
 
 def write(dots: base.Dots, options: base.Options) -> bytes:
     """FeatureCollection of annotations; z becomes whole planes.
 
-    Dots in a row with the same plane and label share a MultiPoint, unless dots have scores: those
-    become measurements.
+    Consecutive dots with the same plane and label share a MultiPoint, unless dots have scores:
+    those become measurements.
     """
     shift = 0.0 if options.origin == "centre" else 0.5
     xy = (dots.points[:, :-3:-1].astype(np.float64) + shift).tolist()
     flat = dots.points.shape[1] == 2
     z = [None] * len(dots) if flat else [int(v) for v in np.rint(dots.points[:, 0])]
-    labels = list(dots.labels) if dots.labels is not None else [""] * len(dots)
+    labels = dots.label_list
     scores = None if dots.scores is None else [float(str(s)) for s in dots.scores]
     features: list[dict[str, Any]] = []
     for i in range(len(dots)):
@@ -100,81 +89,112 @@ def write(dots: base.Dots, options: base.Options) -> bytes:
         geometry = feature["geometry"]
         if len(geometry["coordinates"]) == 1:
             geometry |= {"type": "Point", "coordinates": geometry["coordinates"][0]}
-    return text.dump_json({"type": "FeatureCollection", "features": features})
+    return base.dump_json({"type": "FeatureCollection", "features": features})
 
 
-def _features(source: base.Source) -> list[Any]:
-    value = source.once(text.parse_json)
+def _features(file: base.AnnotationFile) -> Iterator[tuple[int, dict[str, Any], dict[str, Any]]]:
+    """Number from 1, feature and its geometry."""
+    value = file.json
     if isinstance(value, dict):
         value = [value] if value.get("type") == "Feature" else value.get("features")
     if not isinstance(value, list):
-        source.fail("is not GeoJSON: it has no list of features")
-    return value
+        file.fail("is not GeoJSON: it has no list of features")
+    for number, feature in enumerate(value, 1):
+        if not isinstance(feature, dict) or feature.get("type") != "Feature":
+            file.fail("is not a GeoJSON Feature", number, "feature")
+        geometry = feature.get("geometry")
+        if not isinstance(geometry, dict):
+            file.fail("has no geometry", number, "feature")
+        yield number, feature, geometry
 
 
-def _geometry(
-    source: base.Source, geometry: Any, number: int
-) -> tuple[str, list[list[float]], dict[str, Any]]:
-    """Kind, positions (x, y) and plane of a feature's geometry."""
-    if not isinstance(geometry, dict):
-        source.fail("has no geometry", number, "feature")
+def _positions_of(
+    file: base.AnnotationFile, geometry: dict[str, Any], number: int
+) -> tuple[str, list[list[float]]]:
+    """Kind of a feature's geometry, and positions (x, y) of its dots."""
     kind, coordinates = geometry.get("type"), geometry.get("coordinates")
-    plane = geometry.get("plane", {})
-    if not isinstance(plane, dict):
-        source.fail("plane is not an object", number, "feature")
     if kind == "Point":
-        return "points", [_position(source, coordinates, number)], plane
+        return "points", [_position(file, coordinates, number)]
     if kind == "MultiPoint":
-        return "points", list(_positions(source, coordinates, number)), plane
-    if kind == "Polygon":
-        return "outline", [_centre(source, coordinates, number)[1]], plane
-    if kind == "MultiPolygon" and isinstance(coordinates, list) and coordinates:
-        # One cell in pieces: the largest piece says where it is.
-        pieces = [_centre(source, polygon, number) for polygon in coordinates]
-        return "outline", [max(pieces)[1]], plane
-    source.fail(
-        f"is a {base.quoted(kind)}, neither points nor an area. Take it out", number, "feature"
-    )
+        return "points", _positions(file, coordinates, number)
+    polygons = _polygons(file, geometry, number)
+    if not polygons:
+        text = f"is a {base.quoted(kind)}, neither points nor an area. Take it out"
+        file.fail(text, number, "feature")
+    # One cell in pieces: the largest piece (by its bounding box) says where it is.
+    centres = [
+        (float(np.prod(np.ptp(rings[0], axis=0))), polygon_centroid(rings).tolist())
+        for rings in polygons
+    ]
+    return "outline", [max(centres)[1]]
 
 
-def _position(source: base.Source, value: Any, number: int) -> list[float]:
+def _polygons(
+    file: base.AnnotationFile, geometry: dict[str, Any], number: int
+) -> list[list[np.ndarray]]:
+    """Rings [M, 2] (x, y) of each polygon of an area; none for points and lines."""
+    kind, coordinates = geometry.get("type"), geometry.get("coordinates")
+    if kind not in ("Polygon", "MultiPolygon"):
+        return []
+    polygons: Any = [coordinates] if kind == "Polygon" else coordinates
+    if not isinstance(polygons, list) or not all(isinstance(p, list) and p for p in polygons):
+        polygons = []
+    arrays = [
+        [np.array(_positions(file, ring, number), np.float64) for ring in rings]
+        for rings in polygons
+    ]
+    if not arrays or not all(len(ring) for rings in arrays for ring in rings):
+        file.fail("is an outline without coordinates", number, "feature")
+    return arrays
+
+
+def _rings(
+    file: base.AnnotationFile, geometry: dict[str, Any], number: int
+) -> list[np.ndarray] | None:
+    rings = [ring[:, ::-1] for polygon in _polygons(file, geometry, number) for ring in polygon]
+    try:
+        base.check_rings(rings)
+    except ValueError as error:
+        file.fail(f"has an outline that cannot be read ({error})", number, "feature")
+    if not all(len(ring) > 2 for ring in rings):
+        file.fail("has an outline of fewer than three points", number, "feature")
+    return rings or None
+
+
+def _position(file: base.AnnotationFile, value: Any, number: int) -> list[float]:
     if not isinstance(value, list) or len(value) < 2 or not all(map(base.is_number, value[:2])):
         shown = base.quoted(value)
-        source.fail(f"has the coordinates {shown}, not [x, y] in numbers", number, "feature")
+        file.fail(f"has the coordinates {shown}, not [x, y] in numbers", number, "feature")
     return value[:2]
 
 
-def _positions(source: base.Source, value: Any, number: int) -> Iterator[list[float]]:
+def _positions(file: base.AnnotationFile, value: Any, number: int) -> list[list[float]]:
     if not isinstance(value, list):
-        source.fail("has no list of coordinates", number, "feature")
-    for item in value:
-        yield _position(source, item, number)
+        file.fail("has no list of coordinates", number, "feature")
+    return [_position(file, item, number) for item in value]
 
 
-def _centre(source: base.Source, rings: Any, number: int) -> tuple[float, list[float]]:
-    """Bounding-box area and centre (x, y) of one polygon."""
-    if not isinstance(rings, list) or not rings:
-        source.fail("is an outline without coordinates", number, "feature")
-    arrays = [np.array(list(_positions(source, ring, number)), np.float64) for ring in rings]
-    if not all(len(ring) for ring in arrays):
-        source.fail("is an outline without coordinates", number, "feature")
-    return float(np.prod(np.ptp(arrays[0], axis=0))), outline.centroid(arrays).tolist()
+def _class_name(properties: dict[str, Any]) -> Any:
+    classification = properties.get("classification")
+    return classification.get("name") if isinstance(classification, dict) else None
 
 
-def _properties(
-    source: base.Source, properties: Any, number: int
-) -> tuple[str | None, float | None]:
+def _label_and_score(file: base.AnnotationFile, properties: Any, number: int) -> tuple[str, Any]:
     """Class name and score of a feature, where it has them."""
     if not isinstance(properties, dict):
-        return None, None
-    classification = properties.get("classification")
-    label = classification.get("name") if isinstance(classification, dict) else None
-    if label is not None and not isinstance(label, str):
-        source.fail(f"class name is {base.quoted(label)}, not text", number, "feature")
+        return "", None
+    label = _class_name(properties) or ""
+    if not isinstance(label, str):
+        file.fail(f"class name is {base.quoted(label)}, not text", number, "feature")
     measured = properties.get("measurements")
     if isinstance(measured, list):  # before QuPath 0.4: [{"name": ..., "value": ...}]
         measured = {str(m.get("name")): m.get("value") for m in measured if isinstance(m, dict)}
-    score = measured.get(_SCORE) if isinstance(measured, dict) else None
-    if score is not None and not base.is_number(score):
-        source.fail(f"score is {base.quoted(score)}, not a number", number, "feature")
-    return label, score
+    return label, measured.get(_SCORE) if isinstance(measured, dict) else None
+
+
+def _region_name(properties: Any, number: int) -> str:
+    properties = properties if isinstance(properties, dict) else {}
+    for name in (properties.get("name"), _class_name(properties)):
+        if isinstance(name, str) and name.strip():
+            return name.strip()
+    return f"region {number}"

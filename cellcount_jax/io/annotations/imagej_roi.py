@@ -1,25 +1,30 @@
 """ImageJ regions: one `.roi`, or a zip of them (RoiSet.zip).
 
 ImageJ has two conventions: integer coordinates of points are centres of pixels, those of areas
-are corners. Slices count from 1. Points become dots, areas their centres; lines are errors.
+are corners. Slices count from 1. As dots, points are taken as they are and areas by their centre;
+as regions, areas give their outlines.
 """
 
 import io
 import re
 import zipfile
+from pathlib import PurePath
+from typing import NoReturn
 
 import numpy as np
 import roifile
 
-from cellcount_jax.io import log_messages
-from cellcount_jax.io.annotations import base, polygon
+from cellcount_jax.io import log_capture
+from cellcount_jax.io.annotations import base
+from cellcount_jax.io.annotations.centroids import polygon_centroid
 
 _TYPE = roifile.ROI_TYPE
 _OUTLINES = (_TYPE.POLYGON, _TYPE.FREEHAND, _TYPE.TRACED)
 _BOXES = (_TYPE.RECT, _TYPE.OVAL)
+_OVAL_VERTICES = 720
 # Names that ImageJ makes from a position, such as 0003-0120-0044.
 _POSITION_NAME = re.compile(r"\d{4,}-\d{4,}(-\d{4,})?(-\d+)?")
-_MAX_BYTES = 1 << 28
+_MAX_UNPACKED_BYTES = 1 << 28
 _MAX_BOUND = 32_000  # bounds are 16-bit and wrap around
 _MULTIPOINT = (
     roifile.ROI_OPTIONS.SUB_PIXEL_RESOLUTION
@@ -28,38 +33,45 @@ _MULTIPOINT = (
 )
 
 
-def is_roi(source: base.Source) -> bool:
-    """First bytes of an ImageJ region."""
-    return source.data.startswith(b"Iout")
+def read(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
+    """Dots of one region, or of every region in a zip file; lines are errors."""
+    regions = [
+        _dots(file, _parse(file, data, number), number)
+        for number, (_, data) in enumerate(_packed(file), 1)
+    ]
+    counts = [len(points) for points, _, _ in regions]
+    points = np.concatenate([np.zeros((0, 3)), *(points for points, _, _ in regions)])
+    names = ["" if _POSITION_NAME.fullmatch(name) else name for _, _, name in regions]
+    numbers = np.repeat(np.arange(1, len(regions) + 1), counts)
+    unset = points[:, 0] <= 0
+    if unset.any() and not unset.all():
+        number = int(numbers[unset.argmax()])
+        file.fail("has no slice, but other regions have one", number, "region")
+    points[:, 0] -= 1
+    labels = np.repeat(np.array(names, dtype=object), counts).tolist()
+    return base.RawDots(
+        points=points[:, 1:] if unset.all() and len(points) else points,
+        numbers=numbers.tolist(),
+        item="region",
+        labels=labels if any(names) else None,
+        corner=np.repeat(np.array([corner for _, corner, _ in regions], bool), counts),
+        planar=True,
+    )
 
 
-def is_zip(source: base.Source) -> bool:
-    """First bytes of a zip file, be it empty."""
-    return source.data.startswith((b"PK\x03\x04", b"PK\x05\x06"))
-
-
-def read_roi(source: base.Source, options: base.Options) -> base.Found:
-    """Dots of one region."""
-    return _join(source, [_region(source, source.data, 1)])
-
-
-def read_zip(source: base.Source, options: base.Options) -> base.Found:
-    """Dots of every region in a zip file; entries that are no regions are errors."""
-    packed = []
-    try:
-        with zipfile.ZipFile(io.BytesIO(source.data)) as archive:
-            entries = [entry for entry in archive.infolist() if not _is_litter(entry)]
-            size = sum(entry.file_size for entry in entries)
-            other = [e.filename for e in entries if not e.filename.lower().endswith(".roi")]
-            if size <= _MAX_BYTES and not other:
-                packed = [archive.read(entry) for entry in entries]
-    except Exception as error:  # zipfile raises many kinds for damaged files
-        source.fail(f"is a damaged zip file ({base.one_line(error)})")
-    if other:
-        source.fail(f"holds {base.quoted(other[0])}; a set of regions holds .roi files only")
-    if size > _MAX_BYTES:
-        source.fail("unpacks to more than 256 MB; is this a set of regions?")
-    return _join(source, [_region(source, data, i + 1) for i, data in enumerate(packed)])
+def read_outlines(file: base.AnnotationFile) -> list[base.Outline]:
+    """Outlines of every region, in the order of the file."""
+    outlines: list[base.Outline] = []
+    for number, (name, data) in enumerate(_packed(file), 1):
+        region = _parse(file, data, number)
+        try:
+            rings = [np.asarray(ring, np.float64)[:, ::-1] for ring in _rings(region)]
+            base.check_rings(rings)
+        except Exception as error:  # roifile trusts the counts and offsets of the file
+            _fail_damaged(file, base.one_line(error), number)
+        is_area = region.roitype in (*_OUTLINES, *_BOXES) and any(len(ring) > 2 for ring in rings)
+        outlines.append((region.name or name, rings if is_area else None))
+    return outlines
 
 
 def write_roi(dots: base.Dots, options: base.Options) -> bytes:
@@ -71,7 +83,7 @@ def write_roi(dots: base.Dots, options: base.Options) -> bytes:
 
 def write_zip(dots: base.Dots, options: base.Options) -> bytes:
     """A multi-point region per run of dots with one label; scores are left out."""
-    labels = list(dots.labels) if dots.labels is not None else [""] * len(dots)
+    labels = dots.label_list
     starts = [i for i in range(len(dots)) if i == 0 or labels[i] != labels[i - 1]]
     stops = [*starts[1:], len(dots)][: len(starts)]
     out = io.BytesIO()
@@ -82,9 +94,39 @@ def write_zip(dots: base.Dots, options: base.Options) -> bytes:
     return out.getvalue()
 
 
-def _is_litter(entry: zipfile.ZipInfo) -> bool:
-    """Folders, and what macOS adds to archives."""
-    return entry.is_dir() or entry.filename.startswith("__MACOSX/")
+def _packed(file: base.AnnotationFile) -> list[tuple[str, bytes]]:
+    """Name and bytes of one region or of every region in a zip file; other entries are errors."""
+    if file.kind != "zip":
+        return [(PurePath(file.path).stem, file.data)]
+    packed = []
+    try:
+        with zipfile.ZipFile(io.BytesIO(file.data)) as archive:
+            # Without folders and what macOS adds to archives.
+            entries = [
+                entry
+                for entry in archive.infolist()
+                if not entry.is_dir() and not entry.filename.startswith("__MACOSX/")
+            ]
+            size = sum(entry.file_size for entry in entries)
+            other = [e.filename for e in entries if not e.filename.lower().endswith(".roi")]
+            if size <= _MAX_UNPACKED_BYTES and not other:
+                packed = [(PurePath(e.filename).stem, _unpack(archive, e)) for e in entries]
+    except Exception as error:  # zipfile raises many kinds for damaged files
+        file.fail(f"is a damaged zip file ({base.one_line(error)})")
+    if other:
+        file.fail(f"holds {base.quoted(other[0])}; a set of regions holds .roi files only")
+    if size > _MAX_UNPACKED_BYTES:
+        file.fail("unpacks to more than 256 MB; is this a set of regions?")
+    return packed
+
+
+def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """Bytes of an entry, never more than it declares."""
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{base.quoted(entry.filename)} is compressed in a way unknown to ImageJ")
+    with archive.open(entry) as packed:
+        # With a number, because a read of everything inflates everything before it cuts.
+        return packed.read(entry.file_size)
 
 
 def _multipoint(points: np.ndarray, name: str) -> roifile.ImagejRoi:
@@ -101,18 +143,31 @@ def _multipoint(points: np.ndarray, name: str) -> roifile.ImagejRoi:
     return region
 
 
-def _region(source: base.Source, data: bytes, number: int) -> tuple[np.ndarray, bool, str]:
+def _parse(file: base.AnnotationFile, data: bytes, number: int) -> roifile.ImagejRoi:
+    try:
+        with log_capture.captured_warnings("roifile") as damage:
+            region = roifile.ImagejRoi.frombytes(data)
+    except Exception as error:  # roifile trusts the counts and offsets of the file
+        _fail_damaged(file, base.one_line(error), number)
+    if damage:
+        _fail_damaged(file, damage[0], number)
+    return region
+
+
+def _fail_damaged(file: base.AnnotationFile, reason: str, number: int) -> NoReturn:
+    file.fail(f"is a damaged ImageJ region ({reason})", number, "region")
+
+
+def _dots(
+    file: base.AnnotationFile, region: roifile.ImagejRoi, number: int
+) -> tuple[np.ndarray, bool, str]:
     """Points [n, 3] (slice from 1 or 0 for none, y, x), whether they are corners, the name."""
     try:
-        with log_messages.caught("roifile") as damage:
-            region = roifile.ImagejRoi.frombytes(data)
         xy = np.asarray(region.coordinates(), np.float64).reshape(-1, 2)
     except Exception as error:  # roifile trusts the counts and offsets of the file
-        source.fail(f"is a damaged ImageJ region ({base.one_line(error)})", number, "region")
-    if not damage and not _in_bounds(region, xy):
-        damage = ["its coordinates lie outside its own bounds"]
-    if damage:
-        source.fail(f"is a damaged ImageJ region ({damage[0]})", number, "region")
+        _fail_damaged(file, base.one_line(error), number)
+    if not _in_bounds(region, xy):
+        _fail_damaged(file, "its coordinates lie outside its own bounds", number)
     slices = np.full(len(xy), region.z_position or region.position, np.float64)
     if region.roitype == _TYPE.POINT:
         positions = region.counter_positions
@@ -120,20 +175,36 @@ def _region(source: base.Source, data: bytes, number: int) -> tuple[np.ndarray, 
             slices = np.asarray(positions, np.float64)
         corner = False
     elif len(xy) and (region.roitype in _OUTLINES or region.multi_coordinates is not None):
-        xy, slices, corner = polygon.centroid([xy])[None], slices[:1], True
+        xy, slices, corner = polygon_centroid([xy])[None], slices[:1], True
     elif region.roitype in _BOXES:
-        box = np.array([[region.left + region.right, region.top + region.bottom]]) / 2
-        if region.subpixelrect:
-            box = np.array([[region.xd + region.widthd / 2, region.yd + region.heightd / 2]])
-        xy, slices, corner = box, slices[:1], True
+        left, top, right, bottom = _box(region)
+        xy, slices = np.array([[left + right, top + bottom]]) / 2, slices[:1]
+        corner = True
     else:
         kind = region.roitype.name.lower()
-        source.fail(
-            f"{base.quoted(region.name)} is a {kind}, neither points nor an area. Take it out",
-            number,
-            "region",
-        )
+        text = f"{base.quoted(region.name)} is a {kind}, neither points nor an area. Take it out"
+        file.fail(text, number, "region")
     return np.concatenate([slices[:, None], xy[:, ::-1]], axis=1), corner, region.name
+
+
+def _box(region: roifile.ImagejRoi) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom."""
+    if region.subpixelrect:
+        return region.xd, region.yd, region.xd + region.widthd, region.yd + region.heightd
+    return float(region.left), float(region.top), float(region.right), float(region.bottom)
+
+
+def _rings(region: roifile.ImagejRoi) -> list[np.ndarray]:
+    """Rings (x, y) of any region."""
+    left, top, right, bottom = _box(region)
+    if region.multi_coordinates is None and region.roitype == _TYPE.RECT:
+        return [np.array([[left, top], [right, top], [right, bottom], [left, bottom]])]
+    if region.multi_coordinates is None and region.roitype == _TYPE.OVAL:
+        angle = np.arange(_OVAL_VERTICES) * 2 * np.pi / _OVAL_VERTICES
+        unit = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        centre = np.array([left + right, top + bottom]) / 2
+        return [centre + unit * np.array([right - left, bottom - top]) / 2]
+    return list(region.coordinates(multi=True))
 
 
 def _in_bounds(region: roifile.ImagejRoi, xy: np.ndarray) -> bool:
@@ -143,24 +214,3 @@ def _in_bounds(region: roifile.ImagejRoi, xy: np.ndarray) -> bool:
         return True
     # Versions of ImageJ round the bounds in different ways.
     return bool(((xy >= low - 2) & (xy <= high + 2)).all())
-
-
-def _join(source: base.Source, regions: list[tuple[np.ndarray, bool, str]]) -> base.Found:
-    counts = [len(points) for points, _, _ in regions]
-    points = np.concatenate([np.zeros((0, 3)), *(points for points, _, _ in regions)])
-    names = ["" if _POSITION_NAME.fullmatch(name) else name for _, _, name in regions]
-    places = np.repeat(np.arange(1, len(regions) + 1), counts)
-    unset = points[:, 0] <= 0
-    if unset.any() and not unset.all():
-        number = int(places[unset.argmax()])
-        source.fail("has no slice, but other regions have one", number, "region")
-    points[:, 0] -= 1
-    labels = np.repeat(np.array(names, dtype=object), counts).tolist()
-    return base.Found(
-        points=points[:, 1:] if unset.all() and len(points) else points,
-        places=places.tolist(),
-        place="region",
-        labels=labels if any(names) else None,
-        corner=np.repeat(np.array([corner for _, corner, _ in regions], bool), counts),
-        planar=True,
-    )

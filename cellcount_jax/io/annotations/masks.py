@@ -6,81 +6,91 @@ full value in lossless files, above 127 in JPEG. A label mask has one connected 
 so, per number.
 """
 
+import dataclasses
+import io
 from typing import NoReturn
 
 import numpy as np
+import PIL.Image
+import tifffile
 from skimage import measure
 
-from cellcount_jax.io.annotations import base, pixels
+from cellcount_jax.io.annotations import base, cellpose_npy
+from cellcount_jax.io.annotations.centroids import MAX_TABLE_LABEL, label_centroids
+from cellcount_jax.io.images.image import ImageError, read_stored
+from cellcount_jax.io.images.registry import image_format
 
-# Numbers up to here are counted in a table, which is faster than sorting the pixels.
-_MANY = 1 << 24
-# Above this share of marked pixels it is no image of dots.
-_MAX_MARKED = 0.2
-
-
-def is_dots_image(source: base.Source) -> bool:
-    """An image with single marked pixels; one that is neither kind is an error."""
-    return pixels.is_image(source) and source.once(_tell) == "dots_image"
+_MAX_MARKED_SHARE = 0.2
+"""With a larger share of marked pixels it is not an image of dots."""
 
 
-def is_label_mask(source: base.Source) -> bool:
-    """An image with a patch per number; one that is neither kind is an error."""
-    return pixels.is_image(source) and source.once(_tell) == "label_mask"
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pixels:
+    """Pixels of a file: [*space] or, in colour, [*space, 3]; lossy if it is a JPEG."""
+
+    values: np.ndarray
+    colour: bool
+    lossy: bool
 
 
-def read_dots_image(source: base.Source, options: base.Options) -> base.Found:
-    """A dot per marked pixel, in the order of rows."""
-    image = source.once(pixels.decode)
-    marked = _marked(image)
-    if marked.mean() > _MAX_MARKED:
-        source.fail(f"is no image of dots: {marked.mean():.0%} of its pixels are marked")
-    points = np.argwhere(marked).astype(np.float64)
-    return base.Found(
-        points, range(1, len(points) + 1), "dot", image_shape=image.values.shape[: marked.ndim]
-    )
-
-
-def read_label_mask(source: base.Source, options: base.Options) -> base.Found:
-    """The centre of every cell, in the order of their numbers."""
-    image = source.once(pixels.decode)
+def detect(file: base.AnnotationFile) -> str:
+    """`dots_image` or `label_mask`; an image that is neither is an error."""
+    image = file.once(_read_pixels)
+    advice = 'Pass format="dots_image" or format="label_mask" if it is one of these'
     if image.colour or image.lossy:
-        source.fail("is in colour or JPEG; a label mask has one exact number per pixel")
-    numbers = _numbers(source, image.values)
-    ids = _ids(numbers)
-    if len(ids) == 1 and _patches(numbers) > 1:
-        _fail_one_number(source, numbers, int(ids[0]))
-    return base.Found(
-        centroids(numbers).astype(np.float64), ids.tolist(), "cell", image_shape=numbers.shape
-    )
+        marked, red = _marked(image), image.values
+        red = red[..., 0] if image.colour else red
+        rest = red[~marked]
+        if image.lossy:  # after a rough or damaged JPEG it is not certain what was marked
+            stray = (red > 64) & (red < 192)
+        else:
+            stray = rest != rest[:1]
+        if marked.mean() <= _MAX_MARKED_SHARE and not stray.any():
+            return "dots_image"
+        file.fail(f"looks like a photograph, not like an image of dots. {advice}")
+    labels = _labels(file, image.values)
+    ids = _ids(labels)
+    patches = _count_patches(labels) if len(ids) else 0
+    if len(ids) <= 1 and np.count_nonzero(labels) <= 2 * patches:
+        return "dots_image"
+    if len(ids) == 1 and (patches > 1 or ids[0] in (255, 65535)):
+        _fail_one_number(file, labels, int(ids[0]))
+    if patches > 2 * len(ids):
+        file.fail(
+            f"is not a label mask: {patches} patches for {len(ids)} numbers, "
+            f"like a photograph. {advice}"
+        )
+    return "label_mask"
 
 
-def centroids(mask: np.ndarray) -> np.ndarray:
-    """Centres of the cells of a label mask.
+def read_dots_image(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
+    """A dot per marked pixel, in the order of rows."""
+    image = file.once(_read_pixels)
+    marked = _marked(image)
+    if marked.mean() > _MAX_MARKED_SHARE:
+        file.fail(f"is not an image of dots: {marked.mean():.0%} of its pixels are marked")
+    points = np.argwhere(marked).astype(np.float64)
+    return base.RawDots(points, range(1, len(points) + 1), "dot", image_shape=marked.shape)
 
-    Args:
-      mask: [*space] integers, 0 is background, each other number one cell.
 
-    Returns:
-      [N, ndim] float32, in pixels, in the order of the numbers.
-    """
-    where = np.nonzero(mask)
-    numbers = mask[where]
-    if numbers.size and numbers.max() >= _MANY:
-        numbers = np.unique(numbers, return_inverse=True)[1] + 1
-    numbers = numbers.astype(np.int64)
-    sizes = np.bincount(numbers, minlength=1)
-    ids = np.flatnonzero(sizes)
-    sums = [np.bincount(numbers, weights=axis)[ids] for axis in where] if len(ids) else []
-    centres = [total / sizes[ids] for total in sums] or [np.zeros(0)] * mask.ndim
-    return np.stack(centres, axis=1).astype(np.float32)
+def read_label_mask(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
+    """The centre of every cell, in the order of their numbers."""
+    image = file.once(_read_pixels)
+    if image.colour or image.lossy:
+        file.fail("is in colour or JPEG; a label mask has one exact number per pixel")
+    labels = _labels(file, image.values)
+    ids = _ids(labels)
+    if len(ids) == 1 and _count_patches(labels) > 1:
+        _fail_one_number(file, labels, int(ids[0]))
+    points = label_centroids(labels).astype(np.float64)
+    return base.RawDots(points, ids.tolist(), "cell", image_shape=labels.shape)
 
 
 def write_dots_image(dots: base.Dots, options: base.Options) -> bytes:
     """White pixels on black; coordinates are rounded, scores and labels left out."""
     canvas, where = _canvas(dots, options, np.uint8)
     canvas[where] = 255
-    return pixels.encode(canvas, options)
+    return _encode(canvas, options)
 
 
 def write_label_mask(dots: base.Dots, options: base.Options) -> bytes:
@@ -88,48 +98,48 @@ def write_label_mask(dots: base.Dots, options: base.Options) -> bytes:
     dtype = np.uint16 if len(dots) < 1 << 16 else np.uint32
     canvas, where = _canvas(dots, options, dtype)
     canvas[where] = np.arange(1, len(dots) + 1)
-    return pixels.encode(canvas, options)
+    return _encode(canvas, options)
 
 
-def _tell(source: base.Source) -> str:
-    """`dots_image` or `label_mask`."""
-    image = source.once(pixels.decode)
-    force = 'Pass format="dots_image" or format="label_mask" if it is one of these'
-    if image.colour or image.lossy:
-        marked, red = _marked(image), image.values
-        red = red[..., 0] if image.colour else red
-        rest = red[~marked]
-        if image.lossy:  # after a rough or damaged JPEG it is not sure what was marked
-            stray = (red > 64) & (red < 192)
-        else:
-            stray = rest != rest[:1]
-        if marked.mean() <= _MAX_MARKED and not stray.any():
-            return "dots_image"
-        source.fail(f"looks like a photograph, not like an image of dots. {force}")
-    numbers = _numbers(source, image.values)
-    ids = _ids(numbers)
-    patches = _patches(numbers) if len(ids) else 0
-    if len(ids) <= 1 and np.count_nonzero(numbers) <= 2 * patches:
-        return "dots_image"
-    if len(ids) == 1 and (patches > 1 or ids[0] in (255, 65535)):
-        _fail_one_number(source, numbers, int(ids[0]))
-    if patches > 2 * len(ids):
-        source.fail(
-            f"is no label mask: {patches} patches for {len(ids)} numbers, "
-            f"like a photograph. {force}"
-        )
-    return "label_mask"
+def _read_pixels(file: base.AnnotationFile) -> Pixels:
+    """Pixels of a file; a damaged one is an error."""
+    format = image_format(file.data[:16])
+    position = cellpose_npy.pickle_position(file) if format == "NPY" else None
+    if position is not None:
+        values, axes = cellpose_npy.read_masks(file, position), ""
+    else:
+        try:
+            values, axes = read_stored(file.path)
+        except ImageError as error:
+            raise ValueError(str(error)) from error
+    colour = axes.endswith("S") and values.shape[-1] in (3, 4)
+    if colour:
+        values = values[..., :3]  # transparency marks nothing
+    elif axes.endswith("S") and values.shape[-1] == 1:
+        values = values[..., 0]
+    space = values.shape[: values.ndim - colour]
+    if axes and len(space) > 2:  # axes of length 1, such as time and channel
+        kept = tuple(side for side in space if side > 1)
+        space = kept if len(kept) >= 2 else space[-2:]
+        values = values.reshape(*space, 3) if colour else values.reshape(space)
+    if len(space) not in (2, 3) or not values.size:
+        file.fail(f"has shape {values.shape}; dots and masks are 2-D or 3-D")
+    if values.dtype.kind not in ("u" if colour else "buif"):
+        file.fail(f"holds values of type {values.dtype}; save integers, colours as 8 or 16 bits")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        file.fail("holds values that are not finite")
+    return Pixels(values, colour, lossy=format == "JPEG")
 
 
-def _fail_one_number(source: base.Source, numbers: np.ndarray, number: int) -> NoReturn:
-    source.fail(
-        f"marks {np.count_nonzero(numbers)} pixels, all with the number {number}, in "
-        f"{_patches(numbers)} patches: touching cells cannot be told apart. Number the cells "
+def _fail_one_number(file: base.AnnotationFile, labels: np.ndarray, number: int) -> NoReturn:
+    file.fail(
+        f"marks {np.count_nonzero(labels)} pixels, all with the number {number}, in "
+        f"{_count_patches(labels)} patches: touching cells cannot be told apart. Number the cells "
         "(a label mask), or mark one pixel per cell"
     )
 
 
-def _marked(image: pixels.Pixels) -> np.ndarray:
+def _marked(image: Pixels) -> np.ndarray:
     """[*space] bool, True at marked pixels."""
     values = image.values[..., 0] if image.colour else image.values
     if image.lossy:
@@ -140,35 +150,33 @@ def _marked(image: pixels.Pixels) -> np.ndarray:
     return (values > 0) & (values >= top / 2)
 
 
-def _numbers(source: base.Source, values: np.ndarray) -> np.ndarray:
+def _labels(file: base.AnnotationFile, values: np.ndarray) -> np.ndarray:
     """[*space] integers of a mask that may be stored as floats or bits."""
     if values.dtype.kind == "b":
         return values.astype(np.uint8)
     if values.dtype.kind == "f":
         if (values != np.rint(values)).any():
-            source.fail("holds values that are not whole numbers, so it is no label mask")
+            file.fail("holds values that are not whole numbers, so it is not a label mask")
         if np.abs(values).max() > 1 << 31:
-            source.fail("holds numbers above 2147483648, so it is no label mask")
+            file.fail("holds numbers above 2147483648, so it is not a label mask")
         values = values.astype(np.int64)
-    if values.dtype.kind not in "iu":
-        source.fail(f"holds values of type {values.dtype}, not whole numbers")
     if values.dtype.kind == "i" and values.min() < 0:
-        source.fail(f"holds the negative number {values.min()}, so it is no label mask")
+        file.fail(f"holds the negative number {values.min()}, so it is not a label mask")
     return values
 
 
-def _ids(numbers: np.ndarray) -> np.ndarray:
-    """Numbers of the cells, rising."""
-    flat = numbers.ravel()
-    if flat.max() >= _MANY:
+def _ids(labels: np.ndarray) -> np.ndarray:
+    """Numbers of the cells, ascending."""
+    flat = labels.ravel()
+    if flat.max() >= MAX_TABLE_LABEL:
         return np.unique(flat[flat > 0])
     ids = np.flatnonzero(np.bincount(flat.astype(np.int64)))
     return ids[ids > 0]
 
 
-def _patches(numbers: np.ndarray) -> int:
+def _count_patches(labels: np.ndarray) -> int:
     """Connected patches of equal numbers, corners connecting."""
-    return int(measure.label(numbers, background=0, return_num=True, connectivity=numbers.ndim)[1])
+    return int(measure.label(labels, background=0, return_num=True, connectivity=labels.ndim)[1])
 
 
 def _canvas(
@@ -187,3 +195,18 @@ def _canvas(
     if len(np.unique(where, axis=0)) < len(where):
         raise ValueError("two dots fall on one pixel, so an image would lose one. Write csv")
     return np.zeros(shape, dtype), tuple(where.T)
+
+
+def _encode(canvas: np.ndarray, options: base.Options) -> bytes:
+    """Bytes of a single-channel image, in the format of the ending of the file to write."""
+    out = io.BytesIO()
+    ending = options.target.lower().rsplit(".", 1)[-1]
+    if ending == "npy":
+        np.save(out, canvas)
+    elif ending == "png" and canvas.ndim == 2 and canvas.dtype != np.uint32:
+        PIL.Image.fromarray(canvas).save(out, "PNG")
+    elif ending in ("tif", "tiff"):
+        tifffile.imwrite(out, canvas, photometric="minisblack", compression="zlib")
+    else:
+        raise ValueError("such an image is written as .tif, .npy or, when 2-D, .png")
+    return out.getvalue()

@@ -1,7 +1,6 @@
-"""Formats of dot annotations: one table, one small file per format or family.
+"""The table of formats of dot annotations.
 
-A new format is a reader, a writer, a test of its content, and one line in `FORMATS`. Nothing in
-this room imports `io.annotations.dots`.
+A new format is a file with a reader, a writer and a test of the content, and one line in `FORMATS`.
 """
 
 import dataclasses
@@ -10,13 +9,11 @@ from collections.abc import Callable
 from cellcount_jax.io.annotations import (
     base,
     cell_counter,
-    coco,
     csv_points,
     geojson,
     imagej_roi,
-    labelme,
+    labelme_coco,
     masks,
-    text,
 )
 
 
@@ -25,51 +22,65 @@ class Format:
     """A format of dots.
 
     Attributes:
-      claims: whether a file's content is of this format.
+      kind: of its files.
       read: dots of a file, in its own convention.
       write: bytes of a file.
-      ending: the file name's ending for which `write` is meant without asking, or "".
+      claims: whether a file of this kind is of this format.
+      ending: of file names for which `write` is the default, or "".
     """
 
-    claims: Callable[[base.Source], bool]
-    read: Callable[[base.Source, base.Options], base.Found]
+    kind: base.Kind
+    read: Callable[[base.AnnotationFile, base.Options], base.RawDots]
     write: Callable[[base.Dots, base.Options], bytes]
+    claims: Callable[[base.AnnotationFile], bool] = lambda file: True
     ending: str = ""
 
 
-# In the order in which they are tried: a special table comes before the plain one.
+def _is_image_of(name: str) -> Callable[[base.AnnotationFile], bool]:
+    return lambda file: file.once(masks.detect) == name
+
+
+# In the order of detection: special tables come before the plain one.
 FORMATS: dict[str, Format] = {
-    "roi": Format(imagej_roi.is_roi, imagej_roi.read_roi, imagej_roi.write_roi, ".roi"),
-    "roi_zip": Format(imagej_roi.is_zip, imagej_roi.read_zip, imagej_roi.write_zip, ".zip"),
-    "dots_image": Format(masks.is_dots_image, masks.read_dots_image, masks.write_dots_image),
-    "label_mask": Format(masks.is_label_mask, masks.read_label_mask, masks.write_label_mask),
+    "roi": Format("roi", imagej_roi.read, imagej_roi.write_roi, ending=".roi"),
+    "roi_zip": Format("zip", imagej_roi.read, imagej_roi.write_zip, ending=".zip"),
+    "dots_image": Format(
+        "image", masks.read_dots_image, masks.write_dots_image, _is_image_of("dots_image")
+    ),
+    "label_mask": Format(
+        "image", masks.read_label_mask, masks.write_label_mask, _is_image_of("label_mask")
+    ),
     "cell_counter": Format(
-        cell_counter.is_cell_counter, cell_counter.read, cell_counter.write, ".xml"
+        "xml", cell_counter.read, cell_counter.write, cell_counter.is_cell_counter, ".xml"
     ),
-    "geojson": Format(geojson.is_geojson, geojson.read, geojson.write, ".geojson"),
-    "labelme": Format(labelme.is_labelme, labelme.read, labelme.write),
-    "coco": Format(coco.is_coco, coco.read, coco.write),
-    "napari": Format(csv_points.is_napari, csv_points.read, csv_points.write_napari),
-    "spotiflow": Format(csv_points.is_spotiflow, csv_points.read, csv_points.write_spotiflow),
+    "geojson": Format("json", geojson.read, geojson.write, geojson.is_geojson, ".geojson"),
+    "labelme": Format(
+        "json", labelme_coco.read_labelme, labelme_coco.write_labelme, labelme_coco.is_labelme
+    ),
+    "coco": Format("json", labelme_coco.read_coco, labelme_coco.write_coco, labelme_coco.is_coco),
+    "napari": Format("table", csv_points.read, csv_points.write_napari, csv_points.is_napari),
+    "spotiflow": Format(
+        "table", csv_points.read, csv_points.write_spotiflow, csv_points.is_spotiflow
+    ),
     "qupath_tsv": Format(
-        csv_points.is_qupath, csv_points.read_qupath, csv_points.write_qupath, ".tsv"
+        "table", csv_points.read_qupath, csv_points.write_qupath, csv_points.is_qupath, ".tsv"
     ),
-    "csv": Format(csv_points.is_table, csv_points.read, csv_points.write, ".csv"),
+    "csv": Format("table", csv_points.read, csv_points.write, ending=".csv"),
 }
 
 
-def detect(source: base.Source) -> str:
-    """Name of the format of a file, told by its content.
+def detect(file: base.AnnotationFile) -> str:
+    """Name of the format of a file, detected from its content.
 
     Raises:
-      ValueError: none fits; the message says what the file looks like.
+      ValueError: it is none of these; the message says what the file looks like.
     """
-    if not source.data.strip():
-        source.fail("is empty")
-    for name, candidate in FORMATS.items():
-        if candidate.claims(source):
+    if not file.data.strip():
+        file.fail("is empty")
+    for name, format in FORMATS.items():
+        if format.kind == file.kind and format.claims(file):
             return name
-    if source.once(text.kind) == "xml":
-        root = base.quoted(cell_counter.root_tag(source))
-        source.fail(f"is XML with the root {root}, not a Cell Counter file")
-    source.fail("is JSON, but neither GeoJSON, nor LabelMe (shapes), nor COCO (annotations)")
+    if file.kind == "xml":
+        root = base.quoted(cell_counter.root_tag(file))
+        file.fail(f"is XML with the root {root}, not a Cell Counter file")
+    file.fail("is JSON, but neither GeoJSON, nor LabelMe (shapes), nor COCO (annotations)")

@@ -1,4 +1,4 @@
-"""Checks dots against their image, before a training or a count is built on them."""
+"""Checks dots against their image before they are trained on or counted."""
 
 import dataclasses
 import os
@@ -10,23 +10,23 @@ import numpy as np
 
 from cellcount_jax.io.annotations.dots import Dots, locate_dots, outside, outside_message
 
-# With fewer dots than these, the extent of the dots says nothing about their unit.
+# With fewer dots, their extent says nothing about their unit.
 _MIN_DOTS = 20
-# A swap puts more dots outside than this share; fewer are slips of the hand.
-_MIN_SHARE = 0.02
-# Dots that all lie in this share of every side are suspected of another unit.
-_SMALL = 1 / 3
+# Swapped axes put a larger share of dots outside; fewer are single mistakes.
+_MIN_SWAPPED_SHARE = 0.02
+# Dots that all lie within this share of every side are probably in another unit.
+_MAX_SUSPECT_EXTENT = 1 / 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Something wrong, or suspected, with dots.
+    """A mistake, certain or probable, in dots.
 
     Attributes:
       kind: `unreadable`, `swapped`, `counts_from_one`, `physical_units`, `outside` or `duplicate`.
       text: what is wrong and what to do.
       file: the file, if the dots came from one.
-      place: `line 14` or the like, where one dot is meant and the file is known.
+      place: such as `line 14`, if it concerns one dot of a file.
     """
 
     kind: str
@@ -47,18 +47,18 @@ def check_dots(
     limit: int = 20,
     **options: Any,
 ) -> list[Finding]:
-    """Looks for dots that cannot be right, and for the usual reasons.
+    """Looks for impossible dots and the usual reasons for them.
 
     Args:
       dots: a file of dots, or dots, or [N, ndim] points.
       image_shape: sides of the image without channels, (H, W) or (D, H, W).
       spacing: size of the image's pixels in micrometres, one number or one per axis; it makes
         the check for positions in micrometres surer. It does not change the dots.
-      limit: how many dots are reported per kind; the last finding tells how many more there are.
-      **options: options of `io.annotations.dots.read_dots` for a file, but for `spacing`.
+      limit: most dots reported per kind; the last finding says how many more there are.
+      **options: options of `io.annotations.dots.read_dots` for a file, except `spacing`.
 
     Returns:
-      Findings, suspected reasons first; empty when all is well. A file that cannot be read is a
+      Findings, probable reasons first; empty if there are none. A file that cannot be read is a
       finding, too.
     """
     if isinstance(dots, (Dots, np.ndarray)):
@@ -66,12 +66,12 @@ def check_dots(
         return _findings(points, tuple(image_shape), spacing, limit, None, None)
     file = os.fspath(dots)
     try:
-        read, numbers, place = locate_dots(
+        read, numbers, item = locate_dots(
             Path(file), image_shape=image_shape, allow_outside=True, **options
         )
     except (ValueError, OSError) as error:
         return [Finding("unreadable", str(error))]
-    places = [f"{place} {number}" for number in numbers]
+    places = [f"{item} {number}" for number in numbers]
     return _findings(read.points, tuple(image_shape), spacing, limit, file, places)
 
 
@@ -109,7 +109,7 @@ def _findings(
 def _swapped(points: np.ndarray, shape: tuple[int, ...]) -> str | None:
     out = int(outside(points, shape).sum())
     swapped = points[:, [*range(len(shape) - 2), -1, -2]]
-    if not out or out < _MIN_SHARE * len(points) or outside(swapped, shape).sum() > out / 4:
+    if not out or out < _MIN_SWAPPED_SHARE * len(points) or outside(swapped, shape).sum() > out / 4:
         return None
     still = int(outside(swapped, shape).sum())
     return (
@@ -147,7 +147,7 @@ def _physical_units(
                 f"the dots reach {_pair(reach)}, which fills the image only when divided by the "
                 f"pixel size. {advice}"
             )
-    if (reach < sides * _SMALL).all() and points.min() >= 0:
+    if (reach < sides * _MAX_SUSPECT_EXTENT).all() and points.min() >= 0:
         return (
             f"all {len(points)} dots lie within y < {reach[0]:.4g}, x < {reach[1]:.4g} of an image "
             f"{shape[-2]} high, {shape[-1]} wide, and are no whole pixels. {advice}"

@@ -1,4 +1,4 @@
-"""Brings a file's axes into the order of the package: space first, channel last."""
+"""Maps the axes of a file to those of the package: space first, channels last."""
 
 import dataclasses
 import math
@@ -6,24 +6,27 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cellcount_jax.io.images.base import ProblemError, Slices, Source, guess_axes
+from cellcount_jax.io.images.base import ImageReader, ProblemError, Slices, guess_axes
 
 COLOURS = ("red", "green", "blue")
+
+Channels = int | str | Sequence[int | str]
+"""Index or name of a channel, or several."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How a source's axes become [*space, C].
+    """How the axes of an `ImageReader` become [*space, C].
 
     Attributes:
       shape: [*space, C] of the arranged image.
-      space: positions of the space axes in the source, (y, x) or (z, y, x).
-      colour: positions of the channel and sample axes in the source, none to two.
+      space: positions of the space axes among the reader's, (y, x) or (z, y, x).
+      colour: positions of the channel and sample axes, none to two.
       fixed: the one slice of each other axis, by its position.
       chosen: channels to keep, as indices into the flattened colour axes; None for all.
       channel_names: of the kept channels, or empty.
       spacing: micrometres per pixel of the space axes, if all are known.
-      chunks: [*space, C], what the file stores together.
+      chunks: sizes [*space, C] that the file stores together.
     """
 
     shape: tuple[int, ...]
@@ -37,17 +40,17 @@ class Layout:
 
 
 def arrange(
-    source: Source,
+    reader: ImageReader,
     *,
     axes: str | None = None,
-    channels: int | str | Sequence[int | str] | None = None,
+    channels: Channels | None = None,
     index: Mapping[str, int] | None = None,
 ) -> Layout:
-    """Decides what each axis of a source is.
+    """Decides what each axis of an image is.
 
     Args:
-      source: as read.
-      axes: letters that replace the source's own; axes of length 1 may be left out.
+      reader: the open image.
+      axes: letters that replace the file's own; axes of length 1 may be left out.
       channels: indices or names of the channels to keep, in that order.
       index: position to take along other axes, such as {"T": 0}; along Z it picks one plane.
 
@@ -55,45 +58,45 @@ def arrange(
       The layout.
 
     Raises:
-      ProblemError: the options do not fit the file, or something is left to choose.
+      ProblemError: the options do not fit the file, or the caller must choose.
     """
-    if 0 in source.shape:
-        raise ProblemError(f"has no pixels (shape {source.shape}); save it again")
-    if source.dtype.kind not in "buif" or source.dtype.itemsize > 8:
-        raise ProblemError(f"holds values of type {source.dtype}; save integers or floats")
-    letters = _letters(source, axes, index or {})
-    fixed = _fixed(source, letters, index or {}, keep_z=axes is not None)
+    if 0 in reader.shape:
+        raise ProblemError(f"has no pixels (shape {reader.shape}); save it again")
+    if reader.dtype.kind not in "buif" or reader.dtype.itemsize > 8:
+        raise ProblemError(f"holds values of type {reader.dtype}; save integers or floats")
+    letters = _letters(reader, axes, index or {})
+    fixed = _fixed(reader, letters, index or {}, keep_z=axes is not None)
     space = tuple(letters.index(c) for c in "ZYX" if c in letters and letters.index(c) not in fixed)
     colour = tuple(i for i, c in enumerate(letters) if c in "CS" and i not in fixed)
-    names = _names(source, letters, colour)
-    chosen = None if channels is None else _choose(channels, names, _size(source, colour))
-    spacing = tuple(source.spacing.get(letters[i], 0.0) for i in space)
-    count = _size(source, colour) if chosen is None else len(chosen)
-    chunks = source.chunks or source.shape
+    names = _names(reader, letters, colour)
+    chosen = None if channels is None else _choose(channels, names, _size(reader, colour))
+    spacing = tuple(reader.spacing.get(letters[i], 0.0) for i in space)
+    count = _size(reader, colour) if chosen is None else len(chosen)
+    chunks = reader.chunks or reader.shape
     return Layout(
-        shape=(*(source.shape[i] for i in space), count),
+        shape=(*(reader.shape[i] for i in space), count),
         space=space,
         colour=colour,
         fixed=fixed,
         chosen=chosen,
         channel_names=names if chosen is None or not names else tuple(names[c] for c in chosen),
         spacing=spacing if all(0 < s < math.inf for s in spacing) else None,
-        chunks=(*(min(chunks[i], source.shape[i]) for i in space), count),
+        chunks=(*(min(chunks[i], reader.shape[i]) for i in space), count),
     )
 
 
-def read_part(source: Source, layout: Layout, slices: Slices) -> np.ndarray:
+def read_part(reader: ImageReader, layout: Layout, slices: Slices) -> np.ndarray:
     """Values [*space, C] of a part; slices have start, stop and step for every axis."""
     wanted = dict(layout.fixed) | dict(zip(layout.space, slices[:-1], strict=True))
     for position in layout.colour:
-        wanted[position] = slice(0, source.shape[position], 1)
+        wanted[position] = slice(0, reader.shape[position], 1)
     kept = range(*slices[-1].indices(layout.shape[-1]))
     picked = [c if layout.chosen is None else layout.chosen[c] for c in kept]
     first = 0
     if len(layout.colour) == 1 and picked:
         first = min(picked)
         wanted[layout.colour[0]] = slice(first, max(picked) + 1, 1)
-    part = source.read(tuple(wanted[i] for i in range(len(source.shape))))
+    part = reader.read(tuple(wanted[i] for i in range(len(reader.shape))))
     order = [*layout.fixed, *layout.space, *layout.colour]
     part = np.transpose(part, order)
     space = part.shape[len(layout.fixed) : len(layout.fixed) + len(layout.space)]
@@ -101,20 +104,20 @@ def read_part(source: Source, layout: Layout, slices: Slices) -> np.ndarray:
     if picked == list(range(first, first + part.shape[-1])):
         # Values that belong to a file, which may be closed next, are copied in any case.
         kind = part.dtype.newbyteorder("=")
-        return np.array(part, kind, order="C", copy=True if source.borrowed else None)
+        return np.array(part, kind, order="C", copy=True if reader.borrowed else None)
     return part[..., [c - first for c in picked]].astype(part.dtype.newbyteorder("="), order="C")
 
 
-def _letters(source: Source, axes: str | None, index: Mapping[str, int]) -> str:
-    """A letter per axis of the source; unknown axes of length 1 get a dot."""
+def _letters(reader: ImageReader, axes: str | None, index: Mapping[str, int]) -> str:
+    """A letter per axis; unknown axes of length 1 get a dot."""
     if axes is not None:
-        letters = _override(source.shape, axes.upper())
+        letters = _override(reader.shape, axes.upper())
     else:
-        letters = _known(source, index)
+        letters = _own_letters(reader, index)
     for letter in "YX":
         if letters.count(letter) != 1:
             raise ProblemError(
-                f"axes {letters!r} of shape {source.shape} must name {letter} once; pass axes"
+                f"axes {letters!r} of shape {reader.shape} must name {letter} once; pass axes"
             )
     missing = sorted(set(index) - set(letters))
     if missing:
@@ -135,17 +138,17 @@ def _override(shape: tuple[int, ...], axes: str) -> str:
     )
 
 
-def _known(source: Source, index: Mapping[str, int]) -> str:
-    """The source's own letters; one nameless run of grey pages is a stack."""
-    named = (source.axes or guess_axes(source.shape)).upper()
+def _own_letters(reader: ImageReader, index: Mapping[str, int]) -> str:
+    """The file's own letters; one unnamed series of grey pages is a stack."""
+    named = (reader.axes or guess_axes(reader.shape)).upper()
     letters = [
-        c if n > 1 or c in "ZYXCST" else "." for c, n in zip(named, source.shape, strict=True)
+        c if n > 1 or c in "ZYXCST" else "." for c, n in zip(named, reader.shape, strict=True)
     ]
     unknown = [i for i, c in enumerate(letters) if c not in "ZYXCST." and c not in index]
     if len(unknown) == 1 and letters[unknown[0]] in "IQ":
         depth = letters.index("Z") if "Z" in letters else None
-        is_grey = "S" not in letters or source.shape[letters.index("S")] == 1
-        if is_grey and (depth is None or source.shape[depth] == 1):
+        is_grey = "S" not in letters or reader.shape[letters.index("S")] == 1
+        if is_grey and (depth is None or reader.shape[depth] == 1):
             if depth is not None:
                 letters[depth] = "."
             letters[unknown[0]] = "Z"
@@ -153,10 +156,10 @@ def _known(source: Source, index: Mapping[str, int]) -> str:
 
 
 def _fixed(
-    source: Source, letters: str, index: Mapping[str, int], *, keep_z: bool
+    reader: ImageReader, letters: str, index: Mapping[str, int], *, keep_z: bool
 ) -> dict[int, slice]:
     fixed = {}
-    for i, (letter, length) in enumerate(zip(letters, source.shape, strict=True)):
+    for i, (letter, length) in enumerate(zip(letters, reader.shape, strict=True)):
         if letter in index and letter not in "YXCS":
             if not 0 <= index[letter] < length:
                 raise ProblemError(
@@ -171,34 +174,32 @@ def _fixed(
             fixed[i] = slice(0, 1, 1)
         elif letters.count(letter) > 1:
             raise ProblemError(
-                f"does not say what its axes of shape {source.shape} are; pass axes, such as "
+                f"does not say what its axes of shape {reader.shape} are; pass axes, such as "
                 f'axes="{"TZCYX"[-len(letters) :]}"'
             )
         else:
-            what = {"T": "points in time", "P": "positions"}.get(letter, f"steps along {letter!r}")
+            what = {"T": "time points", "P": "positions"}.get(letter, f"steps along {letter!r}")
             raise ProblemError(
-                f"holds {length} {what} (axes {letters!r}, shape {source.shape}); choose one with "
+                f"holds {length} {what} (axes {letters!r}, shape {reader.shape}); choose one with "
                 f'index={{"{letter}": 0}} or name the axes with axes'
             )
     return fixed
 
 
-def _size(source: Source, positions: Sequence[int]) -> int:
-    return math.prod(source.shape[i] for i in positions)
+def _size(reader: ImageReader, positions: Sequence[int]) -> int:
+    return math.prod(reader.shape[i] for i in positions)
 
 
-def _names(source: Source, letters: str, colour: Sequence[int]) -> tuple[str, ...]:
-    count = _size(source, colour)
-    if len(source.channel_names) == count:
-        return tuple(source.channel_names)
-    if [letters[i] for i in colour if source.shape[i] > 1] == ["S"] and count == len(COLOURS):
+def _names(reader: ImageReader, letters: str, colour: Sequence[int]) -> tuple[str, ...]:
+    count = _size(reader, colour)
+    if len(reader.channel_names) == count:
+        return tuple(reader.channel_names)
+    if [letters[i] for i in colour if reader.shape[i] > 1] == ["S"] and count == len(COLOURS):
         return COLOURS
     return ()
 
 
-def _choose(
-    channels: int | str | Sequence[int | str], names: tuple[str, ...], count: int
-) -> tuple[int, ...]:
+def _choose(channels: Channels, names: tuple[str, ...], count: int) -> tuple[int, ...]:
     single = isinstance(channels, (int, str, np.integer))
     wanted = [channels] if single else list(channels)  # type: ignore[arg-type]
     if not wanted:
@@ -209,11 +210,11 @@ def _choose(
 def _channel(channel: int | str, names: tuple[str, ...], count: int) -> int:
     if not isinstance(channel, str):
         if not 0 <= channel < count:
-            raise ProblemError(f"has {count} channels and no channel {channel}; counting is from 0")
+            raise ProblemError(f"has {count} channels, no channel {channel}; the first is 0")
         return int(channel)
     for same in (lambda name: name == channel, lambda name: name.lower() == channel.lower()):
         found = [i for i, name in enumerate(names) if same(name)]
         if len(found) == 1:
             return found[0]
     known = ", ".join(names) or f"none; give a number from 0 to {count - 1}"
-    raise ProblemError(f"has no one channel named {channel!r}; its names: {known}")
+    raise ProblemError(f"has no single channel named {channel!r}; its names: {known}")

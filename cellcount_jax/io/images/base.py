@@ -1,4 +1,4 @@
-"""What every reader hands over: an array of named axes that can be read by parts."""
+"""What all readers of images share: an array of named axes that is read by parts, and errors."""
 
 import dataclasses
 import math
@@ -14,24 +14,24 @@ class ImageError(ValueError):
 
 
 class ProblemError(ValueError):
-    """What is wrong with an image and what to do; the door puts the file's name before it."""
+    """What is wrong with an image and what to do; `io.images.image` puts the path before it."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """One image as its file stores it.
+class ImageReader:
+    """One open image as its file stores it.
 
     Attributes:
       shape: length of each axis.
       dtype: of the values.
       axes: a letter per axis: T time, Z, C channel, Y, X, S samples of a colour; others are
-        unknown and as the reader calls them. Empty if the file names none.
+        unknown, named by the library that reads the file. Empty if the file names none.
       read: values of a part; slices have start, stop and a positive step, all inside the shape.
-      chunks: part that the file stores together, per axis.
+      chunks: shape of the parts that the file stores together.
       spacing: micrometres per pixel by axis letter, as far as the file says.
       channel_names: as far as the file says, else empty.
-      borrowed: what `read` returns is part of a file or of something kept, not new.
-      close: gives the file back.
+      borrowed: `read` returns views of the file or of a cache.
+      close: closes the file.
     """
 
     shape: tuple[int, ...]
@@ -50,21 +50,24 @@ class Request:
     """What a caller asks of a reader.
 
     Attributes:
-      scene: which image of several in one file; None if there is but one.
+      scene: which image of several in one file; None if there is only one.
       level: of a pyramid, 0 is the finest.
-      stored: values as stored; indices of a palette are not turned into colours.
+      stored: values as stored: no colours for a palette, no inversion.
+      strict: damage that viewers tolerate (a wrong checksum, a missing tile, any warning of the
+        decoder) is an error.
       limit: most values that may be decoded at once.
     """
 
     scene: int | None = None
     level: int = 0
     stored: bool = False
+    strict: bool = False
     limit: int = 2**29
 
 
-def array_source(array: np.ndarray, axes: str) -> Source:
-    """A source whose values are in memory or memory-mapped."""
-    return Source(
+def array_reader(array: np.ndarray, axes: str) -> ImageReader:
+    """Reader of values that are in memory or memory-mapped."""
+    return ImageReader(
         shape=array.shape,
         dtype=array.dtype,
         axes=axes,
@@ -81,7 +84,7 @@ def guess_axes(shape: Sequence[int]) -> str:
     (y, x), three (z, y, x); five axes are those of OME-Zarr.
 
     Raises:
-      ProblemError: there is no plausible reading.
+      ProblemError: none of these rules applies.
     """
     if len(shape) == 2:
         return "YX"
@@ -111,7 +114,7 @@ _MICROMETRES = {
 
 
 def to_micrometres(value: object, unit: object) -> float | None:
-    """A length in micrometres; None if the number or its unit means nothing."""
+    """A length in micrometres; None if it is not a positive number in a known unit."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -123,7 +126,7 @@ def to_micrometres(value: object, unit: object) -> float | None:
 
 
 def pick_scene(sizes: Sequence[int], scene: int | None) -> int:
-    """Which image of a file to read.
+    """Index of the image to read.
 
     Args:
       sizes: pixels of each image in the file.
@@ -131,7 +134,7 @@ def pick_scene(sizes: Sequence[int], scene: int | None) -> int:
         its thumbnail and label).
 
     Raises:
-      ProblemError: there is no such image, or none was chosen among equals.
+      ProblemError: there is no such image, or the caller must choose.
     """
     if not sizes:
         raise ProblemError("holds no image; open it in another program to see what is in it")
@@ -142,7 +145,7 @@ def pick_scene(sizes: Sequence[int], scene: int | None) -> int:
             )
         return 0
     if not 0 <= scene < len(sizes):
-        raise ProblemError(f"holds {len(sizes)} images and no scene={scene}; counting is from 0")
+        raise ProblemError(f"holds {len(sizes)} images, no scene={scene}; the first is 0")
     return scene
 
 
@@ -153,12 +156,12 @@ def pick_level(count: int, level: int) -> int:
       ProblemError: the pyramid has no such level.
     """
     if not 0 <= level < count:
-        raise ProblemError(f"has {count} levels and no level={level}; counting is from 0")
+        raise ProblemError(f"has {count} levels, no level={level}; the first is 0")
     return level
 
 
 def check_size(values: int, limit: int, what: str) -> None:
-    """Refuses what would fill the memory.
+    """Refuses what would exhaust the memory.
 
     Raises:
       ProblemError: more than `limit` values.

@@ -1,16 +1,12 @@
-"""Arrays that a file keeps as numbered frames: which frames and which part of each to read."""
+"""Arithmetic of parts: which frames, tiles or chunks of a file to read, and what of each."""
 
 import itertools
 import math
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from cellcount_jax.io.images.base import Slices
-
-CACHE_BYTES = 256 * 2**20
 
 
 def read_frames(
@@ -20,22 +16,22 @@ def read_frames(
     slices: Slices,
     read_frame: Callable[[int, Slices], np.ndarray],
 ) -> np.ndarray:
-    """A part of an array whose last axes are frames numbered along the first.
+    """A part of an array that is stored as numbered frames.
 
     Args:
       shape: of the whole array.
-      n_outer: number of axes along which frames are numbered, the last fastest.
+      n_outer: number of first axes along which frames are numbered, the last fastest.
       dtype: of the values.
       slices: one per axis, with start, stop and positive step.
-      read_frame: number of a frame and slices of its axes -> values.
+      read_frame: number of a frame, and slices of its axes -> values.
 
     Returns:
       The part.
     """
     sizes = [length(s) for s in slices]
     rows = (range(s.start, s.stop, s.step) for s in slices[:n_outer])
-    places = itertools.product(*rows)
-    numbers = [int(np.ravel_multi_index(p, shape[:n_outer])) if p else 0 for p in places]
+    indices = itertools.product(*rows)
+    numbers = [int(np.ravel_multi_index(i, shape[:n_outer])) if i else 0 for i in indices]
     if len(numbers) == 1:
         return read_frame(numbers[0], slices[n_outer:]).reshape(sizes)
     part = np.empty((len(numbers), *sizes[n_outer:]), dtype)
@@ -50,7 +46,7 @@ def length(part: slice) -> int:
 
 
 def overlap(part: slice, start: int, stop: int) -> tuple[slice, slice] | None:
-    """What a slice takes of a piece [start, stop): slices of the piece and of the result."""
+    """What a slice takes of a piece [start, stop): a slice of the piece and one of the result."""
     skipped = max(0, -(-(start - part.start) // part.step))
     first = part.start + skipped * part.step
     last = min(stop, part.stop)
@@ -61,77 +57,49 @@ def overlap(part: slice, start: int, stop: int) -> tuple[slice, slice] | None:
 
 
 def split_by_chunks(
-    slices: Slices, chunks: tuple[int, ...], limit: int
+    slices: Slices, chunks: tuple[int, ...], limit: int, *, targets: Slices | None = None
 ) -> Iterator[tuple[Slices, Slices]]:
-    """Splits a part at the borders of chunks until each piece touches few of them.
+    """Splits a part along the borders of chunks until each piece touches few of them.
 
     Args:
       slices: of the whole, with start, stop and positive step.
       chunks: shape of a chunk.
-      limit: most chunks of a piece, at least 1.
+      limit: most chunks that a piece touches, at least 1.
+      targets: where the values of `slices` go; by default an array of their own.
 
     Yields:
-      Slices of the whole, and where they go in the part.
+      Slices of the whole, and of the target.
     """
-    yield from _split(slices, tuple(slice(0, length(s)) for s in slices), chunks, limit)
-
-
-def _split(
-    slices: Slices, places: Slices, chunks: tuple[int, ...], limit: int
-) -> Iterator[tuple[Slices, Slices]]:
+    targets = targets or tuple(slice(0, length(s)) for s in slices)
     first = [s.start // c for s, c in zip(slices, chunks, strict=True)]
     counts = [(s.stop - 1) // c - f + 1 for s, f, c in zip(slices, first, chunks, strict=True)]
     if math.prod(counts) <= limit:
-        yield slices, places
+        yield slices, targets
         return
     axis = counts.index(max(counts))
-    whole, place = slices[axis], places[axis]
+    whole, target = slices[axis], targets[axis]
     border = (first[axis] + counts[axis] // 2) * chunks[axis]
     left = -(-(border - whole.start) // whole.step)
     if left >= length(whole):  # no value beyond the border
-        halves = [(slice(whole.start, border, whole.step), place)]
+        halves = [(slice(whole.start, border, whole.step), target)]
     else:
         middle = whole.start + left * whole.step
         halves = [
-            (slice(whole.start, border, whole.step), slice(place.start, place.start + left)),
-            (slice(middle, whole.stop, whole.step), slice(place.start + left, place.stop)),
+            (slice(whole.start, border, whole.step), slice(target.start, target.start + left)),
+            (slice(middle, whole.stop, whole.step), slice(target.start + left, target.stop)),
         ]
     for part, where in halves:
-        yield from _split(
+        yield from split_by_chunks(
             (*slices[:axis], part, *slices[axis + 1 :]),
-            (*places[:axis], where, *places[axis + 1 :]),
             chunks,
             limit,
+            targets=(*targets[:axis], where, *targets[axis + 1 :]),
         )
 
 
 def outer_axes(shape: tuple[int, ...], size: int) -> int | None:
-    """How many first axes number frames of `size` values; None if none fit."""
+    """How many first axes number frames of `size` values; None if no number fits."""
     for n in range(len(shape) + 1):
         if math.prod(shape[n:]) == size:
             return n
     return None
-
-
-class Cache:
-    """The pieces that were used last, up to a number of bytes and at least one; for threads."""
-
-    def __init__(self, limit: int = CACHE_BYTES):
-        self._limit, self._bytes = limit, 0
-        self._pieces: OrderedDict[Hashable, np.ndarray] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """The piece of that key, made if it is not there."""
-        with self._lock:
-            if key in self._pieces:
-                self._pieces.move_to_end(key)
-                return self._pieces[key]
-        piece = make()
-        with self._lock:
-            if key not in self._pieces:
-                self._pieces[key] = piece
-                self._bytes += piece.nbytes
-            while self._bytes > self._limit and len(self._pieces) > 1:
-                self._bytes -= self._pieces.popitem(last=False)[1].nbytes
-        return piece

@@ -1,4 +1,4 @@
-"""Zeiss CZI and Nikon ND2, through packages that are optional."""
+"""Zeiss CZI and Nikon ND2, through optional packages."""
 
 import importlib
 import logging
@@ -11,17 +11,9 @@ from typing import Any
 import numpy as np
 from defusedxml import ElementTree
 
-from cellcount_jax.io.images.base import (
-    ProblemError,
-    Request,
-    Slices,
-    Source,
-    check_size,
-    pick_level,
-    pick_scene,
-    to_micrometres,
-)
-from cellcount_jax.io.images.chunks import Cache, read_frames
+from cellcount_jax.io.cache import ArrayCache
+from cellcount_jax.io.images import base
+from cellcount_jax.io.images.chunks import read_frames
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,44 +27,44 @@ _CZI_TYPES = {
 }
 
 
-def open_nd2(path: Path, request: Request) -> Source:
-    """Opens a Nikon file by frame; positions of the stage are the axis P.
+def open_nd2(path: Path, request: base.Request) -> base.ImageReader:
+    """Opens a Nikon file, read by frame; stage positions are the axis P.
 
     Raises:
       ProblemError: the package is missing, or the file is too large.
       Exception: whatever nd2 raises on damaged files.
     """
     nd2 = _optional("nd2", "Nikon ND2")
-    pick_scene([1], request.scene)
-    pick_level(1, request.level)
+    base.pick_scene([1], request.scene)
+    base.pick_level(1, request.level)
     file = nd2.ND2File(path)
     try:
-        return _nd2_source(file, request)
+        return _nd2_reader(file, request)
     except BaseException:
         file.close()
         raise
 
 
-def _nd2_source(file: Any, request: Request) -> Source:
+def _nd2_reader(file: Any, request: base.Request) -> base.ImageReader:
     sizes = {str(axis): int(n) for axis, n in file.sizes.items()}
     frame = {axis: sizes[axis] for axis in "CYXS" if axis in sizes}
     outer = {axis: n for axis, n in sizes.items() if axis not in frame}
     shape = (*outer.values(), *frame.values())
-    check_size(math.prod(frame.values()), request.limit, "is stored in frames")
-    dtype, cache = np.dtype(file.dtype), Cache()
+    base.check_size(math.prod(frame.values()), request.limit, "is stored in frames")
+    dtype, cache = np.dtype(file.dtype), ArrayCache()
     stored = int(file.attributes.sequenceCount)
 
     def whole_frame(number: int) -> np.ndarray:
         if number >= stored:  # nd2 would give zeros
-            raise ProblemError(f"holds only {stored} planes of {math.prod(outer.values())}")
+            raise base.ProblemError(f"holds only {stored} planes of {math.prod(outer.values())}")
         # A copy, because nd2 gives views of the file, which could then not be closed.
         return np.array(file.read_frame(number)).reshape(tuple(frame.values()))
 
-    def read_frame(number: int, slices: Slices) -> np.ndarray:
+    def read_frame(number: int, slices: base.Slices) -> np.ndarray:
         return cache.get(number, lambda: whole_frame(number))[slices]
 
     channels = _nd2_channels(file)
-    return Source(
+    return base.ImageReader(
         shape=shape,
         dtype=dtype,
         axes="".join(a if len(a) == 1 else "Q" for a in (*outer, *frame)),
@@ -88,7 +80,7 @@ def _nd2_source(file: Any, request: Request) -> Source:
 def _nd2_channels(file: Any) -> Sequence[Any]:
     try:
         return getattr(file.metadata, "channels", None) or []
-    except Exception:  # nd2 trips over rarer metadata; the pixels are good without them
+    except Exception:  # nd2 fails on rarer metadata; the pixels can be read without them
         _LOG.warning("%s: its voxel size and channel names cannot be read", file.path)
         return []
 
@@ -102,45 +94,45 @@ def _nd2_spacing(channels: Sequence[Any]) -> dict[str, float]:
     return {axis: float(size) for axis, size, calibrated in known if calibrated and size > 0}
 
 
-def open_czi(path: Path, request: Request) -> Source:
-    """Opens a Zeiss file; parts are composed from its tiles by Zeiss's own library.
+def open_czi(path: Path, request: base.Request) -> base.ImageReader:
+    """Opens a Zeiss file; Zeiss's own library composes parts from its tiles.
 
     Raises:
-      ProblemError: the package is missing, or a choice is left open.
+      ProblemError: the package is missing, or the caller must choose.
       Exception: whatever pylibCZIrw raises on damaged files.
     """
     czi = _optional("pylibCZIrw.czi", "Zeiss CZI")
-    pick_level(1, request.level)
+    base.pick_level(1, request.level)
     context = czi.open_czi(str(path))
     file = context.__enter__()
     try:
-        return _czi_source(file, request, close=lambda: context.__exit__(None, None, None))
+        return _czi_reader(file, request, close=lambda: context.__exit__(None, None, None))
     except BaseException:
         context.__exit__(None, None, None)
         raise
 
 
-def _czi_source(file: Any, request: Request, *, close: Any) -> Source:
+def _czi_reader(file: Any, request: base.Request, *, close: Any) -> base.ImageReader:
     scenes = file.scenes_bounding_rectangle_no_pyramid
     scene, box = None, file.total_bounding_rectangle_no_pyramid
     if scenes:
         numbers = sorted(scenes)
         sizes = [scenes[n].w * scenes[n].h for n in numbers]
-        scene = numbers[pick_scene(sizes, request.scene)]
+        scene = numbers[base.pick_scene(sizes, request.scene)]
         box = scenes[scene]
     else:
-        pick_scene([1], request.scene)
+        base.pick_scene([1], request.scene)
     types = set(file.pixel_types.values())
     if len(types) != 1 or (kind := types.pop()) not in _CZI_TYPES:
-        raise ProblemError(f"mixes or uses pixel types {types or kind}; export it as OME-TIFF")
+        raise base.ProblemError(f"mixes or uses pixel types {types or kind}; export it as OME-TIFF")
     dtype, samples = np.dtype(_CZI_TYPES[kind][0]), _CZI_TYPES[kind][1]
     ranges = {a: r for a, r in file.total_bounding_box_no_pyramid.items() if a not in "XYSM"}
     outer = {axis: stop - start for axis, (start, stop) in ranges.items()}
     shape = (*outer.values(), box.h, box.w, samples)
 
-    def read_frame(number: int, slices: Slices) -> np.ndarray:
-        place = np.unravel_index(number, tuple(outer.values()))
-        plane = {a: ranges[a][0] + int(i) for a, i in zip(outer, place, strict=True)}
+    def read_frame(number: int, slices: base.Slices) -> np.ndarray:
+        index = np.unravel_index(number, tuple(outer.values()))
+        plane = {a: ranges[a][0] + int(i) for a, i in zip(outer, index, strict=True)}
         rows, columns, colours = slices
         corner = (box.x + columns.start, box.y + rows.start)
         roi = (*corner, columns.stop - columns.start, rows.stop - rows.start)
@@ -148,8 +140,8 @@ def _czi_source(file: Any, request: Request, *, close: Any) -> Source:
         # Colours are stored blue first.
         return part[:: rows.step, :: columns.step, ::-1][..., colours]
 
-    spacing, names = _czi_facts(file.raw_metadata)
-    return Source(
+    spacing, names = _czi_metadata(file.raw_metadata)
+    return base.ImageReader(
         shape=shape,
         dtype=dtype,
         axes="".join(outer) + "YXS",
@@ -161,14 +153,14 @@ def _czi_source(file: Any, request: Request, *, close: Any) -> Source:
     )
 
 
-def _czi_facts(xml: str) -> tuple[dict[str, float], tuple[str, ...]]:
+def _czi_metadata(xml: str) -> tuple[dict[str, float], tuple[str, ...]]:
     """Micrometres per pixel by axis letter, and channel names."""
     try:
         root = ElementTree.fromstring(xml)
-    except Exception:  # of the parser and of defusedxml, of many kinds; metadata are optional
+    except Exception:  # the parser and defusedxml raise many kinds; metadata are optional
         return {}, ()
     sizes = {
-        d.get("Id"): to_micrometres(d.findtext("Value"), "m")
+        d.get("Id"): base.to_micrometres(d.findtext("Value"), "m")
         for d in root.iterfind(".//Scaling/Items/Distance")
     }
     channels = root.iterfind("./Metadata/Information/Image/Dimensions/Channels/Channel")
@@ -180,6 +172,6 @@ def _optional(name: str, what: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise ProblemError(
+        raise base.ProblemError(
             f'{what} needs an optional package; pip install "cellcount_jax[formats]"'
         ) from None

@@ -1,4 +1,4 @@
-"""Finds the images that a user names: files, folders, patterns."""
+"""Finds the images in files, folders and patterns."""
 
 import fnmatch
 import glob
@@ -22,16 +22,16 @@ def list_images(
 ) -> list[Path]:
     """Images in files, folders and patterns.
 
-    A file that is named is taken whatever it ends in. Folders are searched with all below them,
-    for files of `IMAGE_ENDINGS`; an OME-Zarr folder is one image; hidden files are passed over.
+    A file is taken whatever its ending. Folders are searched recursively for files of
+    `IMAGE_ENDINGS`; an OME-Zarr folder is one image; hidden files are skipped.
 
     Args:
       paths: one or several files, folders or patterns such as `plate/*/*.tif`.
-      pattern: only these of a folder's files, such as `*_ch0.tif`; it is compared with the name
-        and with the path inside the folder.
+      pattern: only these of a folder's files, such as `*_ch0.tif`; compared with the name and
+        with the path inside the folder.
 
     Returns:
-      Paths, those of a folder or pattern sorted as people count (2 before 10), none twice.
+      Paths without repetition, those of a folder or pattern in natural order (2 before 10).
 
     Raises:
       ImageError: a path that does not exist, or one with no image in it.
@@ -39,7 +39,7 @@ def list_images(
     given = [paths] if isinstance(paths, (str, Path)) else list(paths)
     found: dict[Path, None] = {}
     for path in given:
-        found.update(dict.fromkeys(_one(Path(path), pattern)))
+        found.update(dict.fromkeys(_images_in(Path(path), pattern)))
     return list(found)
 
 
@@ -51,11 +51,11 @@ def natural_key(path: Path) -> list[tuple[tuple[int, int | str], ...]]:
     ]
 
 
-def _one(path: Path, pattern: str | None) -> list[Path]:
+def _images_in(path: Path, pattern: str | None) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found: Iterable[Path] = (p for p in _folder(path) if _fits(p, path, pattern))
+        found: Iterable[Path] = (p for p in _folder(path) if _matches(p, path, pattern))
         where = str(path) if pattern is None else f"{path}, pattern {pattern!r}"
     elif glob.has_magic(str(path)):
         matches = [Path(p) for p in glob.glob(str(path), recursive=True)]
@@ -74,7 +74,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     for where, names, files in os.walk(folder):
         inside = [Path(where, name) for name in names if not name.startswith(".")]
         images = [p for p in inside if is_zarr(p)]
-        # In place, so that os.walk goes neither into hidden folders nor into images.
+        # In place, so that os.walk enters neither hidden folders nor images.
         names[:] = [p.name for p in inside if p not in images]
         for image in images:
             yield from _folder(image)
@@ -90,7 +90,7 @@ def _is_image(path: Path) -> bool:
     return not path.name.startswith(".") and path.name.lower().endswith(IMAGE_ENDINGS)
 
 
-def _fits(path: Path, folder: Path, pattern: str | None) -> bool:
+def _matches(path: Path, folder: Path, pattern: str | None) -> bool:
     if pattern is None:
         return True
     inside = path.relative_to(folder).as_posix()

@@ -1,4 +1,4 @@
-"""Images and volumes of any format: whole, by parts, or by the folder."""
+"""Images and volumes of any format, read whole or by parts."""
 
 import dataclasses
 import logging
@@ -9,10 +9,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from cellcount_jax.io.images.axes import Layout, arrange, read_part
-from cellcount_jax.io.images.base import ImageError, ProblemError, Request, Source, check_size
+from cellcount_jax.io.images import base
+from cellcount_jax.io.images.axes import Channels, Layout, arrange, read_part
+from cellcount_jax.io.images.base import ImageError
 from cellcount_jax.io.images.find import IMAGE_ENDINGS, list_images
-from cellcount_jax.io.images.registry import open_source
+from cellcount_jax.io.images.registry import open_reader
 
 _LOG = logging.getLogger(__name__)
 
@@ -25,13 +26,17 @@ __all__ = [
     "list_images",
     "open_lazy",
     "read_image",
+    "read_stored",
 ]
 
 MAX_PIXELS = 2**29
 """Most values (pixels times channels) that are read at once unless a caller allows more."""
 
+# No codec compresses a mask further; a header that declares more is damaged.
+_MAX_COMPRESSION_RATIO = 20_000
+_MIN_STORED_BYTES = 1 << 26
+
 T = TypeVar("T")
-Channels = int | str | Sequence[int | str]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,7 +47,7 @@ class Image:
       pixels: [H, W, C] or [D, H, W, C], the file's own dtype and values.
       spacing: size of a pixel in micrometres, (y, x) or (z, y, x), if the file says.
       channel_names: one per channel, or empty.
-      path: where it was read.
+      path: of the file.
     """
 
     pixels: np.ndarray
@@ -63,7 +68,7 @@ class Image:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LazyImage:
-    """One image that is read by parts, also by several threads; `with` or `close` ends it.
+    """One open image that is read by parts, also by several threads; a context manager.
 
     Attributes:
       shape: [H, W, C] or [D, H, W, C].
@@ -80,7 +85,7 @@ class LazyImage:
     channel_names: tuple[str, ...]
     chunks: tuple[int, ...]
     path: Path
-    _source: Source = dataclasses.field(repr=False)
+    _reader: base.ImageReader = dataclasses.field(repr=False)
     _layout: Layout = dataclasses.field(repr=False)
 
     @property
@@ -108,11 +113,11 @@ class LazyImage:
           ValueError: the slices do not fit the image.
         """
         whole = _full_slices(self.shape, slices)
-        return _guarded(self.path, lambda: read_part(self._source, self._layout, whole))
+        return _guarded(self.path, lambda: read_part(self._reader, self._layout, whole))
 
     def close(self) -> None:
-        """Gives the file back; the image cannot be read afterwards."""
-        self._source.close()
+        """Closes the file; the image cannot be read afterwards."""
+        self._reader.close()
 
     def __enter__(self) -> "LazyImage":
         return self
@@ -132,15 +137,15 @@ def read_image(
     stored: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> Image:
-    """Reads a whole image; its format is told by content.
+    """Reads a whole image; its format is detected from the content.
 
     Colours are RGB: palettes and CMYK are converted, transparency is dropped. White-is-zero
     TIFFs are inverted, so that bright is high. Grey pages of equal size are a stack along z
-    unless the file says otherwise. A stack of one plane is a flat image, unless `axes` has a Z.
+    unless the file says otherwise. A stack of one plane is a 2-D image, unless `axes` has a Z.
 
     Args:
-      path: PNG, JPEG, BMP, GIF, WebP, JPEG 2000, PNM, TIFF and its kin (OME, ImageJ, slides),
-        OME-Zarr 0.4 and 0.5 or plain Zarr folder, NumPy .npy, CZI, ND2.
+      path: PNG, JPEG, BMP, GIF, WebP, JPEG 2000, PNM, TIFF and its relatives (OME, ImageJ,
+        slides), OME-Zarr 0.4 and 0.5 or plain Zarr folder, NumPy .npy, CZI, ND2.
       axes: letters of the file's axes, such as "TZCYX" or "YXC", in place of what it says itself.
       channels: index or name, or several, of the channels to keep; all if not given.
       index: where to cut other axes, such as {"T": 0} or {"Z": 5}, counted from 0.
@@ -165,9 +170,8 @@ def read_image(
         stored=stored,
         max_pixels=max_pixels,
     ) as lazy:
-        _guarded(
-            lazy.path, lambda: check_size(math.prod(lazy.shape), max_pixels, "declares an image")
-        )
+        size = math.prod(lazy.shape)
+        _guarded(lazy.path, lambda: base.check_size(size, max_pixels, "declares an image"))
         return Image(lazy.read(), lazy.spacing, lazy.channel_names, lazy.path)
 
 
@@ -185,17 +189,8 @@ def open_lazy(
     """Opens an image of any size to read it by parts.
 
     Zarr is read by chunk, TIFF by tile or strip, .npy and uncompressed TIFF are memory-mapped.
-    PNG, JPEG and the like can only be decoded whole, which is done once.
-
-    Args:
-      path: see `read_image`.
-      axes: see `read_image`.
-      channels: see `read_image`.
-      index: see `read_image`.
-      scene: see `read_image`.
-      level: see `read_image`.
-      stored: see `read_image`.
-      max_pixels: most values that are decoded at once: a chunk, tile or strip, or all of a PNG.
+    PNG, JPEG and the like can only be decoded whole, which is done once. The options are those of
+    `read_image`; `max_pixels` limits what is decoded at once: a chunk, a tile or strip, or a PNG.
 
     Returns:
       The image, open.
@@ -204,23 +199,59 @@ def open_lazy(
       ImageError: it cannot be read, or the options do not fit it.
     """
     path = Path(path)
-    request = Request(scene=scene, level=level, stored=stored, limit=max_pixels)
-    source = _guarded(path, lambda: open_source(path, request))
+    request = base.Request(scene=scene, level=level, stored=stored, limit=max_pixels)
+    reader = _guarded(path, lambda: open_reader(path, request))
     try:
-        layout = _guarded(path, lambda: arrange(source, axes=axes, channels=channels, index=index))
+        layout = _guarded(path, lambda: arrange(reader, axes=axes, channels=channels, index=index))
     except ImageError:
-        source.close()
+        reader.close()
         raise
     return LazyImage(
         shape=layout.shape,
-        dtype=source.dtype.newbyteorder("="),
+        dtype=reader.dtype.newbyteorder("="),
         spacing=layout.spacing,
         channel_names=layout.channel_names,
         chunks=layout.chunks,
         path=path,
-        _source=source,
+        _reader=reader,
         _layout=layout,
     )
+
+
+def read_stored(path: str | Path) -> tuple[np.ndarray, str]:
+    """Reads the first image of a file exactly as it is stored, for masks and dots.
+
+    Damage that viewers tolerate (a wrong checksum, missing tiles) is an error, because what is
+    missing would look like background.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      The values in the file's own shape, and a letter per axis (YX, ZYX, YXS for colours); no
+      letters if the file does not name its axes.
+
+    Raises:
+      ImageError: it is damaged, or declares far more values than its size can hold.
+    """
+    path = Path(path)
+
+    def read() -> tuple[np.ndarray, str]:
+        size = path.stat().st_size if path.is_file() else 0
+        limit = max(_MIN_STORED_BYTES, _MAX_COMPRESSION_RATIO * size)
+        request = base.Request(scene=0, stored=True, strict=True, limit=limit)
+        reader = open_reader(path, request)
+        try:
+            n_bytes = math.prod(reader.shape) * reader.dtype.itemsize
+            if n_bytes > limit:
+                raise base.ProblemError(f"is damaged (it declares {n_bytes} bytes of pixels)")
+            values = reader.read(tuple(slice(0, n, 1) for n in reader.shape))
+            # A copy, because the values may belong to the file.
+            return np.array(values, reader.dtype.newbyteorder("=")), reader.axes
+        finally:
+            reader.close()
+
+    return _guarded(path, read)
 
 
 def _full_slices(shape: tuple[int, ...], slices: slice | Sequence[slice]) -> tuple[slice, ...]:
@@ -230,7 +261,7 @@ def _full_slices(shape: tuple[int, ...], slices: slice | Sequence[slice]) -> tup
     given += (slice(None),) * (len(shape) - len(given))
     full = tuple(slice(*s.indices(n)) for s, n in zip(given, shape, strict=True))
     if any(s.step < 1 or s.stop <= s.start for s in full):
-        raise ValueError(f"slices {given} take nothing, or go backwards, in shape {shape}")
+        raise ValueError(f"slices {given} are empty or go backwards in shape {shape}")
     return full
 
 
@@ -242,16 +273,16 @@ def _guarded(path: Path, action: Callable[[], T]) -> T:
         raise
     except Exception as error:
         _LOG.debug("%s", path, exc_info=True)
-        raise ImageError(_line(path, error)) from error
+        raise ImageError(_error_line(path, error)) from error
 
 
-def _line(path: Path, error: Exception) -> str:
+def _error_line(path: Path, error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     text = text.replace(f"{path}/", "").replace(str(path), path.name).split(" [tensorstore_spec")[0]
-    if isinstance(error, ProblemError):
+    if isinstance(error, base.ProblemError):
         return f"{path}: {text}"
     if isinstance(error, MemoryError):
         return f"{path}: needs more memory than there is; read it by parts with open_lazy"
     if isinstance(error, PermissionError):
-        return f"{path}: may not be read; change its permissions"
+        return f"{path}: permission denied; change its permissions"
     return f"{path}: damaged or not readable ({text[:200]}); save or copy it again"

@@ -1,4 +1,4 @@
-"""OME-Zarr 0.4 and 0.5 folders and plain Zarr arrays, by chunk, through TensorStore."""
+"""OME-Zarr 0.4 and 0.5 folders and plain Zarr arrays, read by chunk through TensorStore."""
 
 import json
 import math
@@ -8,19 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from cellcount_jax.io.images.base import (
-    ProblemError,
-    Request,
-    Slices,
-    Source,
-    check_size,
-    pick_level,
-    pick_scene,
-    to_micrometres,
-)
+from cellcount_jax.io.images import base
 from cellcount_jax.io.images.chunks import length, split_by_chunks
 
-_MARKS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+_METADATA_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _CACHE_BYTES = 256 * 2**20
 _READ_BYTES = 128 * 2**20
 """TensorStore holds all chunks of one read at once, and a thin sample touches every chunk."""
@@ -31,11 +22,11 @@ def is_zarr(path: Path) -> bool:
     return path.is_dir() and (path.suffix.lower() == ".zarr" or _has_metadata(path))
 
 
-def open_zarr(path: Path, request: Request) -> Source:
+def open_zarr(path: Path, request: base.Request) -> base.ImageReader:
     """Opens an OME-Zarr image or a plain array.
 
-    Levels, axes, voxel size and channel names are those of the metadata. Chunks that are missing
-    are filled as the Zarr specification says.
+    Levels, axes, voxel size and channel names come from the metadata. Missing chunks hold the fill
+    value, as the Zarr specification says.
 
     Args:
       path: folder of the group or array.
@@ -45,38 +36,36 @@ def open_zarr(path: Path, request: Request) -> Source:
       The image.
 
     Raises:
-      ProblemError: the metadata do not make sense, or a choice is left open.
+      ProblemError: the metadata are invalid, or the caller must choose.
       Exception: whatever TensorStore raises on damaged files.
     """
     if not _has_metadata(path):
-        raise ProblemError("holds no Zarr metadata; copy the folder again")
-    facts = attributes(path)
+        raise base.ProblemError("holds no Zarr metadata; copy the folder again")
+    metadata = attributes(path)
     if _is_array(path):
-        pick_level(1, request.level)
-        pick_scene([1], request.scene)
-        return _array(path, _array_axes(path, facts), {}, (), request)
-    images = facts.get("multiscales")
+        base.pick_level(1, request.level)
+        base.pick_scene([1], request.scene)
+        return _array(path, _array_axes(path, metadata), {}, (), request)
+    images = metadata.get("multiscales")
     if not isinstance(images, list) or not images:
         inside = [p.relative_to(path).as_posix() for p in inner_images(path)]
-        advice = (
-            f"give one of its images, such as {path.name}/{inside[0]}"
-            if inside
-            else ("give the folder of one of its arrays")
+        advice = f"one of its images, such as {path.name}/{inside[0]}" if inside else "an array"
+        raise base.ProblemError(
+            f"is a Zarr group without an image of its own (multiscales); give {advice} in it"
         )
-        raise ProblemError(f"is a Zarr group without an image of its own (multiscales); {advice}")
-    chosen = _mapping(images[pick_scene([1] * len(images), request.scene)])
+    chosen = _mapping(images[base.pick_scene([1] * len(images), request.scene)])
     levels = chosen.get("datasets")
     if not isinstance(levels, list) or not levels:
-        raise ProblemError("names no levels in its metadata (datasets); write it again")
-    dataset = _mapping(levels[pick_level(len(levels), request.level)])
+        raise base.ProblemError("names no levels in its metadata (datasets); write it again")
+    dataset = _mapping(levels[base.pick_level(len(levels), request.level)])
     array = _inside(path, dataset.get("path"))
     axes, units = _ome_axes(chosen)
     spacing = _spacing(axes, units, chosen, dataset)
-    return _array(array, axes, spacing, _channel_names(facts), request)
+    return _array(array, axes, spacing, _channel_names(metadata), request)
 
 
 def attributes(path: Path) -> Mapping[str, Any]:
-    """Attributes of a group or array, those of OME on top level whatever the version."""
+    """Attributes of a group or array, OME's at the top level in both versions."""
     if (path / "zarr.json").is_file():
         own = _mapping(_json(path / "zarr.json").get("attributes", {}))
         return {**own, **_mapping(own.get("ome", {}))}
@@ -84,15 +73,15 @@ def attributes(path: Path) -> Mapping[str, Any]:
 
 
 def inner_images(path: Path) -> list[Path]:
-    """Images of a group that is none itself: fields of a plate or well, or numbered series."""
+    """Images in a group that is not one: fields of a plate or well, or numbered series."""
     try:
-        facts = attributes(path)
-        if plate := facts.get("plate"):
+        metadata = attributes(path)
+        if plate := metadata.get("plate"):
             wells = [_inside(path, well["path"]) for well in plate["wells"]]
             return [image for well in wells for image in inner_images(well)]
-        if well := facts.get("well"):
+        if well := metadata.get("well"):
             return [_inside(path, field["path"]) for field in well["images"]]
-        if facts.get("multiscales") or "bioformats2raw.layout" not in facts:
+        if metadata.get("multiscales") or "bioformats2raw.layout" not in metadata:
             return []
         series = attributes(path / "OME").get("series") or []
         found = [_inside(path, name) for name in series]
@@ -106,27 +95,27 @@ def inner_images(path: Path) -> list[Path]:
 
 
 def _has_metadata(path: Path) -> bool:
-    return any((path / mark).is_file() for mark in _MARKS)
+    return any((path / name).is_file() for name in _METADATA_FILES)
 
 
 def _json(path: Path) -> Mapping[str, Any]:
     try:
         return _mapping(json.loads(path.read_bytes()))
     except (ValueError, RecursionError):
-        raise ProblemError(f"{path.name} is no valid JSON; copy the folder again") from None
+        raise base.ProblemError(f"{path.name} is not valid JSON; copy the folder again") from None
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ProblemError("has metadata of a wrong form; write it again")
+        raise base.ProblemError("has metadata of the wrong form; write it again")
     return value
 
 
 def _inside(path: Path, name: object) -> Path:
-    """A path inside a group; metadata must not lead out of it."""
+    """A path inside a group; metadata must not point outside it."""
     parts = name.split("/") if isinstance(name, str) else [".."]
     if ".." in parts or str(name).startswith("/") or "\0" in str(name):
-        raise ProblemError(f"names a part {name!r} that is not inside it; write it again")
+        raise base.ProblemError(f"names a path {name!r} that is not inside it; write it again")
     return path / str(name)
 
 
@@ -136,9 +125,9 @@ def _is_array(path: Path) -> bool:
     return (path / ".zarray").is_file()
 
 
-def _array_axes(path: Path, facts: Mapping[str, Any]) -> str | None:
-    """Axes of a plain array, if each of its dimensions has the name of one letter."""
-    names = facts.get("_ARRAY_DIMENSIONS")
+def _array_axes(path: Path, metadata: Mapping[str, Any]) -> str | None:
+    """Axes of a plain array, if the name of each dimension is one letter."""
+    names = metadata.get("_ARRAY_DIMENSIONS")
     if (path / "zarr.json").is_file():
         names = _json(path / "zarr.json").get("dimension_names", names)
     if not isinstance(names, list) or not all(isinstance(n, str) and len(n) == 1 for n in names):
@@ -151,13 +140,15 @@ def _array(
     axes: str | None,
     spacing: Mapping[str, float],
     channel_names: tuple[str, ...],
-    request: Request,
-) -> Source:
-    # Imported here because it takes a while and most images are no Zarr.
+    request: base.Request,
+) -> base.ImageReader:
+    # Imported here because the import is slow and most images are not Zarr.
     import tensorstore as ts
 
     if not is_zarr(path) or not _is_array(path):
-        raise ProblemError(f"has no array {path.name!r} that its metadata name; copy it again")
+        raise base.ProblemError(
+            f"lacks the array {path.name!r} that its metadata name; copy it again"
+        )
     driver = "zarr3" if (path / "zarr.json").is_file() else "zarr"
     store = ts.open(
         {"driver": driver, "kvstore": {"driver": "file", "path": f"{path}/"}},
@@ -168,17 +159,17 @@ def _array(
     shape = tuple(int(n) for n in store.shape)
     dtype = np.dtype(store.dtype.numpy_dtype)
     chunks = tuple(int(n or 1) for n in store.chunk_layout.read_chunk.shape or shape)
-    check_size(math.prod(chunks), request.limit, "stores it in chunks")
+    base.check_size(math.prod(chunks), request.limit, "stores it in chunks")
 
     at_once = max(1, _READ_BYTES // (math.prod(chunks) * dtype.itemsize))
 
-    def read(slices: Slices) -> np.ndarray:
+    def read(slices: base.Slices) -> np.ndarray:
         part = np.empty([length(s) for s in slices], dtype)
         for inside, outside in split_by_chunks(slices, chunks, at_once):
             part[outside] = np.asarray(store[inside].read().result())
         return part
 
-    return Source(
+    return base.ImageReader(
         shape=shape,
         dtype=dtype,
         axes="" if axes is None else _checked(axes, shape),
@@ -191,7 +182,7 @@ def _array(
 
 def _checked(axes: str, shape: tuple[int, ...]) -> str:
     if len(axes) != len(shape):
-        raise ProblemError(f"names axes {axes!r} for an array of shape {shape}; pass axes")
+        raise base.ProblemError(f"names axes {axes!r} for an array of shape {shape}; pass axes")
     return axes
 
 
@@ -202,10 +193,10 @@ def _ome_axes(image: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     for axis in axes if isinstance(axes, list) else [None]:
         name = axis.get("name") if isinstance(axis, Mapping) else axis
         if not isinstance(name, str) or not name:
-            raise ProblemError("names no axes in its metadata; write it again or pass axes")
+            raise base.ProblemError("names no axes in its metadata; write it again or pass axes")
         letter = {"channel": "C", "time": "T"}.get(name.lower(), name[0].upper())
         letters += letter
-        # Version 0.3 names axes without units; micrometres are only certain where they are said.
+        # Version 0.3 names axes without units; micrometres are not assumed.
         units[letter] = axis.get("unit") if isinstance(axis, Mapping) else None
     return letters, units
 
@@ -220,14 +211,16 @@ def _spacing(
             if factors is None:
                 continue
             if not isinstance(factors, Sequence) or len(factors) != len(axes):
-                raise ProblemError("has a scale that does not fit its axes; write it again")
+                raise base.ProblemError("has a scale that does not fit its axes; write it again")
             scale = scale * np.asarray(factors, float)
-    sizes = {c: to_micrometres(s, units[c]) for c, s in zip(axes, scale, strict=True) if c in "ZYX"}
+    sizes = {
+        c: base.to_micrometres(s, units[c]) for c, s in zip(axes, scale, strict=True) if c in "ZYX"
+    }
     return {letter: size for letter, size in sizes.items() if size is not None}
 
 
-def _channel_names(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    omero = facts.get("omero")
+def _channel_names(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    omero = metadata.get("omero")
     channels = omero.get("channels") if isinstance(omero, Mapping) else None
     if not isinstance(channels, list) or not all(isinstance(c, Mapping) for c in channels):
         return ()

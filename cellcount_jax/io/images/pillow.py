@@ -1,7 +1,9 @@
 """PNG, JPEG, BMP, GIF, WebP, JPEG 2000 and PNM, decoded whole."""
 
 import logging
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,38 +12,51 @@ import imagecodecs
 import numpy as np
 from PIL import Image
 
-from cellcount_jax.io.images.base import ProblemError, Request, Source, array_source, check_size
+from cellcount_jax.io.images.base import (
+    ImageReader,
+    ProblemError,
+    Request,
+    array_reader,
+    check_size,
+)
 
 _LOG = logging.getLogger(__name__)
 
-_AS_THEY_ARE = ("1", "L", "I", "F", "RGB", "I;16", "I;16L", "I;16B", "I;16N")
+_UNCHANGED_MODES = ("1", "L", "I", "F", "RGB", "I;16", "I;16L", "I;16B", "I;16N")
 _TO_GREY = ("LA", "La")
 _TO_RGB = ("RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
+_PNG_SIGNATURE_SIZE = 8
 
 
-def open_with_pillow(path: Path, kind: str, request: Request) -> Source:
+def open_with_pillow(path: Path, format: str, request: Request) -> ImageReader:
     """An image of one of Pillow's formats.
 
-    Transparency is dropped, palettes and CMYK become RGB, the turn that a camera notes in EXIF is
-    not applied (annotation tools do not apply it either).
+    Transparency is dropped, palettes and CMYK become RGB, the rotation that a camera notes in EXIF
+    is not applied (annotation tools do not apply it either).
 
     Args:
       path: of the file.
-      kind: Pillow's name of the format, as its first bytes say.
+      format: Pillow's name of the format, detected from the first bytes.
       request: the caller's.
 
     Returns:
       Axes YX, YXS, or T before them if there are several frames.
 
     Raises:
-      ProblemError: larger than allowed, or of a colour model that is not known.
+      ProblemError: larger than allowed, of an unknown colour model, or damaged.
       Exception: whatever Pillow raises on damaged files.
     """
+    if request.strict:
+        _check_complete(path.read_bytes(), format)
     Image.init()
     # Image.open would apply Pillow's own limit on the size, a setting of the whole process.
-    factory = Image.OPEN[kind][0]
-    with path.open("rb") as file, _warnings_logged(path), factory(file, str(path)) as image:
-        frames = 1 if kind == "JPEG" else getattr(image, "n_frames", 1)
+    factory = Image.OPEN[format][0]
+    with (
+        path.open("rb") as file,
+        _captured_warnings(path, strict=request.strict),
+        factory(file, str(path)) as image,
+    ):
+        frames = 1 if format == "JPEG" else getattr(image, "n_frames", 1)
         bands = len(image.getbands())
         check_size(frames * image.width * image.height * bands, request.limit, "an image")
         if frames > 1:
@@ -50,12 +65,12 @@ def open_with_pillow(path: Path, kind: str, request: Request) -> Source:
                 image.seek(frame)
                 arrays.append(_values(image, stored=request.stored))
             array = np.stack(arrays)
-        elif kind == "PNG" and _is_deep_png(path):
+        elif format == "PNG" and _is_deep_png(path):
             array = _deep_png(path)
         else:
             array = _values(image, stored=request.stored)
     axes = "T" * (frames > 1) + "YX"
-    return array_source(array, axes + "S" * (array.ndim > len(axes)))
+    return array_reader(array, axes + "S" * (array.ndim > len(axes)))
 
 
 def _values(image: Image.Image, *, stored: bool) -> np.ndarray:
@@ -64,9 +79,9 @@ def _values(image: Image.Image, *, stored: bool) -> np.ndarray:
     if mode in ("P", "PA"):
         if stored:
             return np.array(image.getchannel(0) if mode == "PA" else image)
-        # By way of RGBA, because a palette may carry transparency.
+        # Through RGBA, because a palette may carry transparency.
         return np.array(image.convert("RGBA").convert("RGB"))
-    if mode in _AS_THEY_ARE:
+    if mode in _UNCHANGED_MODES:
         return np.array(image)
     if mode in _TO_GREY:
         return np.array(image.getchannel(0))
@@ -89,11 +104,35 @@ def _deep_png(path: Path) -> np.ndarray:
     return array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
 
 
+def _check_complete(data: bytes, format: str) -> None:
+    """Looks for the end of a PNG or JPEG and compares the checksums of a PNG.
+
+    Pillow does not check those of the pixels, and fills what is missing of a JPEG with grey.
+    """
+    if format == "JPEG" and b"\xff\xd9" not in data[-64:]:
+        raise ProblemError("is damaged (its end is missing); save or copy it again")
+    if format != "PNG":
+        return
+    position = _PNG_SIGNATURE_SIZE
+    while position < len(data):
+        (length,) = struct.unpack(">I", data[position : position + 4].rjust(4, b"\xff"))
+        body = data[position + 4 : position + 8 + length]
+        checksum = data[position + 8 + length : position + 12 + length]
+        if len(checksum) < 4 or zlib.crc32(body) != int.from_bytes(checksum, "big"):
+            raise ProblemError(f"is damaged (wrong checksum near byte {position}); copy it again")
+        if body.startswith(b"IEND"):
+            return
+        position += 12 + length
+    raise ProblemError("is damaged (its end is missing); save or copy it again")
+
+
 @contextmanager
-def _warnings_logged(path: Path) -> Iterator[None]:
-    """Sends a library's warnings about one file to the log."""
+def _captured_warnings(path: Path, *, strict: bool) -> Iterator[None]:
+    """Sends a library's warnings about one file to the log; if strict, they are errors."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
     for warning in caught:
+        if strict:
+            raise ProblemError(f"is damaged ({warning.message}); save or copy it again")
         _LOG.info("%s: %s", path, warning.message)

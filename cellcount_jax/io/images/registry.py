@@ -1,42 +1,42 @@
-"""Tells an image's format by its first bytes, whatever its name ends in."""
+"""Detects an image's format from its first bytes, whatever the file name says."""
 
 import stat
 from pathlib import Path
 
 import numpy as np
 
-from cellcount_jax.io.images.base import (
-    ProblemError,
-    Request,
-    Source,
-    array_source,
-    pick_level,
-    pick_scene,
-)
+from cellcount_jax.io.images import base
 from cellcount_jax.io.images.czi_nd2 import open_czi, open_nd2
 from cellcount_jax.io.images.ome_zarr import is_zarr, open_zarr
 from cellcount_jax.io.images.pillow import open_with_pillow
 from cellcount_jax.io.images.tiff import open_tiff
 
-_JP2 = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
-_PILLOW = (
+# Formats of Pillow by Pillow's names.
+_SIGNATURES = (
+    *((start, "TIFF") for start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    (b"\xda\xce\xbe\x0a", "ND2"),
+    (b"ZISRAWFILE", "CZI"),
+    (b"\x93NUMPY", "NPY"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"\xff\xd8\xff", "JPEG"),
     (b"GIF87a", "GIF"),
     (b"GIF89a", "GIF"),
     (b"BM", "BMP"),
-    (_JP2, "JPEG2000"),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG2000"),
     (b"\xff\x4f\xff\x51", "JPEG2000"),
     *((b"P%d" % kind, "PPM") for kind in range(1, 7)),
 )
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_ND2 = b"\xda\xce\xbe\x0a"
-_CZI = b"ZISRAWFILE"
-_NPY = b"\x93NUMPY"
-_OTHERS = ((b"\x89HDF", "HDF5"), (b"PK\x03\x04", "zip"), (b"%PDF", "PDF"), (b"<", "text"))
+_NO_IMAGES = ((b"\x89HDF", "HDF5"), (b"PK\x03\x04", "zip"), (b"%PDF", "PDF"), (b"<", "text"))
 
 
-def open_source(path: Path, request: Request) -> Source:
+def image_format(head: bytes) -> str | None:
+    """Format of a file from its first 16 bytes, such as PNG or TIFF; None if it is none we read."""
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "WEBP"
+    return next((name for start, name in _SIGNATURES if head.startswith(start)), None)
+
+
+def open_reader(path: Path, request: base.Request) -> base.ImageReader:
     """Opens an image with the reader of its format.
 
     Args:
@@ -54,36 +54,36 @@ def open_source(path: Path, request: Request) -> Source:
         if is_zarr(path):
             return open_zarr(path, request)
         if path.is_dir():
-            raise ProblemError("is a folder without an image; list its files with list_images")
-        raise ProblemError("there is no such file")
+            raise base.ProblemError("is a folder without an image; list its files with list_images")
+        raise base.ProblemError("there is no such file")
     if not stat.S_ISREG(path.stat().st_mode):
-        raise ProblemError("is no ordinary file")
+        raise base.ProblemError("is not a regular file")
     with path.open("rb") as file:
         head = file.read(16)
     if not head:
-        raise ProblemError("is empty (0 bytes); copy it again")
-    if head.startswith(_TIFF):
+        raise base.ProblemError("is empty (0 bytes); copy it again")
+    format = image_format(head)
+    if format == "TIFF":
         return open_tiff(path, request)
     # Nikon's old format is JPEG 2000 with further boxes.
-    if head.startswith(_ND2) or (head.startswith(_JP2) and path.suffix.lower() == ".nd2"):
+    if format == "ND2" or (format == "JPEG2000" and path.suffix.lower() == ".nd2"):
         return open_nd2(path, request)
-    if head.startswith(_CZI):
+    if format == "CZI":
         return open_czi(path, request)
-    pick_scene([1], request.scene)
-    pick_level(1, request.level)
-    if head.startswith(_NPY):
-        return _open_npy(path)
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return open_with_pillow(path, "WEBP", request)
-    for start, kind in _PILLOW:
-        if head.startswith(start):
-            return open_with_pillow(path, kind, request)
-    looks = next((f" (it looks like {k})" for start, k in _OTHERS if head.startswith(start)), "")
-    raise ProblemError(
-        f"is no image of a known format{looks}; save it as TIFF, PNG, JPEG or OME-Zarr"
+    base.pick_scene([1], request.scene)
+    base.pick_level(1, request.level)
+    if format == "NPY":
+        return _open_npy(path, request)
+    if format is not None:
+        return open_with_pillow(path, format, request)
+    looks = next((f" (it looks like {k})" for start, k in _NO_IMAGES if head.startswith(start)), "")
+    raise base.ProblemError(
+        f"is not an image of a known format{looks}; save it as TIFF, PNG, JPEG or OME-Zarr"
     )
 
 
-def _open_npy(path: Path) -> Source:
+def _open_npy(path: Path, request: base.Request) -> base.ImageReader:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array_source(array, "")
+    if request.strict and array.offset + array.nbytes != path.stat().st_size:
+        raise base.ProblemError("is damaged (its size does not fit its header); save it again")
+    return base.array_reader(array, "")

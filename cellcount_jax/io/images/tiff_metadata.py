@@ -9,8 +9,8 @@ from defusedxml import ElementTree
 
 from cellcount_jax.io.images.base import to_micrometres
 
-COARSEST_TAG = 20.0
-"""Resolution tags coarser than this (um per pixel) speak of paper, such as 72 dots per inch."""
+_MAX_PIXEL_SIZE = 20.0
+"""Resolution tags above this (um per pixel) are for printing, such as 72 dots per inch."""
 
 
 def spacing(
@@ -52,7 +52,7 @@ def _ome_pixels(tif: tifffile.TiffFile, scene: int) -> Any:
     """The Pixels element of an image; None if it cannot be found."""
     try:
         root = ElementTree.fromstring(tif.ome_metadata or "")
-    except Exception:  # of the parser and of defusedxml, of many kinds; metadata are optional
+    except Exception:  # the parser and defusedxml raise many kinds; metadata are optional
         return None
     pixels = [p for p in root.iter() if isinstance(p.tag, str) and p.tag.endswith("}Pixels")]
     return pixels[scene] if scene < len(pixels) else None
@@ -89,7 +89,7 @@ def _tag_spacing(page: tifffile.TiffPage) -> dict[str, float]:
     sizes = {}
     for axis, tag in (("Y", "YResolution"), ("X", "XResolution")):
         density = _rational(page, tag)
-        if length and density and length / density <= COARSEST_TAG:
+        if length and density and length / density <= _MAX_PIXEL_SIZE:
             sizes[axis] = length / density
     return sizes
 

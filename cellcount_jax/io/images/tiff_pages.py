@@ -1,4 +1,4 @@
-"""Parts of one TIFF page: the tiles or strips that they touch, and no others."""
+"""Reads parts of TIFF pages, decoding only the tiles or strips that they touch."""
 
 import functools
 import itertools
@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from cellcount_jax.io.cache import ArrayCache
 from cellcount_jax.io.images.base import ProblemError, Slices
-from cellcount_jax.io.images.chunks import Cache, length, overlap
-from cellcount_jax.io.log_capture import damage_is_an_error
+from cellcount_jax.io.images.chunks import length, overlap
+from cellcount_jax.io.log_capture import tiff_damage_is_an_error
 
 Page = tifffile.TiffPage | tifffile.TiffFrame
 
@@ -25,17 +26,17 @@ class PageReader:
     def __init__(self, series: tifffile.TiffPageSeries):
         self._series = series
         self._keyframe = series.keyframe
-        self._cache = Cache()
+        self._cache = ArrayCache()
         self._lock = threading.RLock()
         self.piece = piece_shape(self._keyframe)
 
     def read(self, number: int, slices: Slices) -> np.ndarray:
         """A part of a page by its number in the series."""
-        with self._lock, damage_is_an_error():
+        with self._lock, tiff_damage_is_an_error():
             page = self._series[number]
         if page is None:
             raise ProblemError("lacks planes that its metadata name; copy all files of the set")
-        if _in_one_run(page):
+        if _is_contiguous(page):
             return np.array(self._memory_map(page)[slices])
         return self._compose(page, number, slices)
 
@@ -53,17 +54,17 @@ class PageReader:
             range(s.start // size, (s.stop - 1) // size + 1)
             for s, size in zip(slices[:4], sizes[:4], strict=True)
         ]
-        for place in itertools.product(*touched):
-            laps = [
+        for position in itertools.product(*touched):
+            overlaps = [
                 overlap(s, i * size, min((i + 1) * size, n))
-                for s, i, size, n in zip(slices, (*place, 0), sizes, shaped, strict=True)
+                for s, i, size, n in zip(slices, (*position, 0), sizes, shaped, strict=True)
             ]
-            if not all(laps):
+            if not all(overlaps):
                 continue
-            index = int(np.ravel_multi_index(place, counts))
+            index = int(np.ravel_multi_index(position, counts))
             piece = self._cache.get((number, index), functools.partial(self._decode, page, index))
             if piece.size:
-                inside, outside = zip(*(lap for lap in laps if lap is not None), strict=True)
+                inside, outside = zip(*(o for o in overlaps if o is not None), strict=True)
                 part[outside] = piece[None][inside]
         return part
 
@@ -101,14 +102,14 @@ def piece_shape(keyframe: tifffile.TiffPage) -> tuple[int, int, int, int, int]:
 
 
 def memory_map(page: Page, shape: tuple[int, ...], offset: int) -> np.ndarray:
-    """Values that lie uncompressed in the file from an offset on."""
+    """Values that are stored uncompressed from an offset on."""
     keyframe: Any = page.keyframe
     kind = f"{page.parent.byteorder}{keyframe.dtype.char}"
     return _opened(page).memmap_array(kind, shape, offset=offset)
 
 
 def check_inside(page: Page, offset: int, size: int) -> None:
-    """Refuses bytes that the file does not have.
+    """Refuses a range of bytes beyond the end of the file.
 
     Raises:
       ProblemError: the file is cut short.
@@ -118,14 +119,14 @@ def check_inside(page: Page, offset: int, size: int) -> None:
 
 
 def _opened(page: Page) -> tifffile.FileHandle:
-    """The page's file; those of a set are closed until they are needed."""
+    """The page's file; files of a set are closed until they are needed."""
     handle = page.parent.filehandle
     if handle.closed:
         handle.open()
     return handle
 
 
-def _in_one_run(page: Page) -> bool:
+def _is_contiguous(page: Page) -> bool:
     """Whether a page is uncompressed and its strips follow each other."""
     keyframe: Any = page.keyframe
     if not keyframe.is_memmappable:

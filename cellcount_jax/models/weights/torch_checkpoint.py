@@ -1,22 +1,24 @@
-"""Arrays out of weight files, without running a file's code: .pth or .pt, .safetensors, .npz.
+"""Reads arrays from weight files without running their code: .pth or .pt, .safetensors, .npz.
 
-A PyTorch file is a pickle with its numbers beside it, in a zip (since PyTorch 1.6) or one after the
-other in a stream (before, as torchvision's VGG files are). A pickle may call anything it can
-import, so here it can import only the few names that rebuild a tensor, each an inert stand-in.
+A PyTorch file is a pickle with the numbers beside it, in a zip (since PyTorch 1.6) or one after the
+other in a stream (before, as in torchvision's VGG files). The pickle may name only what rebuilds
+tensors, and each of these names stands for a function of this module.
 """
 
-import collections
+import io
 import math
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 import safetensors
+
+from cellcount_jax.io import safe_pickle
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".npz")
 
@@ -39,7 +41,7 @@ _DTYPES: Mapping[str, Any] = {
 
 
 def read_arrays(path: Path, prefix: str = "") -> dict[str, np.ndarray]:
-    """Arrays of a file whose names begin with a prefix; no others are read.
+    """Reads the arrays whose names begin with a prefix.
 
     Args:
       path: .pth or .pt (a state dict: names to tensors), .safetensors, or .npz.
@@ -49,7 +51,7 @@ def read_arrays(path: Path, prefix: str = "") -> dict[str, np.ndarray]:
       Arrays by their full names, in the file's dtypes.
 
     Raises:
-      ValueError: the file is missing, of another kind, damaged, or holds something else than
+      ValueError: the file is missing, of another kind, damaged, or holds something other than
         plain tensors; one line that names it.
     """
     readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
@@ -86,7 +88,7 @@ def _read_torch(path: Path, prefix: str) -> dict[str, np.ndarray]:
 
 
 class _Storage(NamedTuple):
-    """A flat run of numbers somewhere in the file."""
+    """A flat array of numbers somewhere in the file."""
 
     key: str
     dtype: np.dtype
@@ -113,7 +115,8 @@ def _read_zip(archive: zipfile.ZipFile, prefix: str) -> dict[str, np.ndarray]:
     if "byteorder" in infos and archive.read(infos["byteorder"]) != b"little":
         raise ValueError("written on a big-endian machine")
     with archive.open(infos["data.pkl"]) as file:
-        tensors = _state_dict(_Unpickler(file).load(), prefix)
+        size = infos["data.pkl"].file_size
+        tensors = _state_dict(_load(file, size, {}), prefix)
     flat = {}
     for storage in {tensor.storage for tensor in tensors.values()}:
         info = infos.get(f"data/{storage.key}")
@@ -124,25 +127,31 @@ def _read_zip(archive: zipfile.ZipFile, prefix: str) -> dict[str, np.ndarray]:
 
 
 def _read_stream(file: BinaryIO, prefix: str) -> dict[str, np.ndarray]:
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    storages: dict[str, _Storage] = {}
+
+    def load() -> Any:
+        return _load(file, size - file.tell(), storages)
+
     try:
-        known = _Unpickler(file).load() == _MAGIC and _Unpickler(file).load() == _PROTOCOL
-    except (pickle.UnpicklingError, EOFError):
+        known = load() == _MAGIC and load() == _PROTOCOL
+    except pickle.UnpicklingError:
         known = False
     if not known:
         raise ValueError("not of a kind that torch.save writes; convert it to .safetensors or .npz")
-    if not _Unpickler(file).load()["little_endian"]:
+    if not load()["little_endian"]:
         raise ValueError("written on a big-endian machine")
-    unpickler = _Unpickler(file)
-    tensors = _state_dict(unpickler.load(), prefix)
+    tensors = _state_dict(load(), prefix)
     wanted = {tensor.storage.key for tensor in tensors.values()}
     flat = {}
-    for key in _Unpickler(file).load():
-        storage = unpickler.storages[key]
-        (size,) = struct.unpack("<q", file.read(8))
-        if size != storage.size:
-            raise ValueError(f"storage {key} has {size} elements, not {storage.size}")
+    for key in load():
+        storage = storages[key]
+        (n_values,) = struct.unpack("<q", file.read(8))
+        if n_values != storage.size:
+            raise ValueError(f"storage {key} has {n_values} elements, not {storage.size}")
         if key not in wanted:
-            file.seek(storage.n_bytes, 1)
+            file.seek(storage.n_bytes, io.SEEK_CUR)
             continue
         data = file.read(storage.n_bytes)
         if len(data) != storage.n_bytes:
@@ -151,26 +160,17 @@ def _read_stream(file: BinaryIO, prefix: str) -> dict[str, np.ndarray]:
     return {name: _view(tensor, flat[tensor.storage.key]) for name, tensor in tensors.items()}
 
 
-class _Unpickler(pickle.Unpickler):
-    """Builds plain containers, numbers, strings and `_Tensor`; knows no other name."""
+def _load(file: IO[bytes], size: int, storages: dict[str, _Storage]) -> Any:
+    """Plain containers, numbers, strings and `_Tensor`s of a pickle; adds to `storages`."""
 
-    def __init__(self, file: Any) -> None:
-        super().__init__(file, encoding="utf-8")
-        self.storages: dict[str, _Storage] = {}
+    def persistent_load(pid: Any) -> _Storage:
+        kind, dtype, key, _, n_values, *view = pid
+        plain = isinstance(kind, str) and isinstance(dtype, str) and isinstance(key, str)
+        if not plain or kind != "storage" or any(part is not None for part in view):
+            raise pickle.UnpicklingError("it has storages of an unknown kind")
+        return storages.setdefault(key, _Storage(key, np.dtype(_DTYPES[dtype]), int(n_values)))
 
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in _DTYPES:
-            return name
-        if (module, name) not in _STAND_INS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no tensor")
-        return _STAND_INS[module, name]
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key, _, size, *view = pid
-        if kind != "storage" or any(part is not None for part in view):
-            raise pickle.UnpicklingError(f"unknown kind of storage {pid!r}")
-        storage = _Storage(str(key), np.dtype(_DTYPES[dtype]), int(size))
-        return self.storages.setdefault(storage.key, storage)
+    return safe_pickle.load(file, size=size, allowed=_ALLOWED, persistent_load=persistent_load)
 
 
 def _rebuild_tensor(storage: _Storage, offset: int, shape: Any, strides: Any, *_: Any) -> _Tensor:
@@ -181,8 +181,9 @@ def _rebuild_parameter(tensor: _Tensor, *_: Any) -> _Tensor:
     return tensor
 
 
-_STAND_INS: Mapping[tuple[str, str], Callable[..., Any]] = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
+_ALLOWED: Mapping[tuple[str, str], Any] = {
+    **{("torch", name): name for name in _DTYPES},
+    ("collections", "OrderedDict"): dict,
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,

@@ -11,7 +11,8 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from cellcount_jax.io.annotations.dots import detect_format, label_centroids, read_dots, write_dots
+from cellcount_jax.io.annotations.centroids import label_centroids
+from cellcount_jax.io.annotations.dots import detect_format, read_dots, write_dots
 
 
 def _png(path: Path, values: np.ndarray) -> Path:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellcount_jax.io.images.chunks import Cache, length, overlap, split_by_chunks
+from cellcount_jax.io.images.chunks import length, overlap, split_by_chunks
 
 
 @st.composite
@@ -44,20 +44,3 @@ def test_overlap(part: tuple[int, slice], piece: int) -> None:
         if (lap := overlap(part[1], start, stop)) is not None:
             result[lap[1]] = array[start:stop][lap[0]]
     np.testing.assert_array_equal(result, array[part[1]])
-
-
-def test_cache_keeps_what_was_used_last() -> None:
-    made: list[int] = []
-    cache = Cache(limit=20)
-
-    def get(key: int) -> int:
-        def make() -> np.ndarray:
-            made.append(key)
-            return np.full(8, key, np.uint8)
-
-        return int(cache.get(key, make)[0])
-
-    assert [get(k) for k in (1, 2, 1, 3, 1, 2)] == [1, 2, 1, 3, 1, 2]
-    assert made == [1, 2, 3, 2]
-    large = Cache(limit=1)
-    assert large.get("a", lambda: np.ones(9)) is large.get("a", lambda: np.zeros(9))

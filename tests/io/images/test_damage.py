@@ -180,7 +180,7 @@ def test_a_huge_declared_size_is_refused(tmp_path: Path) -> None:
     ("data", "message"),
     [
         (b"", r"is empty \(0 bytes\)"),
-        (b"x", "no image of a known format"),
+        (b"x", "not an image of a known format"),
         (b"\x89HDF\r\n\x1a\n" + bytes(99), "it looks like HDF5"),
         (b"PK\x03\x04" + bytes(99), "it looks like zip"),
         (b"<html></html>", "it looks like text"),
@@ -193,7 +193,7 @@ def test_a_huge_declared_size_is_refused(tmp_path: Path) -> None:
         (pillow_bytes(GREY, "PNG")[:60], "damaged or not readable"),
     ],
 )
-def test_files_that_are_no_images(tmp_path: Path, data: bytes, message: str) -> None:
+def test_files_that_are_not_images(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "wrong.png"
     path.write_bytes(data)
     with pytest.raises(ImageError, match=message) as error:
@@ -213,9 +213,9 @@ def test_tiny_images_are_images(tmp_path: Path, array: np.ndarray) -> None:
     assert read_image(path).pixels.shape == shape
 
 
-def test_paths_that_are_no_files(tmp_path: Path) -> None:
+def test_paths_that_are_not_files(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="there is no such file"):
         read_image(tmp_path / "none.png")
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(ImageError, match="is no ordinary file"):
+    with pytest.raises(ImageError, match="is not a regular file"):
         read_image(tmp_path / "pipe.png")

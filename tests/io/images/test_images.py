@@ -36,7 +36,9 @@ def save(folder: Path, data: bytes, name: str = "image.dat") -> Path:
         (RGB, "PPM"),
     ],
 )
-def test_lossless_formats_are_told_by_content(tmp_path: Path, array: np.ndarray, kind: str) -> None:
+def test_lossless_formats_are_detected_from_the_content(
+    tmp_path: Path, array: np.ndarray, kind: str
+) -> None:
     image = read_image(save(tmp_path, pillow_bytes(array, kind), "wrong_ending.jpg"))
     expected = array if array.ndim == 3 else array[..., None]
     np.testing.assert_array_equal(image.pixels, expected)
@@ -208,7 +210,7 @@ def test_resolution_tags_count_only_where_they_mean_a_specimen(tmp_path: Path) -
 
 def test_time_must_be_chosen(tmp_path: Path) -> None:
     path = save(tmp_path, tiff_bytes(STACK, imagej=True, metadata={"axes": "TYX"}))
-    with pytest.raises(ImageError, match=r'holds 5 points in time.*index=\{"T": 0\}'):
+    with pytest.raises(ImageError, match=r'holds 5 time points.*index=\{"T": 0\}'):
         read_image(path)
     np.testing.assert_array_equal(read_image(path, index={"T": 4}).pixels[..., 0], STACK[4])
     with pytest.raises(ImageError, match="T=5 is outside its axis of length 5"):
@@ -242,9 +244,9 @@ def test_one_plane_is_flat_unless_axes_have_z(tmp_path: Path) -> None:
 
 def test_channels_that_are_not_there(tmp_path: Path) -> None:
     path = save(tmp_path, pillow_bytes(RGB, "PNG"))
-    with pytest.raises(ImageError, match="has 3 channels and no channel 3"):
+    with pytest.raises(ImageError, match="has 3 channels, no channel 3"):
         read_image(path, channels=3)
-    with pytest.raises(ImageError, match="no one channel named 'DAPI'; its names: red, green"):
+    with pytest.raises(ImageError, match="no single channel named 'DAPI'; its names: red, green"):
         read_image(path, channels=["DAPI"])
     with pytest.raises(ImageError, match="channels is empty"):
         read_image(path, channels=[])
@@ -278,7 +280,7 @@ def test_levels_of_a_pyramid(tmp_path: Path) -> None:
     half = read_image(path, level=1)
     np.testing.assert_array_equal(half.pixels[..., 0], DEEP[::2, ::2])
     assert half.spacing == pytest.approx((1.0, 1.0))
-    with pytest.raises(ImageError, match="has 2 levels and no level=2"):
+    with pytest.raises(ImageError, match="has 2 levels, no level=2"):
         read_image(path, level=2)
 
 
