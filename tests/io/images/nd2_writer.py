@@ -39,14 +39,14 @@ def nd2_bytes(
     metadata = {
         "dCalibration": pixel or 1.0,
         "bCalibrated": pixel is not None,
-        "sImagePlanes": {"uiCount": count, "uiCompCount": count, "sPlaneNew": planes},
+        "sPicturePlanes": {"uiCount": count, "uiCompCount": count, "sPlaneNew": planes},
     }
     experiment = {"eType": 4, "uLoopPars": {"uiCount": depth, "dZStep": step}}
     file = _chunk(b"ND2 FILE SIGNATURE CHUNK NAME01!", b"Ver3.0".ljust(64, b"\0"), 32)
     places: dict[bytes, tuple[int, int]] = {}
     for name, value in (
         (b"ImageAttributesLV!", _level("SLxImageAttributes", attributes)),
-        (b"ImageMetadataSeqLV|0!", _level("SLxImageMetadata", metadata)),
+        (b"ImageMetadataSeqLV|0!", _level("SLxPictureMetadata", metadata)),
         (b"ImageMetadataLV!", _level("SLxExperiment", experiment)),
         *(
             (b"ImageDataSeq|%d!" % i, bytes(8) + np.ascontiguousarray(plane).tobytes())

@@ -204,7 +204,7 @@ def test_resolution_tags_count_only_where_they_mean_a_specimen(tmp_path: Path) -
     assert read_image(save(tmp_path, fine)).spacing == pytest.approx((1.0, 0.5))
     paper = tiff_bytes(GREY, resolution=(300, 300), resolutionunit="INCH")
     assert read_image(save(tmp_path, paper)).spacing is None
-    slide = tiff_bytes(GREY, description="Aperio PILImage|MPP = 0.25|x", metadata=None)
+    slide = tiff_bytes(GREY, description="Aperio Image|MPP = 0.25|x", metadata=None)
     assert read_image(save(tmp_path, slide)).spacing == pytest.approx((0.25, 0.25))
 
 
