@@ -8,18 +8,17 @@ publish no MAE for this set; for theirs see consistency_light_sheet.py).
 Protocol `few_labels`: eight embryos to train on, of which the volume with most nuclei keeps its
 labels, three embryos to test. Distances are measured in micrometres (voxels of 1.75 x 0.8 x 0.8;
 `quick` halves the pixels in the plane), in units of the pixel in the plane. Presets and switches
-as in consistency_vgg.py. Measured figures: docs/results.md.
+as in consistency_vgg.py. Measured figures: docs/results/consistency.md.
 """
 
 from ml_collections import ConfigDict
 
-from cellcount_jax import defaults
-from configs import consistency_light_sheet
+from configs import common, consistency_light_sheet
 
 
 def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset, see consistency_vgg.py."""
-    config = defaults.consistency(ndim=3)
+    config = common.consistency(ndim=3)
     config.data.name = "bbbc050"
     config.data.protocol = "few_labels"
     config.radius = 8.0  # pixels in the plane; a nucleus is about 18 across
@@ -30,7 +29,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.model.sigma = (1.83, 4.0, 4.0)
     config.model.window = (48, 128, 128)
     config.stages.consistency.crop = (48, 112, 112)
-    return defaults.consistency_preset(config, preset, quick=quick)
+    return common.consistency_preset(config, preset, quick=quick)
 
 
 def quick(config: ConfigDict) -> None:
@@ -43,6 +42,6 @@ def quick(config: ConfigDict) -> None:
     config.model.sigma = (1.37, 1.5, 1.5)
     config.model.window = (56, 72, 72)
     config.stages.consistency.update({"crop": (40, 48, 48), "steps": 300})
-    # Most of a crop is empty, and every place of a flat map equals the largest of its neighbours:
-    # without a threshold unlabelled embryos teach that nothing is there.
+    # Most of a crop is empty, and every position of a flat map is a peak: without a threshold
+    # unlabelled embryos teach that nothing is there.
     config.consistency.peak_threshold = 0.1

@@ -11,21 +11,19 @@ Give `--config.radius` in pixels, about half a cell's diameter; the preset `quic
 Presets and switches as in consistency_vgg.py.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
-from cellcount_jax import defaults
-from configs import consistency_light_sheet, consistency_vgg
+from configs import common, consistency_light_sheet, consistency_vgg
 
 
 def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset, see consistency_vgg.py; the part `volumes` is for 3-D data."""
     parts = preset.split("_")
     ndim = 3 if "volumes" in parts else 2
-    config = defaults.consistency(ndim=ndim)
-    config.data.folder = config_dict.placeholder(str)
+    config = common.consistency(ndim=ndim)
     config.model.standardise = False
     preset = "_".join(p for p in parts if p != "volumes")
-    config = defaults.consistency_preset(config, preset, quick=quick)
+    config = common.consistency_preset(config, preset, quick=quick)
     config.preprocessing.update(
         {"channels": 1, "normalise": "percentile", "mean": (0.3,), "std": (0.25,)}
     )

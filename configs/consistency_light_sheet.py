@@ -8,24 +8,25 @@ unlabelled volumes; F1 93.55, 95.21, 95.86 %).
 
 Protocol `consistency`: one labelled training volume, the unlabelled ones, five test volumes.
 Where the real set is absent, simulated volumes stand in for it and the results say so. Presets and
-switches as in consistency_vgg.py. Measured figures: docs/results.md.
+switches as in consistency_vgg.py. Measured figures: docs/results/consistency.md.
 """
 
 from ml_collections import ConfigDict
 
 from cellcount_jax import defaults
+from configs import common
 
 
 def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset, see consistency_vgg.py."""
-    config = defaults.consistency(ndim=3)
+    config = common.consistency(ndim=3)
     config.data.name = "light_sheet"
     config.data.protocol = "consistency"
     config.preprocessing.update(
         {"channels": 1, "normalise": "minmax", "mean": (0.0,), "std": (1.0,)}
     )
     config.model.sigma = (1.0, 2.0, 2.0)  # slices are farther apart than pixels
-    return defaults.consistency_preset(config, preset, quick=quick)
+    return common.consistency_preset(config, preset, quick=quick)
 
 
 def quick(config: ConfigDict) -> None:
@@ -36,12 +37,13 @@ def quick(config: ConfigDict) -> None:
     """
     config.preprocessing.normalise = "dtype"
     config.model.update({"base_channels": 8, "norm": "batch", "target_scale": 10.0})
-    config.model.update({"window": (32, 112, 112), "views": True, "tolerance": 0.003})
+    config.model.update({"test_time_augmentation": True, "f1_tolerance": 0.003})
+    config.model.window = (32, 112, 112)
     config.model.thresholds = (0.1, 0.15, *config.model.thresholds)
     plan = config.stages.consistency
     plan.batch_size.update({"labelled": 1, "unlabelled": 1})
     plan.steps = 600
     plan.eval_every = 50
     plan.crop = (32, 48, 48)
-    plan.average = 0.98
+    plan.ema_decay = 0.98
     plan.optimizer.update(defaults.one_cycle(2e-3) | {"weight_decay": 0.0})

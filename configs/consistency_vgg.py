@@ -13,12 +13,13 @@ threshold are chosen on the 8 labelled images. `supervised` drops the unlabelled
 `benchmarks/accuracy/consistency_ablation.py` runs over seeds.
 Where paper and released code differ, the code is followed; the paper's form is a flag:
 `--config.consistency.noise_levels=last`, `.normalise=pixels`, `.ramp_shape=squared`.
-Measured figures: docs/results.md.
+Measured figures: docs/results/consistency.md.
 """
 
 from ml_collections import ConfigDict
 
 from cellcount_jax import defaults
+from configs import common
 
 VGG_MEAN = (0.0018, 0.0020, 0.3541)
 VGG_STD = (0.0031, 0.0031, 0.2066)
@@ -28,26 +29,26 @@ VGG_STD = (0.0031, 0.0031, 0.2066)
 def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset: "" (the paper's), quick or tiny; each also with `supervised` (alone or
     joined by an underscore) and `gaussian`."""
-    config = defaults.consistency()
+    config = common.consistency()
     config.data.name = "vgg_cells"
     config.data.protocol = "consistency"
     config.preprocessing.update({"mean": VGG_MEAN, "std": VGG_STD})
     config.model.sigma = (1.0, 1.0)  # twice that, and close cells have one peak
-    return defaults.consistency_preset(config, preset, quick=quick)
+    return common.consistency_preset(config, preset, quick=quick)
 
 
 def quick(config: ConfigDict) -> None:
     """A quarter of the width, batch norm, smaller crops and batches: minutes on 2 cores.
 
     Targets are scaled by 10, not 100, which a short training would spend its steps to reach. Peaks
-    are read from a sharpened mean over mirror images, see `methods.postprocess`.
+    are read from the unsharp mean over mirror images, see `methods.postprocess`.
     """
     config.model.update({"base_channels": 8, "norm": "batch", "target_scale": 10.0})
-    config.model.update(defaults.sharper_peaks(0.6))
+    config.model.update(common.unsharp_peaks(0.6))
     plan = config.stages.consistency
     plan.batch_size.update({"labelled": 8, "unlabelled": 4})
     plan.steps = 800
     plan.eval_every = 100
     plan.crop = (112, 112)
-    plan.average = 0.98
+    plan.ema_decay = 0.98
     plan.optimizer.update(defaults.one_cycle(2e-3) | {"weight_decay": 0.0})

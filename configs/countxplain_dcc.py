@@ -7,7 +7,7 @@ CSRNet it stands on 2.61 +- 0.27; both with ImageNet weights).
 
 Protocol `countxplain`: 100 train (a tenth of them for validation), 76 test images by seed,
 resized to 256x256. The density network is that of csrnet_dcc.py; 6 prototypes, batch 32.
-Presets and ablations as in countxplain_vgg.py. Measured figures: docs/results.md.
+Presets and ablations as in countxplain_vgg.py. Measured figures: docs/results/countxplain.md.
 """
 
 from ml_collections import ConfigDict

@@ -7,7 +7,7 @@ splits; the CSRNet it stands on 3.49 +- 0.68; both with ImageNet weights).
 
 Protocol `countxplain`: 100 train (a tenth of them for validation), 19 test images by seed,
 resized to 256x256. The density network is that of csrnet_idcia.py; 8 prototypes, batch 16.
-Presets and ablations as in countxplain_vgg.py. Measured figures: docs/results.md.
+Presets and ablations as in countxplain_vgg.py. Measured figures: docs/results/countxplain.md.
 """
 
 from ml_collections import ConfigDict

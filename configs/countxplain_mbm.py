@@ -6,7 +6,8 @@ others CountXplain and the CSRNet that it stands on differ by 0.02 and 0.07).
 
 Protocol `dcl`: 22 train, 2 validation, 20 test images of 600x600 by seed, each cut in four
 patches of 300x300 that are resized to 256x256. The density network is that of csrnet_mbm.py, preset
-for preset. Presets and ablations as in countxplain_vgg.py. Measured figures: docs/results.md.
+for preset. Presets and ablations as in countxplain_vgg.py.
+Measured figures: docs/results/countxplain.md.
 """
 
 from ml_collections import ConfigDict

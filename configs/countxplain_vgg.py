@@ -17,13 +17,13 @@ nor code does, and without it the projection of prototypes far from all features
 `quick` also takes weights that cannot be negative (`.density_inputs=positive`), 64 dimensions for
 prototypes (`.channels`), distinct features for them (`.project_unique`) and a weaker pull.
 `--config.evaluate_on=validation` leaves the test part closed.
-Measured figures: docs/results.md.
+Measured figures: docs/results/countxplain.md.
 """
 
 from ml_collections import ConfigDict, config_dict
 
 from cellcount_jax import defaults
-from configs import csrnet_vgg
+from configs import common, csrnet_vgg
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -36,7 +36,6 @@ def on_top_of(
 ) -> ConfigDict:
     """Adds the prototypes to the config of a density network."""
     config.method = "countxplain"
-    config.init_from = config_dict.placeholder(str)
     config.prototypes = ConfigDict(
         {
             "n_prototypes": n_prototypes,
@@ -45,24 +44,22 @@ def on_top_of(
             "density_scale": 100.0,
             "density_weight": 1.0,
             "feature_weight": 1.0,
+            "background_weight": 1.0,  # of the pull on background prototypes, beside cell ones
             "diversity_weight": 100.0,
             "tau": 0.8,
             "reduction": "sum",
-            "bg_location": "first",
             "project_every": 100,
-            "project_restrict": "none",
             "project_unique": False,
             "refit_density": False,
-            **defaults.PROTOTYPES_AS_BEFORE,
         }
     )
     config.stages.prototypes = defaults.stage(
         epochs=500,
         eval_every=5,
         flips=False,
+        batch_size={"labelled": batch_size},
         optimizer={"learning_rate": 1e-2, "schedule": "constant"},
     )
-    config.stages.prototypes.batch_size.labelled = batch_size
     if preset in ("quick", "tiny"):
         quick(config)
     if preset == "tiny":
@@ -80,15 +77,15 @@ def quick(config: ConfigDict) -> None:
     options = config.prototypes
     options.refit_density = True
     options.project_every = 170
-    # A signed weight lets a seed count cells by the absence of ground.
+    # With a signed weight some seeds count cells by the absence of background.
     options.density_inputs = "positive"
     # The features of a quarter of the width are 16; the paper's prototypes have 64 dimensions.
     options.channels = 64
-    # At 1 the features shrink until prototypes that must differ are close; see docs/results.md.
+    # At 1 the features shrink until prototypes fall together; see docs/experiments-log.md.
     options.feature_weight = 0.3
-    # Still less on background: its prototypes are the first to meet, where all ground looks alike.
+    # Still less on background prototypes: they meet first, where all background looks alike.
     options.background_weight = 0.4
-    # No two prototypes are the same feature: alike, they would be parted by no loss.
+    # No two prototypes may be the same feature: no loss would separate equal ones.
     options.project_unique = True
     plan = config.stages.prototypes
     plan.epochs, plan.steps = None, 1980
@@ -101,7 +98,4 @@ def tiny(config: ConfigDict) -> None:
     """For tests: the same program on almost nothing."""
     config.prototypes.n_prototypes = 4
     config.prototypes.project_every = 1
-    plan = config.stages.prototypes
-    plan.batch_size.labelled = 2
-    plan.steps = 2
-    plan.eval_every = 1
+    common.two_steps(config.stages.prototypes)

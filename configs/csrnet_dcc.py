@@ -7,20 +7,17 @@ five splits, with ImageNet weights.
 
 Protocol `countxplain`: 100 train (a tenth of them for validation), 76 test images by seed,
 resized to 256x256. Published recipe: Adam at 1e-6, batch 1, 200 epochs.
-Presets as in csrnet_vgg.py. Measured figures: docs/results.md.
+Presets as in csrnet_vgg.py. Measured figures: docs/results/csrnet.md.
 """
 
 from ml_collections import ConfigDict
 
-from configs import csrnet_vgg
+from configs import common, csrnet_vgg
 
 
 def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset: "" (from scratch), imagenet, quick or tiny."""
     config = csrnet_vgg.get_config(preset)
-    config.data.name = "dcc"
-    config.data.protocol = "countxplain"
-    config.data.patches = ConfigDict({"resize": 256})
     if preset == "imagenet":
         config.stages.csrnet.optimizer.learning_rate = 1e-6
-    return config
+    return common.on_dataset(config, "dcc", protocol="countxplain", resize=256)

@@ -7,18 +7,15 @@ MAE 3.49 +- 0.68 over five splits, with ImageNet weights.
 
 Protocol `countxplain`: 100 train (a tenth of them for validation), 19 test images by seed,
 resized to 256x256. Published recipe: Adam at 7e-5, batch 1, 200 epochs.
-Presets as in csrnet_vgg.py. Measured figures: docs/results.md.
+Presets as in csrnet_vgg.py. Measured figures: docs/results/csrnet.md.
 """
 
 from ml_collections import ConfigDict
 
-from configs import csrnet_vgg
+from configs import common, csrnet_vgg
 
 
 def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset: "" (from scratch), imagenet, quick or tiny."""
     config = csrnet_vgg.get_config(preset)
-    config.data.name = "idcia"
-    config.data.protocol = "countxplain"
-    config.data.patches = ConfigDict({"resize": 256})
-    return config
+    return common.on_dataset(config, "idcia", protocol="countxplain", resize=256)

@@ -11,46 +11,36 @@ validation, the test part is opened once. From scratch the network gets He initi
 norm, flips and a cosine; `imagenet` is the recipe of CountXplain (MIDL 2025): batch 1, constant
 Adam, no augmentation, 200 epochs. The Gaussians' sigma is not published: 4 pixels at a side of 256;
 `--config.model.adaptive_sigma=True` takes 0.3 times the distance to the three nearest dots.
-Measured figures: docs/results.md.
+Measured figures: docs/results/csrnet.md.
 """
 
 from ml_collections import ConfigDict, config_dict
 
 from cellcount_jax import defaults
+from configs import common
 
 
 def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset: "" (from scratch), imagenet, quick or tiny."""
-    config = scratch()
-    presets = {"": lambda _: None, "imagenet": imagenet, "quick": quick, "tiny": tiny}
-    if preset not in presets:
-        raise ValueError(f"no preset {preset!r}; there are {sorted(presets)}")
-    presets[preset](config)
-    return config
+    presets = {"imagenet": imagenet, "quick": quick, "tiny": tiny}
+    return common.apply_preset(scratch(), preset, presets)
 
 
 def scratch() -> ConfigDict:
     """The full network without imported weights."""
-    config = defaults.run(
-        "csrnet",
-        model=ConfigDict(
-            {
-                "width": 1.0,
-                "batch_norm": True,
-                "kernel_init": "he",
-                "pretrained": config_dict.placeholder(str),
-                "start_at_mean": True,
-                "sigma": 4.0,
-                "adaptive_sigma": False,
-                "target_scale": 1.0,
-            }
-        ),
-        stages=ConfigDict(
-            {"csrnet": defaults.stage(epochs=300, average=0.99, optimizer=defaults.one_cycle(1e-3))}
-        ),
-    )
-    config.data.name = "vgg_cells"
-    config.data.protocol = "dcl"
+    model = {
+        "width": 1.0,
+        "batch_norm": True,
+        "kernel_init": "he",
+        "pretrained": config_dict.placeholder(str),
+        "start_at_mean": True,
+        "sigma": 4.0,
+        "adaptive_sigma": False,
+        "target_scale": 1.0,
+    }
+    plan = defaults.stage(epochs=300, ema_decay=0.99, optimizer=defaults.one_cycle(1e-3))
+    config = defaults.run("csrnet", model=model, stages={"csrnet": plan})
+    config.data.name, config.data.protocol = "vgg_cells", "dcl"
     return config
 
 
@@ -74,7 +64,11 @@ def quick(config: ConfigDict) -> None:
     """A quarter of the width on crops: minutes on 2 cores."""
     config.model.width = 0.25
     config.stages.csrnet = defaults.stage(
-        steps=1000, eval_every=5, crop=(128, 128), average=0.98, optimizer=defaults.one_cycle(2e-3)
+        steps=1000,
+        eval_every=5,
+        crop=(128, 128),
+        ema_decay=0.98,
+        optimizer=defaults.one_cycle(2e-3),
     )
 
 
@@ -82,8 +76,4 @@ def tiny(config: ConfigDict) -> None:
     """For tests: the same program on almost nothing."""
     quick(config)
     config.model.width = 1 / 32
-    plan = config.stages.csrnet
-    plan.batch_size.labelled = 2
-    plan.steps = 2
-    plan.eval_every = 1
-    plan.optimizer.warmup_steps = 0
+    common.two_steps(config.stages.csrnet)

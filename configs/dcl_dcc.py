@@ -12,12 +12,10 @@ Presets as in dcl_vgg.py.
 
 from ml_collections import ConfigDict
 
-from configs import dcl_vgg
+from configs import common, dcl_vgg
 
 
 def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset: "" (the paper's, from scratch), imagenet, quick or tiny."""
     config = dcl_vgg.get_config(preset)
-    config.data.name = "dcc"
-    config.data.patches = ConfigDict({"pad_square": True, "resize_to_multiple": 256, "tile": 256})
-    return config
+    return common.on_dataset(config, "dcc", pad_square=True, resize_to_multiple=256, tile=256)

@@ -10,57 +10,42 @@ Protocol `dcl`: 100 train, 10 validation, 90 test images by seed; the checkpoint
 localizer's threshold are chosen on validation, the test part is opened once. The paper gives
 neither restarts nor epochs: 10 epochs, doubling, 310 in all, down to 1e-6.
 Without message passing: `--config.model.message_passing=False`.
-Measured figures: docs/results.md.
+Measured figures: docs/results/dcl.md.
 """
 
 from ml_collections import ConfigDict, config_dict
 
 from cellcount_jax import defaults
+from configs import common
 
 
 def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset: "" (the paper's, from scratch), imagenet, quick or tiny."""
-    config = paper()
-    presets = {"": lambda _: None, "imagenet": imagenet, "quick": quick, "tiny": tiny}
-    if preset not in presets:
-        raise ValueError(f"no preset {preset!r}; there are {sorted(presets)}")
-    presets[preset](config)
-    return config
+    presets = {"imagenet": imagenet, "quick": quick, "tiny": tiny}
+    return common.apply_preset(paper(), preset, presets)
 
 
 def paper() -> ConfigDict:
     """The published setting, but from scratch."""
-    config = defaults.run(
-        "dcl",
-        model=ConfigDict(
-            {
-                "depth": 19,
-                "width": 1.0,
-                "batch_norm": False,
-                "pretrained": config_dict.placeholder(str),
-                "start_at_mean": True,
-                "message_passing": True,
-                "n_samples": 9,
-                "combine": "add",
-                "padding": "border",
-                "align_corners": False,
-            }
-        ),
-        localizer=ConfigDict(
-            {
-                "enabled": True,
-                "channels": (64, 128, 256, 512, 1024),
-                "sigma": 2.0,
-                "target_scale": 100.0,
-                "thresholds": defaults.THRESHOLDS,
-            }
-        ),
-        stages=ConfigDict(
-            {"counter": defaults.stage(epochs=310), "localizer": defaults.stage(epochs=310)}
-        ),
-    )
-    config.data.name = "vgg_cells"
-    config.data.protocol = "dcl"
+    model = {
+        "depth": 19,
+        "width": 1.0,
+        "batch_norm": False,
+        "pretrained": config_dict.placeholder(str),
+        "start_at_mean": True,
+        "message_passing": True,
+        "n_samples": 9,
+    }
+    localizer = {
+        "enabled": True,
+        "channels": (64, 128, 256, 512, 1024),
+        "sigma": 2.0,
+        "target_scale": 100.0,
+        "thresholds": defaults.THRESHOLDS,
+    }
+    plans = {name: defaults.stage(epochs=310) for name in ("counter", "localizer")}
+    config = defaults.run("dcl", model=model, localizer=localizer, stages=plans)
+    config.data.name, config.data.protocol = "vgg_cells", "dcl"
     return config
 
 
@@ -76,10 +61,10 @@ def quick(config: ConfigDict) -> None:
     config.localizer.channels = (8, 16, 32, 64)
     config.localizer.sigma = 1.0
     config.stages.counter = defaults.stage(
-        epochs=75, eval_every=5, average=0.98, optimizer=defaults.one_cycle(1e-3)
+        epochs=75, eval_every=5, ema_decay=0.98, optimizer=defaults.one_cycle(1e-3)
     )
     config.stages.localizer = defaults.stage(
-        steps=500, eval_every=8, average=0.98, crop=(128, 128), optimizer=defaults.one_cycle(2e-3)
+        steps=500, eval_every=8, ema_decay=0.98, crop=(128, 128), optimizer=defaults.one_cycle(2e-3)
     )
 
 
@@ -89,7 +74,4 @@ def tiny(config: ConfigDict) -> None:
     config.model.width = 1 / 64
     config.localizer.channels = (2, 4)
     for plan in config.stages.values():
-        plan.batch_size.labelled = 2
-        plan.steps = 2
-        plan.eval_every = 1
-        plan.optimizer.warmup_steps = 0
+        common.two_steps(plan)

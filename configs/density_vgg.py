@@ -6,29 +6,26 @@
 
 Protocol `half`: the halves by seed, a tenth of the training half for validation. Best published
 MAE on this set: 2.3 (50 training images).
-Measured figures: docs/results.md.
+Measured figures: docs/results/density.md.
 """
 
 from ml_collections import ConfigDict
 
 from cellcount_jax import defaults
+from configs import common
 
 
 def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset: "", quick or tiny."""
-    if preset not in ("", "quick", "tiny"):
-        raise ValueError(f"no preset {preset!r}; there are '', quick, tiny")
     config = defaults.density()
-    config.data.name = "vgg_cells"
-    config.data.protocol = "half"
-    plan = config.stages.density
-    if preset == "":
+    config.data.name, config.data.protocol = "vgg_cells", "half"
+    if not preset:
         config.model.channels = (32, 64, 128, 256)
-        plan.steps = 6000
-    if preset == "tiny":
-        config.model.channels = (2, 4)
-        plan.batch_size.labelled = 2
-        plan.steps = 2
-        plan.eval_every = 1
-        plan.optimizer.warmup_steps = 0
-    return config
+        config.stages.density.steps = 6000
+    return common.apply_preset(config, preset, {"quick": lambda _: None, "tiny": tiny})
+
+
+def tiny(config: ConfigDict) -> None:
+    """For tests: the same program on almost nothing."""
+    config.model.channels = (2, 4)
+    common.two_steps(config.stages.density)

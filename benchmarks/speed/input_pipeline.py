@@ -182,7 +182,7 @@ def rate(opener: Opener, seconds: float) -> float:
         done = advance()
         started = time.monotonic()
         # Not longer than needed to use up what was read ahead while nothing was asked for.
-        for _ in range(2 + 2 * streaming.AHEAD):
+        for _ in range(2 + 2 * streaming.PREFETCH_PER_THREAD):
             jax.block_until_ready(done)
             if time.monotonic() - started > seconds:
                 break

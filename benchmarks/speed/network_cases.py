@@ -1,7 +1,7 @@
-"""The networks that are compared with PyTorch, as this package runs them, on made-up images.
+"""The networks compared with PyTorch, as this package runs them, on synthetic images.
 
-A case is a stage of a method (`cellcount_jax.methods`), its variables, what it predicts on, what a
-step trains on, and the same for the PyTorch twin of `benchmarks.speed.torch_reference`.
+A case is a stage of a method (`cellcount_jax.methods`) with its variables, images to predict on, a
+batch to train on, and the same for its PyTorch twin in `benchmarks.speed.torch_reference`.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ import optax
 from flax import traverse_util
 
 from benchmarks.speed.sau_net_stage import supervised
+from cellcount_jax.data import targets
 from cellcount_jax.methods import build_stages, csrnet
 from cellcount_jax.methods.base import Stage, Tree, Variables
 from cellcount_jax.models.sau_net import DROPOUT, SAUNet
@@ -54,7 +55,7 @@ class Case:
     twin_batch: Arrays
 
     def twin_arrays(self) -> Arrays:
-        """All that the twin needs, under the names that the worker looks for."""
+        """All arrays of the twin, under the names that the worker expects."""
         parts = {
             "params": self.params,
             "batch_stats": self.batch_stats,
@@ -71,7 +72,7 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What can be chosen of a case.
+    """Options of a case.
 
     Attributes:
       batch: images in a batch; volumes come one by one.
@@ -102,19 +103,9 @@ def _dcl(name: str, settings: Settings) -> Case:
     config.model.start_at_mean = False
     rows = _rows(settings, ndim=2, channels=3)
     (stage,) = _stages(config, settings)
-    variables = _perturbed(stage.init(jax.random.key(0), {"labelled": rows}, {}))
-    return Case(
-        name=name,
-        stage=stage,
-        variables=variables,
-        tx=_optimizer(config.stages.counter),
-        images=rows["image"],
-        batch={"labelled": _kept(rows, "image", "count", "mask")},
-        options={"width": settings.width},
-        params=_flat(variables.trained),
-        batch_stats=_statistics(variables),
-        twin_batch=_kept(rows, "image", "count"),
-    )
+    tx = _optimizer(config.stages.counter)
+    options = {"width": settings.width}
+    return _case(name, stage, tx, rows, fields=("image", "count"), options=options)
 
 
 def _csrnet_config(name: str) -> ml_collections.ConfigDict:
@@ -130,19 +121,11 @@ def _csrnet(name: str, settings: Settings) -> Case:
     config = _csrnet_config(name)
     rows = _rows(settings, ndim=2, channels=3)
     (stage,) = _stages(config, settings)
-    variables = _perturbed(stage.init(jax.random.key(0), {"labelled": rows}, {}))
-    return Case(
-        name=name,
-        stage=stage,
-        variables=variables,
-        tx=_optimizer(config.stages.csrnet),
-        images=rows["image"],
-        batch={"labelled": _kept(rows, "image", "target", "count", "mask")},
-        options={"width": settings.width},
-        params=_flat(variables.trained),
-        batch_stats=_statistics(variables),
-        twin_batch={"image": rows["image"], "target": csrnet.pool(rows["target"])},
-    )
+    tx = _optimizer(config.stages.csrnet)
+    options = {"width": settings.width}
+    case = _case(name, stage, tx, rows, fields=("image", "target", "count"), options=options)
+    pooled = targets.sum_pool(rows["target"], csrnet.BLOCKS)
+    return dataclasses.replace(case, twin_batch={"image": rows["image"], "target": pooled})
 
 
 def _unet(name: str, settings: Settings) -> Case:
@@ -152,23 +135,13 @@ def _unet(name: str, settings: Settings) -> Case:
     rows = _rows(settings, ndim=2, channels=1)
     config.dtype = settings.dtype
     (stage,) = build_stages(config)
-    variables = _perturbed(stage.init(jax.random.key(0), {"labelled": rows}, {}))
-    return Case(
-        name=name,
-        stage=stage,
-        variables=variables,
-        tx=_optimizer(config.stages.density),
-        images=rows["image"],
-        batch={"labelled": _kept(rows, "image", "target", "mask")},
-        options=unet_options(config),
-        params=_flat(variables.trained),
-        batch_stats=_statistics(variables),
-        twin_batch=_kept(rows, "image", "target"),
-    )
+    tx = _optimizer(config.stages.density)
+    options = unet_options(config)
+    return _case(name, stage, tx, rows, fields=("image", "target"), options=options)
 
 
 def unet_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """How the twin of a default counter is built."""
+    """Arguments of the twin of a default counter."""
     return {
         "channels": list(config.model.channels),
         "image_channels": config.preprocessing.channels,
@@ -209,20 +182,46 @@ def _sau_net(name: str, settings: Settings) -> Case:
         ndim=ndim, base_channels=base, dropout=dropout, dtype=jnp.dtype(settings.dtype)
     )
     stage = supervised(network)
-    variables = _perturbed(_milder(stage.init(jax.random.key(0), {"labelled": rows}, {})))
     # As released: the decay is the learning rate itself, not multiplied by it again.
     tx = optimizer.make_optimizer("adamw", 1e-3, weight_decay=1.0)
+    options = {"base_channels": base, "dropout": dropout}
+    fields = ("image", "target")
+    return _case(name, stage, tx, rows, fields=fields, options=options, start=_milder)
+
+
+def _case(
+    name: str,
+    stage: Stage,
+    tx: optax.GradientTransformation,
+    rows: Tree,
+    *,
+    fields: tuple[str, ...],
+    options: dict[str, Any],
+    start: Callable[[Variables], Variables] = lambda variables: variables,
+) -> Case:
+    """A case of one stage, all of which is trained, on some fields of the rows.
+
+    Args:
+      name: of the case.
+      stage: of the method.
+      tx: its optimiser.
+      rows: of `_rows`.
+      fields: that the loss needs beside the mask, which the twin does without.
+      options: of the twin.
+      start: changes the initial variables.
+    """
+    variables = _perturbed(start(stage.init(jax.random.key(0), {"labelled": rows}, {})))
     return Case(
         name=name,
         stage=stage,
         variables=variables,
         tx=tx,
         images=rows["image"],
-        batch={"labelled": _kept(rows, "image", "target", "mask")},
-        options={"base_channels": base, "dropout": dropout},
+        batch={"labelled": _kept(rows, *fields, "mask")},
+        options=options,
         params=_flat(variables.trained),
-        batch_stats={},
-        twin_batch=_kept(rows, "image", "target"),
+        batch_stats=_flat(variables.model_state.get("batch_stats", {})),
+        twin_batch=_kept(rows, *fields),
     )
 
 
@@ -254,7 +253,7 @@ def _stages(config: ml_collections.ConfigDict, settings: Settings) -> tuple[Stag
 
 
 def _optimizer(plan: ml_collections.ConfigDict) -> optax.GradientTransformation:
-    return optimizer.from_plan(plan.optimizer, steps=10_000, steps_per_epoch=100)
+    return optimizer.from_config(plan.optimizer, steps=10_000, steps_per_epoch=100)
 
 
 def _rows(settings: Settings, *, ndim: int, channels: int) -> Tree:
@@ -287,7 +286,7 @@ def _milder(variables: Variables) -> Variables:
 
 
 def _perturbed(variables: Variables) -> Variables:
-    """Biases, scales and statistics moved off their initial 0 and 1, or a mix-up would not show."""
+    """Moves biases, scales and statistics off their initial 0 and 1, so that a mix-up shows."""
     rng = np.random.default_rng(1)
 
     def move(leaf: jax.Array) -> jax.Array:
@@ -301,7 +300,3 @@ def _perturbed(variables: Variables) -> Variables:
 def _flat(tree: Tree) -> Arrays:
     flat = traverse_util.flatten_dict(tree, sep="/")
     return {name: np.asarray(value) for name, value in flat.items()}
-
-
-def _statistics(variables: Variables) -> Arrays:
-    return _flat(variables.model_state.get("batch_stats", {}))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cellcount_jax import losses
-from cellcount_jax.methods.base import Readout, Stage, Tree, Variables
+from cellcount_jax.methods.base import LossResult, Readout, Stage, StepInput, Tree, Variables
 from cellcount_jax.models.sau_net import SAUNet
 
 
@@ -20,16 +20,13 @@ def supervised(network: SAUNet) -> Stage:
         shape = (1, *(stride,) * network.ndim, batch["labelled"]["image"].shape[-1])
         return Variables(jax.jit(network.init)(key, jnp.zeros(shape))["params"], {}, {}, {})
 
-    def loss(
-        trained: Tree, frozen: Tree, model_state: Tree, batch: Any, key: jax.Array, step: jax.Array
-    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
-        del frozen, step
-        rows = batch["labelled"]
+    def loss(trained: Tree, inputs: StepInput) -> LossResult:
+        rows = inputs.batch["labelled"]
         output: Any = network.apply(
-            {"params": trained}, rows["image"], train=True, rngs={"dropout": key}
+            {"params": trained}, rows["image"], train=True, rngs={"dropout": inputs.key}
         )
-        value = losses.density_mse(output, rows["target"], scale=1.0, mask=rows["mask"])
-        return value, (model_state, {"loss": value})
+        value = losses.density_mse(output, rows["target"], mask=rows["mask"])
+        return value, (inputs.model_state, {"loss": value})
 
     def predict(variables: Variables, images: jax.Array) -> dict[str, Any]:
         return {"density": network.apply({"params": variables.trained}, images)}

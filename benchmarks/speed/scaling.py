@@ -67,13 +67,13 @@ def compiled_step(config: ConfigDict, data: Tree, n_devices: int) -> tuple[Calla
     stage = build_stages(config)[0]
     plan = config.stages[stage.name]
     mesh = sharding.mesh_of(jax.devices()[:n_devices])
-    tx = optimizer.from_plan(plan.optimizer, steps=1000, steps_per_epoch=100)
+    tx = optimizer.from_config(plan.optimizer, steps=1000, steps_per_epoch=100)
     variables = stage.init(jax.random.key(0), data, {})
     everywhere = sharding.replicated(mesh)
-    state = jax.device_put(create_state(variables, tx, average=plan.average), everywhere)
+    state = jax.device_put(create_state(variables, tx, ema_decay=plan.ema_decay), everywhere)
     layout = sharding.rows_over(mesh, len(data["labelled"]["mask"]))
     placed = jax.device_put(data, layout)
-    step = make_step(stage, tx, lambda given, _: given, mesh, 0, plan.average)
+    step = make_step(stage, tx, lambda given, _: given, mesh, seed=0, ema_decay=plan.ema_decay)
     began = time.monotonic()
     compiled = step.lower(state, {}, placed).compile()
     seconds = time.monotonic() - began

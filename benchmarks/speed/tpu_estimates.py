@@ -30,7 +30,6 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from benchmarks.speed.compiler_figures import PEAK_BYTES, PEAK_FLOPS, estimate
-from cellcount_jax import defaults
 from cellcount_jax.data import batches
 from cellcount_jax.methods import build_stages
 from cellcount_jax.methods.base import Batch, Stage, Tree, Variables
@@ -39,7 +38,7 @@ from cellcount_jax.models.message_passing import GlobalMessagePassing
 from cellcount_jax.runtime import sharding
 from cellcount_jax.training import optimizer
 from cellcount_jax.training.step import create_state, make_step
-from configs import countxplain_vgg, csrnet_vgg, dcl_vgg
+from configs import common, countxplain_vgg, csrnet_vgg, dcl_vgg
 
 TOPOLOGIES = ("v5e:4x4", "v5e:16x16")
 
@@ -83,13 +82,13 @@ def cases() -> dict[str, Case]:
         "CSRNet": Case(csrnet_vgg.get_config(), "csrnet"),
         "CountXplain stage 2": Case(countxplain_vgg.get_config(), method.NAME),
         "consistency 2-D": Case(
-            defaults.consistency(ndim=2),
+            common.consistency(ndim=2),
             "consistency",
             (224, 224),
             {"labelled": 1, "unlabelled": 10},
         ),
         "consistency 3-D": Case(
-            defaults.consistency(ndim=3),
+            common.consistency(ndim=3),
             "consistency",
             (48, 176, 176),  # the published (56, 200, 200) takes 16.5 GiB of a chip's 16
             {"labelled": 1, "unlabelled": 1},
@@ -114,15 +113,15 @@ def compile_step(case: Case, mesh: Mesh) -> jax.stages.Compiled:
     stages = {stage.name: stage for stage in build_stages(case.config)}
     stage, plan = stages[case.stage], case.config.stages[case.stage]
     batch = abstract_batch(case, stage, mesh.size)
-    tx = optimizer.from_plan(plan.optimizer, steps=1000, steps_per_epoch=100)
+    tx = optimizer.from_config(plan.optimizer, steps=1000, steps_per_epoch=100)
     variables = abstract_variables(case, stages)
 
     def sampler(given: Tree, step: jax.Array) -> Batch:
         changes = {name: plan[name] for name in ("flips", "contrast", "offset")}
         return batches.augment_batch(given, step, jax.random.key(0), **changes)
 
-    state = jax.eval_shape(lambda v: create_state(v, tx, average=plan.average), variables)
-    step = make_step(stage, tx, sampler, mesh, 0, plan.average, **case.options)
+    state = jax.eval_shape(lambda v: create_state(v, tx, ema_decay=plan.ema_decay), variables)
+    step = make_step(stage, tx, sampler, mesh, seed=0, ema_decay=plan.ema_decay, **case.options)
     everywhere = sharding.replicated(mesh)
     placed = _with_sharding((state, variables.frozen), lambda _: everywhere)
     rows = _with_sharding(batch, lambda x: sharding.rows_over(mesh, x.shape[0]))

@@ -24,7 +24,7 @@ DeviceData = dict[str, dict[str, np.ndarray]]
 Target = Callable[[np.ndarray, Sequence[int]], np.ndarray]
 
 
-def stack(
+def stack_samples(
     samples: Sequence[Sample],
     preprocessing: Preprocessing,
     *,
@@ -67,7 +67,7 @@ def stack(
         mirrored = [(0, int(full - side)) for full, side in zip(size, shape, strict=True)]
         unread = [(0, int(full - side)) for full, side in zip(space, size, strict=True)]
         dots = np.zeros((0, len(shape)), np.float32) if sample.dots is None else sample.dots
-        maps = {"dots": raster(dots, shape)}
+        maps = {"dots": rasterize_counts(dots, shape)}
         if target is not None:
             maps["target"] = np.asarray(target(dots, shape), np.float32)
         for name, value in maps.items():
@@ -84,7 +84,7 @@ def stack(
     }
 
 
-def raster(dots: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+def rasterize_counts(dots: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Number of dots whose centre is nearest to each pixel, uint8 [*shape]."""
     image = np.zeros(shape, np.uint8)
     cells = np.clip(np.rint(dots).astype(int), 0, np.asarray(shape) - 1)
@@ -126,7 +126,7 @@ def stream_indices(key: jax.Array, step: jax.Array, *, n: int, batch_size: int) 
     return jax.lax.dynamic_slice(order.reshape(-1), (start % n,), (batch_size,))
 
 
-def take_batch(
+def sample_batch(
     data: Mapping[str, Mapping[str, jax.Array]],
     step: jax.Array,
     key: jax.Array,
@@ -140,7 +140,7 @@ def take_batch(
     """The batch of a step, augmented.
 
     Args:
-      data: stream name -> fields of `stack`, on the device.
+      data: stream name -> fields of `stack_samples`, on the device.
       step: number of the step, may be traced.
       key: the run's data key; the same for all steps.
       sizes: rows per batch of each stream.
@@ -181,7 +181,7 @@ def augment_batch(
 
     Args:
       batch: stream name -> fields of whole images or crops, those of `stream.open_stream`.
-      step: as in `take_batch`, like all that follows.
+      step: as in `sample_batch`, like all that follows.
       key: the run's data key.
       flips: random flips and quarter turns.
       contrast: largest relative change of contrast.
@@ -196,7 +196,7 @@ def augment_batch(
         maps = {f: rows[f] for f in ("image", "target") if f in rows}
         ndim = maps["image"].ndim - 2
         if flips:
-            maps = augment.random_flips_and_turns(keys.flips, maps, ndim=ndim)
+            maps = augment.random_flips_and_rotations(keys.flips, maps, ndim=ndim)
         if contrast or offset:
             maps["image"] = augment.random_brightness(
                 keys.light, maps["image"], ndim=ndim, contrast=contrast, offset=offset

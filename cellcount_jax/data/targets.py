@@ -5,7 +5,10 @@ integer is a pixel's centre, and dots between pixels are not rounded.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
@@ -151,11 +154,12 @@ def distance_map(
     return nearest_distance(points, shape, weights)
 
 
-def sum_pool(density: np.ndarray, stride: int | Sequence[int]) -> np.ndarray:
+def sum_pool(density: Any, stride: int | Sequence[int]) -> Any:
     """Sums of blocks: a coarser density with the same total.
 
     Args:
-      density: [H, W] or [D, H, W]; any array if `stride` names every axis.
+      density: [H, W] or [D, H, W], of NumPy or, inside a compiled step, of JAX; any array if
+        `stride` names every axis.
       stride: side of a block, one for all axes or one per axis; the last block of an axis may be
         smaller.
 
@@ -165,15 +169,17 @@ def sum_pool(density: np.ndarray, stride: int | Sequence[int]) -> np.ndarray:
     Raises:
       ValueError: the strides do not fit the axes.
     """
-    pooled = np.asarray(density)
+    xp: Any = jnp if isinstance(density, jax.Array) else np
+    pooled = xp.asarray(density)
     strides = [stride] * pooled.ndim if isinstance(stride, int | np.integer) else list(stride)
     if len(strides) != pooled.ndim or any(s < 1 for s in strides):
         raise ValueError(f"stride {stride!r} does not fit a map of shape {pooled.shape}")
     sizes = [-(-n // s) for n, s in zip(pooled.shape, strides, strict=True)]
     padding = [(0, b * s - n) for n, b, s in zip(pooled.shape, sizes, strides, strict=True)]
     blocks = [side for pair in zip(sizes, strides, strict=True) for side in pair]
-    pooled = np.pad(pooled, padding).reshape(blocks)
-    wide = np.float64 if np.issubdtype(pooled.dtype, np.floating) else None
+    pooled = xp.pad(pooled, padding).reshape(blocks)
+    # Devices sum in the array's own dtype.
+    wide = np.float64 if xp is np and np.issubdtype(pooled.dtype, np.floating) else pooled.dtype
     return pooled.sum(axis=tuple(range(1, len(blocks), 2)), dtype=wide).astype(pooled.dtype)
 
 

@@ -7,14 +7,15 @@ from cellcount_jax.losses.masked import mean_over_images
 
 
 def density_mse(
-    predicted: jax.Array, target: jax.Array, *, scale: float, mask: jax.Array | None = None
+    predicted: jax.Array, target: jax.Array, *, scale: float = 1.0, mask: jax.Array | None = None
 ) -> jax.Array:
     """Mean squared error of two maps, both multiplied by `scale` first.
 
     Args:
       predicted: density map, [B, ...], cells per position.
       target: density map of the same shape.
-      scale: factor on both maps; 1 is the formula of the paper, 100 that of its released code.
+      scale: factor on both maps; 1 is the formula of the paper (and for maps that are scaled
+        already), 100 that of its released code.
       mask: images that count, [B]; None: all.
 
     Returns:
@@ -31,7 +32,4 @@ def density_mse(
             f"density_mse: predicted {predicted.shape} and target {target.shape} differ in shape"
         )
     error = scale * predicted.astype(jnp.float32) - scale * target.astype(jnp.float32)
-    square = jnp.square(error)
-    if mask is None:
-        return square.mean()
-    return mean_over_images(square.mean(axis=tuple(range(1, square.ndim))), mask)
+    return mean_over_images(jnp.square(error).mean(axis=tuple(range(1, error.ndim))), mask)

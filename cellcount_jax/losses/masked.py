@@ -1,4 +1,4 @@
-"""Means over the real images of a batch."""
+"""Means over the real images of a batch, without its padding rows."""
 
 import jax
 import jax.numpy as jnp

@@ -18,13 +18,11 @@ def prototype_to_feature(
     *,
     n_cell: int,
     reduction: str = "sum",
-    bg_location: str = "first",
-    key: jax.Array | None = None,
     mask: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Pulls prototypes to the feature at an image's densest (cell) and emptiest (background) place.
+    """Pulls prototypes to the features where an image is densest (cell), emptiest (background).
 
-    Each image gives one place per group: the flat argmax of its target for the cell prototypes,
+    Each image gives one position per group: the flat argmax of its target for the cell prototypes,
     the flat argmin for the background prototypes, the first on ties.
 
     Args:
@@ -32,17 +30,14 @@ def prototype_to_feature(
       density: target density, [B, h, w].
       n_cell: how many of the K prototypes, from the first, stand for cells.
       reduction: over the prototypes of a group: "sum" (released code) or "mean" (paper).
-      bg_location: "first" takes the first minimum, which for densities with exact zeros is often
-        the top left corner; "random_tie" draws among all equal minima and needs `key`.
-      key: random key for "random_tie".
       mask: images that count, [B]; None: all.
 
     Returns:
       Loss of the cell prototypes and of the background prototypes, float32 scalars, each the mean
-      over images of the squared distance at the image's place, reduced over the group.
+      over images of the squared distance at the image's position, reduced over the group.
 
     Raises:
-      ValueError: shapes do not fit, an empty group, an unknown option, or no key.
+      ValueError: shapes do not fit, an empty group, or an unknown reduction.
 
     Source: CountXplain (MIDL 2025), prototype-to-feature loss.
     """
@@ -62,30 +57,14 @@ def prototype_to_feature(
         raise ValueError(f"prototype_to_feature: reduction {reduction!r} is not 'sum' or 'mean'")
     flat = distances.astype(jnp.float32).reshape(batch, -1, n_prototypes)
     density = density.reshape(batch, -1)
-    cell_place = density.argmax(axis=1)
-    background_place = _background_place(density, bg_location, key)
 
-    def pull(place: jax.Array, group: slice) -> jax.Array:
-        at_place = jnp.take_along_axis(flat, place[:, None, None], axis=1)[:, 0, group]
-        per_image = at_place.sum(axis=1) if reduction == "sum" else at_place.mean(axis=1)
+    def pull(position: jax.Array, group: slice) -> jax.Array:
+        there = jnp.take_along_axis(flat, position[:, None, None], axis=1)[:, 0, group]
+        per_image = there.sum(axis=1) if reduction == "sum" else there.mean(axis=1)
         return mean_over_images(per_image, mask)
 
-    return pull(cell_place, slice(None, n_cell)), pull(background_place, slice(n_cell, None))
-
-
-def _background_place(density: jax.Array, bg_location: str, key: jax.Array | None) -> jax.Array:
-    """Flat index [B] of the emptiest position of density [B, positions]."""
-    if bg_location == "first":
-        return density.argmin(axis=1)
-    if bg_location != "random_tie":
-        raise ValueError(
-            f"prototype_to_feature: bg_location {bg_location!r} is not 'first' or 'random_tie'"
-        )
-    if key is None:
-        raise ValueError("prototype_to_feature: bg_location 'random_tie' needs a random key")
-    lottery = jax.random.uniform(key, density.shape)
-    empty = density == density.min(axis=1, keepdims=True)
-    return jnp.where(empty, lottery, -1.0).argmax(axis=1)
+    cell = pull(density.argmax(axis=1), slice(None, n_cell))
+    return cell, pull(density.argmin(axis=1), slice(n_cell, None))
 
 
 def prototype_diversity(prototypes: jax.Array, *, n_cell: int, tau: float) -> jax.Array:

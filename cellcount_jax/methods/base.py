@@ -1,16 +1,15 @@
 """A method is an ordered list of stages; a stage is a small record of pure functions.
 
-The training loop knows stages, never a paper's name. `Variables` is what a trained stage leaves
-behind and what the next one, a checkpoint or a counter takes.
+The trainer knows stages, never a method's name. `Variables` is what a trained stage leaves behind
+and what the next one, a checkpoint or a counter takes.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 Tree = Any
@@ -50,11 +49,13 @@ class Readout:
       points_map: name of the map whose components or peaks are the points, None if the method has
         no points.
       decoder: `components` or `peaks`.
-      threshold: level of the decoder: absolute for components; for peaks a share of `reference`.
-      reference: height of a lone cell's peak in the points map; None takes the map's maximum.
+      threshold: level of the decoder: absolute for components; for peaks a share of
+        `single_cell_peak`.
+      single_cell_peak: height of an isolated cell's peak in the points map; None takes the map's
+        maximum.
       candidates: pairs of decoder and threshold among which the best on labelled validation (or,
         without them, training) images is taken after training; empty keeps what is set.
-      tolerance: of one decoder's thresholds whose F1 is within this of its best, the one that
+      f1_tolerance: of one decoder's thresholds whose F1 is within this of its best, the one that
         finds most nearly the true number of points is taken; 0: the middle one of the best.
       fitted: the best threshold of every decoder among the candidates, once they are fitted.
       calibrate: `count_scale` is multiplied, after training, by what makes the sum of all counts
@@ -67,9 +68,9 @@ class Readout:
     points_map: str | None = None
     decoder: Decoder = "peaks"
     threshold: float = 0.5
-    reference: float | None = None
+    single_cell_peak: float | None = None
     candidates: tuple[tuple[Decoder, float], ...] = ()
-    tolerance: float = 0.0
+    f1_tolerance: float = 0.0
     fitted: tuple[tuple[Decoder, float], ...] = ()
     calibrate: bool = False
 
@@ -110,26 +111,30 @@ class Prototypes:
         return cells + [f"background {i + 1}" for i in range(len(self.vectors) - self.n_cell)]
 
 
-class InitFn(Protocol):
-    """Fresh variables; `previous` holds the variables of the stages before, by name."""
-
-    def __call__(
-        self, key: jax.Array, batch: Batch, previous: Mapping[str, Variables]
-    ) -> Variables: ...
+InitFn = Callable[[jax.Array, Batch, Mapping[str, Variables]], Variables]
+"""(key, batch, variables of the stages before by name) -> initial variables."""
 
 
-class LossFn(Protocol):
-    """Scalar loss, new model state, and metrics to log."""
+class StepInput(NamedTuple):
+    """What the loss of one step is given beside the trained variables.
 
-    def __call__(
-        self,
-        trained: Tree,
-        frozen: Tree,
-        model_state: Tree,
-        batch: Batch,
-        key: jax.Array,
-        step: jax.Array,
-    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]: ...
+    Attributes:
+      batch: of every stream of the plan.
+      key: random key of this step.
+      step: number of steps done, int32.
+      frozen: variables of earlier stages.
+      model_state: of the trained part, before this step.
+    """
+
+    batch: Batch
+    key: jax.Array
+    step: jax.Array
+    frozen: Tree
+    model_state: Tree
+
+
+LossResult = tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]
+"""Scalar loss, new model state, and metrics to log."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,16 +144,16 @@ class Stage:
     Attributes:
       name: unique within the method; names the checkpoint folder.
       init: see `InitFn`.
-      loss: see `LossFn`; differentiated with respect to `trained` alone.
+      loss: (trained, `StepInput`) -> `LossResult`; differentiated with respect to `trained`.
       predict: variables and images [B, *space, C] -> named maps, in evaluation mode.
       readout: how the maps count.
-      select: `mae` or `f1`: what the validation part chooses the checkpoint by.
       stride: sides of an image given to `predict` must be multiples of it.
+      select: `mae` or `f1`: by which validation chooses the checkpoint.
       halo: context in pixels that a tile needs on each side; None: the network looks at the whole
         image at once and counts in a fixed `window`.
       window: sides of the fixed window of a network with global operations (one number: the same
         along every axis), else None.
-      largest: longest side of a window where the network can be cut anywhere; None: see
+      max_window: longest side of a window where the network can be cut anywhere; None: see
         `inference.tiling.LARGEST`. For networks so small that longer windows fit into memory.
       target: dots and space shape -> the map that the loss compares with, on the host, once per
         image; None: the loss needs counts alone.
@@ -156,35 +161,25 @@ class Stage:
       between_epochs: (variables, data, epoch) -> variables.
       finish: (variables, data) -> variables, on the chosen checkpoint.
       explain: trained variables -> the prototypes that the count is made of; None: the stage
-        cannot be explained. `explanation` builds local explanations and their evaluation from it
-        alone, so that a stage that offers this is explained, evaluated and reported without its
-        name being known there.
+        cannot be explained. Explanations, their evaluation and their report are built from it
+        alone, so that no other folder needs to know the method.
     """
 
     name: str
     init: InitFn
-    loss: LossFn
+    loss: Callable[[Tree, StepInput], LossResult]
     predict: Callable[[Variables, jax.Array], Maps]
     readout: Readout
     stride: int
     select: Literal["mae", "f1"] = "mae"
     halo: int | None = None
     window: int | tuple[int, ...] | None = None
-    largest: int | None = None
+    max_window: int | None = None
     target: Callable[[np.ndarray, Sequence[int]], np.ndarray] | None = None
     prepare: Callable[[Tree, Tree], Tree] | None = None
     between_epochs: Callable[[Variables, Tree, int], Variables] | None = None
     finish: Callable[[Variables, Tree], Variables] | None = None
     explain: Callable[[Variables], Prototypes] | None = None
-
-
-def read_count(maps: Maps, readout: Readout) -> jax.Array | None:
-    """Count per image [B] float32 of the readouts that sum a map; None where points count."""
-    if readout.count not in ("l1", "integral"):
-        return None
-    values = maps[readout.count_map].astype(jnp.float32)
-    values = jnp.abs(values) if readout.count == "l1" else values
-    return values.sum(axis=tuple(range(1, values.ndim))) / readout.count_scale
 
 
 def forward_in_training(
@@ -205,6 +200,9 @@ def forward_in_training(
     return output, {**model_state, **updates}
 
 
-def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean over real rows; padding rows (mask 0) do not count."""
-    return (values * mask).sum() / jnp.maximum(mask.sum(), 1.0)
+def single_cell_peak(
+    target: Callable[[np.ndarray, Sequence[int]], np.ndarray], shape: Sequence[int]
+) -> float:
+    """Height at the dot of the map that `target` makes of one cell in the middle of `shape`."""
+    centre = tuple(side // 2 for side in shape)
+    return float(target(np.array([centre], np.float32), shape)[centre])

@@ -2,7 +2,7 @@
 
 The student sees labelled and unlabelled crops, the unlabelled ones with noise on their features;
 the teacher is the same network without noise, dropout and gradient. Both look at the same crops.
-Without unlabelled images, or with a consistency weight of 0, this is SAU-Net as it was (BIBM
+Without unlabelled images, or with a consistency weight of 0, this is the original SAU-Net (ACM BCB
 2019), on inverse-distance or Gaussian targets.
 """
 
@@ -15,41 +15,52 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from cellcount_jax import losses
 from cellcount_jax.data import targets
-from cellcount_jax.losses import consistency_ramp, focal_consistency
 from cellcount_jax.methods import postprocess
-from cellcount_jax.methods.base import Batch, Readout, Stage, Tree, Variables, masked_mean
+from cellcount_jax.methods.base import (
+    Batch,
+    LossResult,
+    Readout,
+    Stage,
+    StepInput,
+    Tree,
+    Variables,
+    single_cell_peak,
+)
 from cellcount_jax.models.recalibrate_batch_norm import recalibrate_batch_norm
 from cellcount_jax.models.sau_net import SAUNet, inject_noise
 
-MAP = {"inverse_distance": "inverse_distance", "gaussian": "density"}
+MAP_NAMES = {"inverse_distance": "inverse_distance", "gaussian": "density"}
 """Name of the map that a network with each kind of target predicts."""
 
-SHARPENED = "sharpened"
-"""Name of the map that peaks are read from where it is asked for."""
+UNSHARP_MAP = "sharpened"
+"""Name of the map that peaks are read from if `config.model.unsharp_sigma` is set."""
 
-HALO = 8
+HALO_DIVISOR = 8
 """Windows overlap by one part in so many of their shortest side: the network sees a window whole,
 so that no overlap is exact, but its maps are worst at the borders."""
 
-DIMMEST = 0.25
+MIN_SPREAD_RATIO = 0.25
 """Windows whose brightness spreads by less than this share of the flattest labelled image's are
 not stretched further: in an image without cells there is only noise to stretch."""
 
-EXTENSION_ROWS = 8
-"""Images per batch when batch-norm statistics are taken anew."""
+RECALIBRATION_ROWS = 8
+"""Images per batch when batch-norm statistics are recomputed."""
+
+Finish = Callable[[Variables, Tree], Variables]
 
 
 def stages(config: ConfigDict) -> tuple[Stage, ...]:
     """One stage, `consistency`.
 
     Raises:
-      ValueError: an unknown kind of target, or unlabelled images asked for and none weighed.
+      ValueError: an unknown kind of target.
     """
     model, window = config.model, tuple(config.model.window)
-    if model.target not in MAP:
+    if model.target not in MAP_NAMES:
         raise ValueError(
-            f"config.model.target: {model.target!r} is not one of {', '.join(sorted(MAP))}"
+            f"config.model.target: {model.target!r} is not one of {', '.join(sorted(MAP_NAMES))}"
         )
     network = SAUNet(
         ndim=len(window),
@@ -59,50 +70,29 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
         dropout=model.dropout,
         dtype=jnp.dtype(config.dtype),
     )
-    scale = float(model.target_scale)
-    blur = blur_of(model)
 
     def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
         del previous
-        variables = jax.jit(network.init)(key, _one_input(batch, network))
-        return Variables(variables["params"], {}, _state(variables), {})
-
-    def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-        if model.standardise:
-            images = standardised(images, least=variables.extras.get("least_spread", 0.0))
-
-        def apply(images: jax.Array) -> jax.Array:
-            given = {"params": variables.trained, **variables.model_state}
-            return jnp.asarray(network.apply(given, images)) / scale
-
-        found = postprocess.mean_over_views(apply, images) if model.get("views") else apply(images)
-        maps = {MAP[model.target]: found}
-        return maps | {SHARPENED: postprocess.sharpened(found, sigma=blur)} if blur else maps
+        # A corner of the first image: the parameters do not depend on the size.
+        corner = (slice(1), *[slice(2 ** (model.levels - 1))] * len(window))
+        image = jnp.asarray(batch["labelled"]["image"])[corner]
+        variables = dict(jax.jit(network.init)(key, image))
+        return Variables(variables.pop("params"), {}, variables, {})
 
     return (
         Stage(
             name="consistency",
             init=init,
-            loss=_loss(network, config.consistency, scale, model.standardise),
-            predict=predict,
+            loss=_loss(network, config),
+            predict=_predict(network, model),
             readout=_readout(model),
             stride=2 ** (model.levels - 1),
             window=window,
             target=_target(model),
-            halo=min(window) // HALO,
+            halo=min(window) // HALO_DIVISOR,
             finish=_finish(network, model),
         ),
     )
-
-
-def _one_input(batch: Batch, network: SAUNet) -> jax.Array:
-    """A corner of the first image: the parameters do not depend on the size."""
-    side = 2 ** (network.levels - 1)
-    return jnp.asarray(batch["labelled"]["image"])[(slice(1), *[slice(side)] * network.ndim)]
-
-
-def _state(variables: Mapping[str, Any]) -> Tree:
-    return {"batch_stats": variables["batch_stats"]} if "batch_stats" in variables else {}
 
 
 def _target(model: ConfigDict) -> Callable:
@@ -112,48 +102,67 @@ def _target(model: ConfigDict) -> Callable:
     return functools.partial(targets.inverse_distance_map, spacing=spacing, cutoff=model.cutoff)
 
 
-def blur_of(model: ConfigDict) -> tuple[float, ...] | None:
-    """Blur that a map is sharpened by, in voxels of each axis; None: it is not."""
-    if not model.get("sharpen"):
+def _predict(
+    network: SAUNet, model: ConfigDict
+) -> Callable[[Variables, jax.Array], dict[str, jax.Array]]:
+    sigma = unsharp_sigma(model)
+
+    def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+        if model.standardise:
+            images = standardised(images, least=variables.extras.get("least_spread", 0.0))
+
+        def apply(images: jax.Array) -> jax.Array:
+            given = {"params": variables.trained, **variables.model_state}
+            return jnp.asarray(network.apply(given, images)) / float(model.target_scale)
+
+        if model.test_time_augmentation:
+            map = postprocess.with_test_time_augmentation(apply, images)
+        else:
+            map = apply(images)
+        maps = {MAP_NAMES[model.target]: map}
+        if sigma:
+            maps[UNSHARP_MAP] = postprocess.unsharp_peaks(map, sigma=sigma)
+        return maps
+
+    return predict
+
+
+def unsharp_sigma(model: ConfigDict) -> tuple[float, ...] | None:
+    """Blur of unsharp peaks in voxels of each axis; None: peaks are read from the map itself."""
+    if not model.unsharp_sigma:
         return None
-    ndim = len(model.window)
-    spacing = (1.0,) * ndim if model.spacing is None else tuple(model.spacing)
-    return tuple(model.sharpen * spacing[-1] / size for size in spacing)
+    spacing = (1.0,) * len(model.window) if model.spacing is None else tuple(model.spacing)
+    return tuple(model.unsharp_sigma * spacing[-1] / size for size in spacing)
 
 
 def _readout(model: ConfigDict) -> Readout:
     """Inverse distances count by their points; a density by its integral, and it has points."""
-    points_map = SHARPENED if blur_of(model) else MAP[model.target]
-    reference = _height_at_a_dot(model)
-    # Components are cut at the same shares of a lone cell's peak as peaks are.
+    sigma, target = unsharp_sigma(model), _target(model)
+    if sigma is None:
+        peak = single_cell_peak(target, tuple(2 * round(4 * s) + 1 for s in model.sigma))
+    else:
+        peak = single_cell_peak(
+            lambda dots, shape: np.asarray(
+                postprocess.unsharp_peaks(jnp.asarray(target(dots, shape))[None], sigma=sigma)[0]
+            ),
+            (41,) * len(model.window),
+        )
+    # Components are cut at the same shares of a single cell's peak as peaks are.
     candidates = tuple(
-        (decoder, t * reference if decoder == "components" else t)
+        (decoder, t * peak if decoder == "components" else t)
         for decoder in model.decoders
         for t in model.thresholds
     )
     return Readout(
-        count_map=MAP[model.target],
+        count_map=MAP_NAMES[model.target],
         count="integral" if model.target == "gaussian" else "peaks",
-        points_map=points_map,
+        points_map=MAP_NAMES[model.target] if sigma is None else UNSHARP_MAP,
         decoder="peaks",
         threshold=0.5,
-        reference=reference,
+        single_cell_peak=peak,
         candidates=candidates,
-        tolerance=model.get("tolerance", 0.0),
+        f1_tolerance=model.f1_tolerance,
     )
-
-
-def _height_at_a_dot(model: ConfigDict) -> float:
-    """Of the map that points are read from, if it were the true one of a lone cell."""
-    blur = blur_of(model)
-    shape = tuple(2 * round(4 * s) + 1 for s in model.sigma)
-    if blur:
-        shape = (41,) * len(shape)
-    centre = tuple(side // 2 for side in shape)
-    true = jnp.asarray(_target(model)(np.array([centre], np.float32), shape))
-    if blur:
-        true = postprocess.sharpened(true[None], sigma=blur)[0]
-    return float(true[centre])
 
 
 def standardised(images: jax.Array, *, least: jax.Array | float = 0.0) -> jax.Array:
@@ -161,81 +170,65 @@ def standardised(images: jax.Array, *, least: jax.Array | float = 0.0) -> jax.Ar
 
     Args:
       images: crops or windows.
-      least: spread [C] below which a channel is not stretched any further.
+      least: standard deviation [C] below which a channel is not stretched any further.
     """
     space = tuple(range(1, images.ndim - 1))
     spread = jnp.maximum(images.std(axis=space, keepdims=True), jnp.maximum(least, 1e-6))
     return (images - images.mean(axis=space, keepdims=True)) / spread
 
 
-def _loss(network: SAUNet, options: ConfigDict, scale: float, standardise: bool) -> Callable:
+def _loss(network: SAUNet, config: ConfigDict) -> Callable[[Tree, StepInput], LossResult]:
     """Mean squared error of labelled crops plus, ramped up, the focal consistency of the others."""
+    options, scale = config.consistency, float(config.model.target_scale)
 
-    def loss(
-        trained: Tree,
-        frozen: Tree,
-        model_state: Tree,
-        batch: Batch,
-        key: jax.Array,
-        step: jax.Array,
-    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
-        del frozen
-        if standardise:
+    def loss(trained: Tree, inputs: StepInput) -> LossResult:
+        batch = inputs.batch
+        if config.model.standardise:
             batch = {n: {**b, "image": standardised(b["image"])} for n, b in batch.items()}
         rows = batch["labelled"]
-        output, model_state_after = _student(network, trained, model_state, batch, key, options)
+        inputs = inputs._replace(batch=batch)
+        output, model_state = _student(network, trained, inputs, noise_levels=options.noise_levels)
         n = rows["image"].shape[0]
-        space = tuple(range(1, output.ndim))
-        errors = ((output[:n] - scale * rows["target"]) ** 2).mean(axis=space)
-        supervised = masked_mean(errors, rows["mask"])
+        supervised = losses.density_mse(output[:n], scale * rows["target"], mask=rows["mask"])
         metrics = {"supervised": supervised}
         value = supervised
         if "unlabelled" in batch:
             others = batch["unlabelled"]
-            teacher = network.apply({"params": trained, **model_state}, others["image"])
-            agreement = focal_consistency(
+            teacher = network.apply({"params": trained, **inputs.model_state}, others["image"])
+            agreement = losses.focal_consistency(
                 output[n:],
                 jax.lax.stop_gradient(jnp.asarray(teacher)),
                 normalise=options.normalise,
                 peak_threshold=options.peak_threshold,
                 mask=others["mask"],
             )
-            ramp = consistency_ramp(step, ramp_steps=options.ramp_steps, shape=options.ramp_shape)
-            weight = options.weight * ramp
+            weight = options.weight * losses.consistency_ramp(
+                inputs.step, ramp_steps=options.ramp_steps, shape=options.ramp_shape
+            )
             metrics |= {"consistency": agreement, "consistency_weight": weight}
             value = supervised + weight * agreement
-        return value, (model_state_after, {**metrics, "loss": value})
+        return value, (model_state, {**metrics, "loss": value})
 
     return loss
 
 
 def _student(
-    network: SAUNet,
-    trained: Tree,
-    model_state: Tree,
-    batch: Batch,
-    key: jax.Array,
-    options: ConfigDict,
+    network: SAUNet, trained: Tree, inputs: StepInput, *, noise_levels: str
 ) -> tuple[jax.Array, Tree]:
     """Maps of all crops, labelled ones first, and the model state after them.
 
-    Batch norm goes by the labelled crops: noise in its statistics would be there for all.
+    Batch statistics are those of the labelled crops: noise in them would reach every crop.
     """
-    streams = [batch[name] for name in ("labelled", "unlabelled") if name in batch]
+    streams = [inputs.batch[n] for n in ("labelled", "unlabelled") if n in inputs.batch]
     images = jnp.concatenate([rows["image"] for rows in streams])
     n = streams[0]["image"].shape[0]
     mask = jnp.zeros(len(images)).at[:n].set(streams[0]["mask"])
-    dropout_key, noise_key = jax.random.split(key)
+    dropout_key, noise_key = jax.random.split(inputs.key)
     noise = functools.partial(
-        inject_noise,
-        noise_key,
-        rows=jnp.arange(len(images)) >= n,
-        levels=options.noise_levels,
-        amplitude=options.noise_amplitude,
-        shared=options.noise_shared,
+        inject_noise, noise_key, rows=jnp.arange(len(images)) >= n, levels=noise_levels
     )
     output, updates = network.apply(
-        {"params": trained, **model_state},
+        {"params": trained, **inputs.model_state},
         images,
         train=True,
         mask=mask,
@@ -243,22 +236,22 @@ def _student(
         rngs={"dropout": dropout_key},
         mutable=["batch_stats"],
     )
-    return jnp.asarray(output), {**model_state, **updates}
+    return jnp.asarray(output), {**inputs.model_state, **updates}
 
 
-def _finish(network: SAUNet, model: ConfigDict) -> Callable[[Variables, Tree], Variables] | None:
-    """What is taken from the labelled images, unchanged and whole, once training has ended."""
-    steps: list[Callable[[Variables, Tree], Variables]] = []
+def _finish(network: SAUNet, model: ConfigDict) -> Finish | None:
+    """What is taken from the labelled images, whole and unaugmented, once training has ended."""
+    changes: list[Finish] = []
     if model.standardise:
-        steps.append(_with_least_spread)
+        changes.append(_with_least_spread)
     if model.norm == "batch":
-        steps.append(_extension(network, model.standardise))
-    if not steps:
+        changes.append(_recalibration(network, model.standardise))
+    if not changes:
         return None
 
     def finish(variables: Variables, data: Tree) -> Variables:
-        for step in steps:
-            variables = step(variables, data)
+        for change in changes:
+            variables = change(variables, data)
         return variables
 
     return finish
@@ -267,17 +260,17 @@ def _finish(network: SAUNet, model: ConfigDict) -> Callable[[Variables, Tree], V
 def _with_least_spread(variables: Variables, data: Tree) -> Variables:
     images = jnp.asarray(data["labelled"]["image"])
     spread = images.std(axis=tuple(range(1, images.ndim - 1))).min(axis=0)
-    return variables._replace(extras={"least_spread": DIMMEST * spread})
+    return variables._replace(extras={"least_spread": MIN_SPREAD_RATIO * spread})
 
 
-def _extension(network: SAUNet, standardise: bool) -> Callable[[Variables, Tree], Variables]:
+def _recalibration(network: SAUNet, standardise: bool) -> Finish:
     """SAU-Net's batch-norm extension: statistics of the labelled images."""
-    still = network.clone(dropout=0.0)
+    without_dropout = network.clone(dropout=0.0)
 
     @jax.jit
     def update(statistics: Tree, given: tuple[Tree, jax.Array]) -> Tree:
         params, images = given
-        changed: Any = still.apply(
+        changed: Any = without_dropout.apply(
             {"params": params, "batch_stats": statistics},
             images,
             train=True,
@@ -289,11 +282,12 @@ def _extension(network: SAUNet, standardise: bool) -> Callable[[Variables, Tree]
     def finish(variables: Variables, data: Tree) -> Variables:
         images = jnp.asarray(data["labelled"]["image"])
         images = standardised(images) if standardise else images
-        parts = [images[i : i + EXTENSION_ROWS] for i in range(0, len(images), EXTENSION_ROWS)]
+        starts = range(0, len(images), RECALIBRATION_ROWS)
+        chunks = [images[i : i + RECALIBRATION_ROWS] for i in starts]
         statistics = recalibrate_batch_norm(
             update,
             variables.model_state["batch_stats"],
-            (((variables.trained, part), len(part)) for part in parts),
+            (((variables.trained, chunk), len(chunk)) for chunk in chunks),
         )
         return variables._replace(model_state={"batch_stats": statistics})
 

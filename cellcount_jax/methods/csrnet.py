@@ -4,7 +4,7 @@ Its sum is the count. Trained as in CountXplain (MIDL 2025), which explains this
 squared error against Gaussians at the dots, summed over blocks of 8x8 pixels.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,12 +14,23 @@ from ml_collections import ConfigDict
 
 from cellcount_jax import losses
 from cellcount_jax.data import targets
-from cellcount_jax.methods.base import Batch, Readout, Stage, Tree, Variables, forward_in_training
-from cellcount_jax.models import pretrained
+from cellcount_jax.methods.base import (
+    LossResult,
+    Readout,
+    Stage,
+    StepInput,
+    Tree,
+    Variables,
+    forward_in_training,
+)
+from cellcount_jax.methods.vgg_init import init_from_vgg
 from cellcount_jax.models.csrnet import FRONT_CONVS, STRIDE, CSRNet
 
 NAME = "csrnet"
 """Of the stage, for methods that build on it."""
+
+BLOCKS = (1, STRIDE, STRIDE)
+"""Over which maps [N, H, W] are summed to the network's resolution."""
 
 HALO = 144
 """Context in pixels that the network sees on each side of a position, rounded up to its stride: 2
@@ -42,43 +53,13 @@ def stage(config: ConfigDict) -> Stage:
     model, net = config.model, network(config)
     scale = float(model.target_scale)
 
-    def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
-        del previous
-        image, count = batch["labelled"]["image"], batch["labelled"]["count"]
-        variables = net.init(key, image[:1])
-        params, batch_stats = variables["params"], variables.get("batch_stats", {})
-        if model.pretrained:
-            weights = pretrained.load_vgg(
-                model.pretrained,
-                depth=16,
-                batch_norm=model.batch_norm,
-                width=model.width,
-                n_convs=FRONT_CONVS,
-            )
-            params = {**params, "frontend": weights["params"]}
-            if model.batch_norm:
-                batch_stats = {**batch_stats, "frontend": weights["batch_stats"]}
-        if model.start_at_mean:
-            positions = (image.shape[1] // STRIDE) * (image.shape[2] // STRIDE)
-            bias = jnp.full_like(params["head"]["bias"], scale * count.mean() / positions)
-            params = {**params, "head": {**params["head"], "bias": bias}}
-        return Variables(params, {}, {"batch_stats": batch_stats}, {})
-
-    def loss(
-        trained: Tree,
-        frozen: Tree,
-        model_state: Tree,
-        batch: Batch,
-        key: jax.Array,
-        step: jax.Array,
-    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
-        del frozen, key, step
-        rows = batch["labelled"]
+    def loss(trained: Tree, inputs: StepInput) -> LossResult:
+        rows = inputs.batch["labelled"]
         maps, model_state = forward_in_training(
-            net, trained, model_state, rows["image"], rows["mask"]
+            net, trained, inputs.model_state, rows["image"], rows["mask"]
         )
+        target = targets.sum_pool(rows["target"], BLOCKS)
         density = maps["density"] / scale
-        target = pool(rows["target"])
         value = losses.density_mse(density, target, scale=scale, mask=rows["mask"])
         return value, (model_state, {"loss": value})
 
@@ -88,7 +69,15 @@ def stage(config: ConfigDict) -> Stage:
 
     return Stage(
         name=NAME,
-        init=init,
+        init=init_from_vgg(
+            net,
+            model,
+            vgg="frontend",
+            depth=16,
+            n_convs=FRONT_CONVS,
+            stride=STRIDE,
+            scale=scale,
+        ),
         loss=loss,
         predict=predict,
         readout=Readout(count_map="density"),
@@ -122,13 +111,3 @@ def target_map(
         return targets.gaussian_density(dots, shape, sigma=spread)
 
     return target
-
-
-def pool(maps: Any) -> Any:
-    """Sums over blocks of STRIDE x STRIDE: maps [N, H, W] -> [N, h, w], NumPy or JAX.
-
-    H and W are multiples of the stride; the loop brings images to such sides.
-    """
-    n, height, width = maps.shape
-    blocks = maps.reshape(n, height // STRIDE, STRIDE, width // STRIDE, STRIDE)
-    return blocks.sum(axis=(2, 4), dtype=maps.dtype)

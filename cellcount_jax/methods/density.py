@@ -5,26 +5,28 @@ image at inference, so that images of any size can be cut into tiles.
 """
 
 import functools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from cellcount_jax import losses
 from cellcount_jax.data import targets
 from cellcount_jax.methods.base import (
     Batch,
+    LossResult,
     Readout,
     Stage,
+    StepInput,
     Tree,
     Variables,
     forward_in_training,
-    masked_mean,
+    single_cell_peak,
 )
 from cellcount_jax.models import unet
 
-NARROW, WIDE_WINDOW = 8, 2048
+NARROW_CHANNELS, WIDE_WINDOW = 8, 2048
 """Up to so many channels at the finest level windows are that long: less is computed twice, and the
 intermediate results still take no more than about a gigabyte."""
 
@@ -33,59 +35,51 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
     """One stage, `density`."""
     model = config.model
     network = unet.UNet(channels=tuple(model.channels), dtype=jnp.dtype(config.dtype))
-    scale, sigma = float(model.target_scale), float(model.sigma)
-    # Cells that lie well apart are counted by their peaks: a sum feels every pixel of the ground.
-    count = model.get("count", "integral")
+    scale = float(model.target_scale)
+    target = functools.partial(targets.gaussian_density, sigma=float(model.sigma))
 
     def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
         del previous
         variables = jax.jit(network.init)(key, batch["labelled"]["image"][:1])
         return Variables(variables["params"], {}, {"batch_stats": variables["batch_stats"]}, {})
 
-    def loss(
-        trained: Tree,
-        frozen: Tree,
-        model_state: Tree,
-        batch: Batch,
-        key: jax.Array,
-        step: jax.Array,
-    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
-        del frozen, key, step
-        rows = batch["labelled"]
-        output, model_state = forward_in_training(
-            network, trained, model_state, rows["image"], rows["mask"]
-        )
-        # Linear in training, so that negative outputs keep a gradient and noise stays unbiased.
-        density, target = output[..., 0], scale * rows["target"]
-        pixels = ((density - target) ** 2).mean(axis=(1, 2))
-        value = masked_mean(pixels, rows["mask"])
-        return value, (model_state, {"loss": value})
-
     def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-        output: Any = network.apply({"params": variables.trained, **variables.model_state}, images)
-        return {"density": output[..., 0] / scale}
+        given = {"params": variables.trained, **variables.model_state}
+        return {"density": jnp.asarray(network.apply(given, images)) / scale}
 
-    lone = targets.gaussian_density([[20.0, 20.0]], (41, 41), sigma=sigma).max()
     return (
         Stage(
             name="density",
             init=init,
-            loss=loss,
+            loss=_loss(network, scale),
             predict=predict,
             readout=Readout(
                 count_map="density",
-                count=count,
+                count=model.count,
                 points_map="density",
                 decoder="peaks",
                 threshold=0.3,
-                reference=float(lone),
+                single_cell_peak=single_cell_peak(target, (41, 41)),
                 candidates=tuple(("peaks", t) for t in model.thresholds),
-                # The mean squared error of a map hardly feels a bias spread over all its pixels.
-                calibrate=count == "integral",
+                # The mean squared error hardly feels a bias spread over all pixels of a map.
+                calibrate=model.count == "integral",
             ),
             stride=2 ** (len(model.channels) - 1),
             halo=unet.halo(len(model.channels)),
-            largest=WIDE_WINDOW if model.channels[0] <= NARROW else None,
-            target=functools.partial(targets.gaussian_density, sigma=sigma),
+            max_window=WIDE_WINDOW if model.channels[0] <= NARROW_CHANNELS else None,
+            target=target,
         ),
     )
+
+
+def _loss(network: unet.UNet, scale: float) -> Callable[[Tree, StepInput], LossResult]:
+    def loss(trained: Tree, inputs: StepInput) -> LossResult:
+        rows = inputs.batch["labelled"]
+        density, model_state = forward_in_training(
+            network, trained, inputs.model_state, rows["image"], rows["mask"]
+        )
+        # Linear in training, so that negative outputs keep a gradient and noise stays unbiased.
+        value = losses.density_mse(density, scale * rows["target"], mask=rows["mask"])
+        return value, (model_state, {"loss": value})
+
+    return loss

@@ -1,4 +1,4 @@
-"""Self-attention of SAU-Net (Guo et al., BIBM 2019): every position attends to all others.
+"""Self-attention of SAU-Net (Guo et al., ACM BCB 2019): every position attends to all others.
 
 The weights are a softmax over the keys of plain inner products, not divided by the root of their
 length. Positions are "tokens", flattened row by row; images and volumes alike.
@@ -96,14 +96,12 @@ class SelfAttention(nn.Module):
       norm: "instance" or "batch", see `layers.norm`.
       dropout: share of the attention weights dropped in training; uses the "dropout" random stream.
       out_bias: whether `out` has a bias.
-      block: see `attend`.
       dtype: dtype of the computation and the output; parameters and the softmax are float32.
     """
 
     norm: str = "instance"
     dropout: float = 0.0
     out_bias: bool = True
-    block: int | None = None
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -119,6 +117,6 @@ class SelfAttention(nn.Module):
         query, key, value = (linear(name=name)(tokens) for name in ("theta", "phi", "g"))
         dropout = self.dropout if train else 0.0
         rng = self.make_rng("dropout") if dropout else None
-        seen = attend(query, key, value, block=self.block, dropout=dropout, rng=rng)
+        seen = attend(query, key, value, dropout=dropout, rng=rng)
         seen = nn.relu(linear(use_bias=self.out_bias, name="out")(seen)).reshape(x.shape)
         return x + layers.norm(seen, self.norm, train=train, mask=mask, dtype=self.dtype)

@@ -1,26 +1,29 @@
 """Weights of the pixels around positions between them, for `message_passing`.
 
 Positions are (y, x) in pixels of a grid, [B, H, W, M, 2]. With padding "border" they are moved into
-the grid, with "zeros" neighbours outside it weigh nothing.
+the grid, with "zeros" neighbours outside it have weight 0.
 """
 
 import jax
 import jax.numpy as jnp
 
 
-def matrix(shape: tuple[int, ...], positions: jax.Array, padding: str) -> jax.Array:
-    """Weight of each pixel in the sum of the M samples of each position, [B, H W, H W]."""
+def matrix(shape: tuple[int, ...], positions: jax.Array) -> jax.Array:
+    """Weight of each pixel in the sum of the M samples of each position, [B, H W, H W].
+
+    The padding is "border".
+    """
     batch, height, width, _ = shape
     positions = positions.reshape(batch, height * width, -1, 2)
-    y = _hats(positions[..., 0], height, padding)
-    x = _hats(positions[..., 1], width, padding)
+    y = _hats(positions[..., 0], height)
+    x = _hats(positions[..., 1], width)
     weights = jnp.einsum("bpmy,bpmx->bpyx", y, x, precision=jax.lax.Precision.HIGHEST)
     return weights.reshape(batch, height * width, height * width)
 
 
-def _hats(coordinate: jax.Array, size: int, padding: str) -> jax.Array:
+def _hats(coordinate: jax.Array, size: int) -> jax.Array:
     """Weight of each of `size` rows (or columns) for each coordinate, [..., size]."""
-    low, fraction = _split(coordinate, size, padding)
+    low, fraction = _split(coordinate, size, "border")
     pixel = jnp.arange(size).reshape((1,) * coordinate.ndim + (size,))
     low, fraction = low[..., None], fraction[..., None]
     return jnp.where(pixel == low, 1.0 - fraction, 0.0) + jnp.where(pixel == low + 1, fraction, 0.0)
@@ -48,7 +51,7 @@ def _split(coordinate: jax.Array, size: int, padding: str) -> tuple[jax.Array, j
     """Pixel at or before a coordinate, and the fraction of a pixel beyond it.
 
     The pixel after it may be `size` and, with "zeros", the pixel itself -1 or `size`: such
-    neighbours do not exist and weigh nothing.
+    neighbours do not exist and have weight 0.
     """
     low, high = (0, size - 1) if padding == "border" else (-1, size)
     coordinate = coordinate.astype(jnp.float32)

@@ -1,7 +1,5 @@
 """CSRNet (Li et al., CVPR 2018): VGG-16 front end, dilated back end, density at stride 8."""
 
-from typing import cast
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -30,14 +28,13 @@ class CSRNet(nn.Module):
 
     The first ten convolutions of VGG-16 (`frontend`, a `VGG`, so that imported weights fit as they
     are), six 3x3 convolutions of dilation 2 `conv1` to `conv6`, and a linear 1x1 `head`. Biases
-    start at 0 but for the head's.
+    start at 0.
 
     Attributes:
       width: multiplier of all channels.
       batch_norm: batch norm after each 3x3 convolution, to train from scratch; not in the paper.
       kernel_init: "gaussian" draws from N(0, 0.01^2) (paper, with imported weights in front), "he"
         keeps the variance of the signal, to train from scratch. The head is always Gaussian.
-      head_bias: initial bias of the head, cells per position.
       dtype: dtype of the 3x3 convolutions and of the features; parameters and the density stay
         float32.
     """
@@ -45,7 +42,6 @@ class CSRNet(nn.Module):
     width: float = 1.0
     batch_norm: bool = False
     kernel_init: str = "gaussian"
-    head_bias: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -83,7 +79,7 @@ class CSRNet(nn.Module):
             dtype=self.dtype,
             name="frontend",
         )
-        features = cast(jax.Array, frontend(x, train=train, mask=mask))
+        features = frontend(x, train=train, mask=mask)
         rows = None if mask is None else mask.astype(bool)[:, None, None, None]
         for i, channels in enumerate(BACK_CHANNELS, start=1):
             features = Conv2D(
@@ -97,12 +93,6 @@ class CSRNet(nn.Module):
                 norm = nn.BatchNorm(momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=f"norm{i}")
                 features = norm(features, use_running_average=not train, mask=rows)
             features = nn.relu(features)
-        head = nn.Conv(
-            1,
-            (1, 1),
-            kernel_init=KERNEL_INITS["gaussian"],
-            bias_init=nn.initializers.constant(self.head_bias),
-            name="head",
-        )
+        head = nn.Conv(1, (1, 1), kernel_init=KERNEL_INITS["gaussian"], name="head")
         density = head(features.astype(jnp.float32))[..., 0]
         return {"density": density, "features": features}

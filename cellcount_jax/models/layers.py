@@ -1,11 +1,10 @@
-"""Layers shared by the networks: upsampling, pooling, 3-D and transposed convolution. Channel-last.
+"""Layers shared by the networks: upsampling, pooling, transposed convolution, norms. Channel-last.
 
-XLA's own 3-D convolutions are slow on CPU, its transposed ones slower still, and so is the gradient
-of its max pool; each is written here in the form that is quick there and exact everywhere.
+XLA's own transposed convolutions are slow on CPU, and so is the gradient of its max pool; each is
+written here in the form that is quick there and exact everywhere.
 """
 
 import functools
-from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -13,11 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jax.nn.initializers import Initializer
-
-from cellcount_jax.models.conv import conv3d_cpu
-
-CONV3D_FORMULATIONS = ("auto", "native", "depth_taps")
-"""Ways to compute a 3-D convolution, see `conv3d`."""
 
 glorot = nn.initializers.glorot_uniform()
 
@@ -122,113 +116,7 @@ def _to_chosen(axis: int, chosen: jax.Array, gradient: jax.Array) -> tuple[jax.A
 _larger_of_pairs.defvjp(_choose, _to_chosen)
 
 
-def conv3d(x: jax.Array, kernel: jax.Array, *, formulation: str = "auto") -> jax.Array:
-    """3-D convolution with zero padding ("SAME") and stride 1, without a bias.
-
-    Args:
-      x: [B, D, H, W, C] volume.
-      kernel: [kd, kh, kw, C, F] in the dtype of x.
-      formulation: "native" is one call to XLA; "depth_taps" goes through the volume plane by plane,
-        the kd planes around each joined along the channels for a 2-D convolution (its gradient for
-        the kernel likewise by matrix products), which is several times faster on CPU and needs
-        little memory; "auto" takes depth_taps where it is compiled for CPU, else native. They
-        agree to rounding, gradients included.
-
-    Returns:
-      [B, D, H, W, F] in the dtype of x.
-
-    Raises:
-      ValueError: shapes or dtypes do not fit, or an unknown formulation.
-    """
-    if x.ndim != 5 or kernel.ndim != 5 or x.shape[-1] != kernel.shape[3] or x.dtype != kernel.dtype:
-        raise ValueError(
-            "conv3d takes [B, D, H, W, C] and a kernel [kd, kh, kw, C, F] of one dtype, got "
-            f"{x.shape} {x.dtype} and {kernel.shape} {kernel.dtype}"
-        )
-    functions: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
-        "auto": _conv3d_auto,
-        "native": _conv3d_native,
-        "depth_taps": _conv3d_taps,
-    }
-    if formulation not in functions:
-        raise ValueError(f"conv3d formulation {formulation!r} is not one of {CONV3D_FORMULATIONS}")
-    # Named, because rematerialisation cannot see a convolution in a choice of platforms.
-    return checkpoint_name(functions[formulation](x, kernel), "convolution")
-
-
-def _conv3d_native(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1, 1), "SAME", dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
-    )
-
-
-Saved = tuple[jax.Array, jax.Array]
-
-
-def _native_gradients(x: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> Saved:
-    return jax.vjp(_conv3d_native, x, kernel)[1](cotangent)
-
-
-@jax.custom_vjp
-def _conv3d_taps(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return conv3d_cpu.convolve(x, kernel)
-
-
-def _taps_backward(saved: Saved, cotangent: jax.Array) -> Saved:
-    return conv3d_cpu.gradients(*saved, cotangent)
-
-
-_conv3d_taps.defvjp(lambda x, kernel: (_conv3d_taps(x, kernel), (x, kernel)), _taps_backward)
-
-
-# The choice is left to the lowering, so that a program compiled here for another platform is right
-# too; the gradient is defined outside it, or both forms' intermediate results would be kept.
-@jax.custom_vjp
-def _conv3d_auto(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return jax.lax.platform_dependent(x, kernel, cpu=conv3d_cpu.convolve, default=_conv3d_native)
-
-
-def _auto_backward(saved: Saved, cotangent: jax.Array) -> Saved:
-    return jax.lax.platform_dependent(
-        *saved, cotangent, cpu=conv3d_cpu.gradients, default=_native_gradients
-    )
-
-
-_conv3d_auto.defvjp(lambda x, kernel: (_conv3d_auto(x, kernel), (x, kernel)), _auto_backward)
-
-
-class Conv3D(nn.Module):
-    """3-D convolution with zero padding and stride 1, computed by `conv3d`.
-
-    Parameters are those of `flax.linen.Conv`: `kernel` [kd, kh, kw, C, features] and `bias`.
-
-    Attributes:
-      features: number of output channels.
-      kernel_size: taps along z, y and x.
-      use_bias: add a bias per output channel.
-      formulation: see `conv3d`.
-      dtype: dtype of the computation and the output; parameters stay float32.
-    """
-
-    features: int
-    kernel_size: tuple[int, int, int] = (3, 3, 3)
-    use_bias: bool = True
-    formulation: str = "auto"
-    kernel_init: Initializer = glorot
-    dtype: jnp.dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Features [B, D, H, W, features] of a volume [B, D, H, W, C]."""
-        shape = (*self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
-        y = conv3d(x.astype(self.dtype), kernel, formulation=self.formulation)
-        if self.use_bias:
-            y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        return y
-
-
-class DoublingConv(nn.Module):
+class UpConv2x(nn.Module):
     """Transposed convolution with 2 x ... x 2 taps and stride 2, for images and volumes.
 
     Every input pixel becomes a cell of 2 x ... x 2 outputs: out[2i + a, 2j + b] = x[i, j] .
@@ -254,7 +142,8 @@ class DoublingConv(nn.Module):
         y = jnp.tensordot(x.astype(self.dtype), kernel, axes=(-1, ndim))  # [B, *space, *taps, F]
         interleaved = [axis for i in range(1, ndim + 1) for axis in (i, i + ndim)]
         y = y.transpose(0, *interleaved, y.ndim - 1)
-        return y.reshape(x.shape[0], *(2 * side for side in x.shape[1:-1]), self.features) + bias
+        y = y.reshape(x.shape[0], *(2 * side for side in x.shape[1:-1]), self.features)
+        return y + _per_channel(bias, y.ndim)
 
 
 class InstanceNorm(nn.Module):
@@ -282,8 +171,14 @@ class InstanceNorm(nn.Module):
         # The compiler must not see that the same differences are wanted twice: it would write them
         # to memory and read them again, which takes longer than to subtract anew.
         mean = jax.lax.optimization_barrier(mean)
+        scale, bias = _per_channel(scale, x.ndim), _per_channel(bias, x.ndim)
         normed = (values - mean) * (jax.lax.rsqrt(variance + self.epsilon) * scale) + bias
         return normed.astype(self.dtype)
+
+
+def _per_channel(values: jax.Array, ndim: int) -> jax.Array:
+    """[C] as [1, ..., 1, C], to meet arrays of `ndim` axes."""
+    return values.reshape((1,) * (ndim - 1) + (-1,))
 
 
 def norm(

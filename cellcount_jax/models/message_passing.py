@@ -9,18 +9,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.nn.initializers import Initializer
 
 from cellcount_jax.models import bilinear
 
 PADDINGS = ("border", "zeros")
-COMBINATIONS = ("add", "replace", "concat")
 FORMULATIONS = ("auto", "gather", "matmul")
 
 MATMUL_POSITIONS = 4096
 """Largest grid, in positions, for which "auto" forms the matrix of weights."""
 
-_MATMUL_BACKWARD = 2048
+_MATMUL_BACKWARD_POSITIONS = 2048
 """Largest grid for which the gradient of "gather" goes through such matrices."""
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -43,26 +41,26 @@ def bilinear_sample(
     Raises:
       ValueError: features of a volume, shapes that do not fit, or an unknown padding.
     """
-    _check(features, positions, padding)
-    index, weight = bilinear.corners(features.shape, positions, padding)
-    flat = features.reshape(features.shape[0], -1, features.shape[-1])
-    samples = jax.vmap(lambda rows, i: rows[i])(flat, index) * weight[..., None]
-    return samples.reshape(*positions.shape[:4], 4, -1).sum(axis=-2).astype(features.dtype)
+    _check(features, positions)
+    if padding not in PADDINGS:
+        raise ValueError(f"padding {padding!r} is not one of {PADDINGS}")
+    # Each sample is the sum over its four neighbours; `bilinear_mean` sums over those of all M.
+    index, weight = (
+        a.reshape(len(features), -1, 4)
+        for a in bilinear.corners(features.shape, positions, padding)
+    )
+    samples = _gather_sum(_flat(features), index, weight)
+    return samples.reshape(*positions.shape[:4], -1).astype(features.dtype)
 
 
 def bilinear_mean(
-    features: jax.Array,
-    positions: jax.Array,
-    *,
-    padding: str = "border",
-    formulation: str = "auto",
+    features: jax.Array, positions: jax.Array, *, formulation: str = "auto"
 ) -> jax.Array:
     """Mean over M of `bilinear_sample`, without holding the samples.
 
     Args:
       features: [B, H, W, C].
-      positions: [B, H, W, M, 2], as in `bilinear_sample`.
-      padding: as in `bilinear_sample`.
+      positions: [B, H, W, M, 2], as in `bilinear_sample` with padding "border".
       formulation: "matmul" multiplies the features by a matrix of weights [B, H W, H W]; "gather"
         adds up the four neighbours of each sample one by one; "auto" is gather on CPU and for grids
         of more than `MATMUL_POSITIONS`, else matmul. They agree up to rounding, gradients included.
@@ -73,17 +71,17 @@ def bilinear_mean(
     Raises:
       ValueError: as `bilinear_sample`, or an unknown formulation.
     """
-    _check(features, positions, padding)
+    _check(features, positions)
     if formulation not in FORMULATIONS:
         raise ValueError(f"formulation {formulation!r} is not one of {FORMULATIONS}")
-    flat = features.reshape(features.shape[0], -1, features.shape[-1])
+    flat = _flat(features)
     small = flat.shape[1] <= MATMUL_POSITIONS
 
     def gather(flat: jax.Array, positions: jax.Array) -> jax.Array:
-        return _gather_sum(flat, *bilinear.corners(features.shape, positions, padding))
+        return _gather_sum(flat, *bilinear.corners(features.shape, positions, "border"))
 
     def matmul(flat: jax.Array, positions: jax.Array) -> jax.Array:
-        weights = bilinear.matrix(features.shape, positions, padding)
+        weights = bilinear.matrix(features.shape, positions)
         return _product("bpq,bqc->bpc", weights.astype(flat.dtype), flat)
 
     if formulation == "matmul":
@@ -97,82 +95,56 @@ def bilinear_mean(
 
 
 class GlobalMessagePassing(nn.Module):
-    """Adds to, replaces or extends features by the mean of features sampled elsewhere.
+    """Adds to the features the mean of features sampled elsewhere.
 
-    The paper gives one pair of embeddings (`n_samples=1`) yet speaks of a set of samples; it leaves
-    units, borders, initialisation and the way the mean joins the features open, hence the switches.
+    The paper gives one pair of embeddings (`n_samples=1`) yet speaks of a set of samples, and
+    leaves units, borders and initialisation open. Here samples beyond the border are moved onto
+    it, and their initial offsets are spread on a grid around the position itself, see `spread`; a
+    single sample starts on the position.
 
     Attributes:
       n_samples: M, sampled positions per position of the grid.
-      combine: "add" features + mean, "replace" by the mean, "concat" along the channels.
-      padding: "border" or "zeros", see `bilinear_sample`.
-      spacing: initial spacing of the M samples' biases, spread on a grid about the position itself,
-        in pixels of the feature grid; None: the side over (samples per row or column + 1), a
-        quarter of the side for 3 x 3. A single sample starts on the position itself.
-      kernel_init: of the embeddings u and v.
       formulation: see `bilinear_mean`.
     """
 
     n_samples: int = 9
-    combine: str = "add"
-    padding: str = "border"
-    spacing: float | None = None
-    kernel_init: Initializer = nn.initializers.normal(0.01)
     formulation: str = "auto"
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, *, return_offsets: bool = False
-    ) -> jax.Array | tuple[jax.Array, jax.Array]:
-        """Message-passed features.
-
-        Args:
-          x: [B, H, W, C].
-          return_offsets: return the moving vectors too.
-
-        Returns:
-          [B, H, W, C], or 2 C with "concat", in the dtype of x; with `return_offsets` also the
-          offsets [B, H, W, M, 2] float32, (v, u) = (rows, columns) in pixels of the grid.
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Message-passed features, of the shape [B, H, W, C] and dtype of x.
 
         Raises:
-          ValueError: features of a volume, or an unknown option.
+          ValueError: features of a volume, or an unknown formulation.
         """
-        if x.ndim == 5:
-            raise ValueError(f"message passing works on images, not on a volume {x.shape}")
         if x.ndim != 4:
-            raise ValueError(f"message passing takes features [B, H, W, C], got {x.shape}")
-        if self.combine not in COMBINATIONS:
-            raise ValueError(f"combine {self.combine!r} is not one of {COMBINATIONS}")
+            kind = "images [B, H, W, C], not on a volume" if x.ndim == 5 else "[B, H, W, C], not"
+            raise ValueError(f"message passing works on {kind} {x.shape}")
         _, height, width, _ = x.shape
-        rows, columns = spread(self.n_samples, (height, width), self.spacing).T
+        rows, columns = spread(self.n_samples, (height, width)).T
         offsets = jnp.stack([self._embed(x, rows, "v"), self._embed(x, columns, "u")], axis=-1)
         own = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), axis=-1)
         positions = own[None, :, :, None, :].astype(jnp.float32) + offsets
-        mean = bilinear_mean(x, positions, padding=self.padding, formulation=self.formulation)
-        if self.combine == "add":
-            mean = x + mean
-        elif self.combine == "concat":
-            mean = jnp.concatenate([x, mean], axis=-1)
-        return (mean, offsets) if return_offsets else mean
+        return x + bilinear_mean(x, positions, formulation=self.formulation)
 
     def _embed(self, x: jax.Array, bias: np.ndarray, name: str) -> jax.Array:
         # Sub-pixel positions do not survive a shorter format, whatever the features are in.
         return nn.Dense(
             self.n_samples,
-            kernel_init=self.kernel_init,
+            kernel_init=nn.initializers.normal(0.01),
             bias_init=lambda key, shape, dtype=jnp.float32: jnp.asarray(bias, dtype).reshape(shape),
             precision=jax.lax.Precision.HIGHEST,
             name=name,
         )(x.astype(jnp.float32))
 
 
-def spread(n_samples: int, shape: tuple[int, int], spacing: float | None = None) -> np.ndarray:
-    """Offsets of n samples spread evenly about the origin, row by row.
+def spread(n_samples: int, shape: tuple[int, int]) -> np.ndarray:
+    """Offsets of n samples spread evenly around the origin, row by row.
 
     Args:
       n_samples: M; a square number gives a square grid, another one rows of nearly equal length.
-      shape: (H, W) of the feature grid.
-      spacing: of rows and columns, in pixels; None: the side over (rows or columns + 1).
+      shape: (H, W) of the feature grid; the spacing is a side over (rows or columns + 1), a
+        quarter of the side for 3 x 3.
 
     Returns:
       [M, 2] float32, (y, x) in pixels; their mean is 0.
@@ -184,10 +156,7 @@ def spread(n_samples: int, shape: tuple[int, int], spacing: float | None = None)
         raise ValueError(f"n_samples is {n_samples}; message passing needs at least 1")
     n_rows = int(n_samples**0.5 + 1e-9)
     lengths = [len(part) for part in np.array_split(np.arange(n_samples), n_rows)]
-    y_step, x_step = (
-        side / (n + 1) if spacing is None else spacing
-        for side, n in zip(shape, (n_rows, max(lengths)), strict=True)
-    )
+    y_step, x_step = shape[0] / (n_rows + 1), shape[1] / (max(lengths) + 1)
     y = np.concatenate([np.full(n, i * y_step) for i, n in enumerate(lengths)])
     x = np.concatenate([(np.arange(n) - (n - 1) / 2) * x_step for n in lengths])
     return np.stack([y - y.mean(), x], axis=-1).astype(np.float32)
@@ -213,7 +182,7 @@ def _gather_sum_backward(residuals, cotangent: jax.Array):
     # matrices [B, N, P] only single weights are scattered and read, the rest are two products.
     flat, index, weight = residuals
     n_from = flat.shape[1]
-    if n_from > _MATMUL_BACKWARD:
+    if n_from > _MATMUL_BACKWARD_POSITIONS:
         return _scatter_backward(flat, index, weight, cotangent)
     to = jnp.arange(index.shape[1])[:, None]
     matrix = jax.vmap(lambda i, w: jnp.zeros((n_from, to.size)).at[i, to].add(w))(index, weight)
@@ -244,7 +213,11 @@ def _product(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.einsum(subscripts, a, b, precision=_HIGHEST, preferred_element_type=jnp.float32)
 
 
-def _check(features: jax.Array, positions: jax.Array, padding: str) -> None:
+def _flat(features: jax.Array) -> jax.Array:
+    return features.reshape(features.shape[0], -1, features.shape[-1])
+
+
+def _check(features: jax.Array, positions: jax.Array) -> None:
     if features.ndim == 5:
         raise ValueError(f"sampling works on images [B, H, W, C], not a volume {features.shape}")
     if (
@@ -257,5 +230,3 @@ def _check(features: jax.Array, positions: jax.Array, padding: str) -> None:
             f"features {features.shape} and positions {positions.shape} do not fit; "
             "expected [B, H, W, C] and [B, H, W, M, 2]"
         )
-    if padding not in PADDINGS:
-        raise ValueError(f"padding {padding!r} is not one of {PADDINGS}")

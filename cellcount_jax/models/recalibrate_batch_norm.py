@@ -1,6 +1,6 @@
-"""Batch-norm statistics taken anew over a whole data set, once training is over.
+"""Batch-norm statistics recomputed over a whole data set, once training is over.
 
-Running averages trail behind the weights and were taken on augmented images. SAU-Net (BIBM 2019)
+Running averages trail behind the weights and were taken on augmented images. SAU-Net (ACM BCB 2019)
 calls the remedy its batch-norm extension: pass the training set through the final network once, in
 training mode and without augmentation, and keep the statistics of that pass.
 """

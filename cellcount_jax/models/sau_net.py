@@ -1,4 +1,4 @@
-"""SAU-Net (Guo et al., BIBM 2019) for images and volumes, a UNet with self-attention at its end.
+"""SAU-Net (Guo et al., ACM BCB 2019) for images and volumes, a UNet with self-attention at its end.
 
 With instance norm it is the network of the inverse distance kernel with focal consistency (Guo et
 al., MOVI 2022), which trains it with noise on the features between encoder and decoder.
@@ -13,15 +13,18 @@ import jax.numpy as jnp
 from cellcount_jax.models import layers
 from cellcount_jax.models.attention import SelfAttention
 from cellcount_jax.models.conv.conv2d import Conv2D
+from cellcount_jax.models.conv.conv3d import Conv3D
 
 DROPOUT = {"instance": 0.3, "batch": 0.5}
-"""Dropout of the attention weights that goes with each norm (MOVI 2022; BIBM 2019)."""
+"""Dropout of the attention weights that goes with each norm (MOVI 2022; ACM BCB 2019)."""
 
 NOISE_LEVELS = ("all", "last")
 
 
 class SAUNet(nn.Module):
     """Two blocks per level on the way down and up, attention at the coarsest, one map as output.
+
+    Every output pixel depends on the whole input: the network cannot be cut into tiles.
 
     A block is a 3 x ... x 3 convolution, ReLU, then norm. Levels are max-pooled by 2 and brought
     back by transposed convolutions (with ReLU and norm), joined behind the skips. The head is a
@@ -33,7 +36,6 @@ class SAUNet(nn.Module):
       levels: number of levels; sides must be multiples of `2**(levels - 1)`.
       norm: "instance" or "batch".
       dropout: share of the attention weights dropped in training; None: `DROPOUT` of the norm.
-      attention_block: queries per block of the attention, see `attention.attend`.
       dtype: dtype of the computation; parameters and the output stay float32.
     """
 
@@ -42,11 +44,7 @@ class SAUNet(nn.Module):
     levels: int = 4
     norm: str = "instance"
     dropout: float | None = None
-    attention_block: int | None = None
     dtype: jnp.dtype = jnp.float32
-
-    receptive_field = None
-    """Every output pixel depends on the whole input: do not cut into tiles."""
 
     def setup(self) -> None:
         if self.ndim not in (2, 3) or self.norm not in DROPOUT:
@@ -62,12 +60,11 @@ class SAUNet(nn.Module):
             norm=self.norm,
             dropout=DROPOUT[self.norm] if self.dropout is None else self.dropout,
             out_bias=self.ndim == 3,  # as the released networks have it
-            block=self.attention_block,
             dtype=self.dtype,
         )
         for level, width in enumerate(widths[:-1]):
-            doubling = Block(width, self.norm, doubling=True, dtype=self.dtype)
-            setattr(self, f"up{level}_transpose", doubling)
+            upsample = Block(width, self.norm, upsample=True, dtype=self.dtype)
+            setattr(self, f"up{level}_transpose", upsample)
             for i in range(2):
                 setattr(self, f"up{level}_{i}", Block(width, self.norm, dtype=self.dtype))
         self.head = nn.Dense(1, kernel_init=layers.glorot)
@@ -147,25 +144,25 @@ class Block(nn.Module):
     Attributes:
       features: number of output channels.
       norm: "instance" or "batch", see `layers.norm`.
-      doubling: the convolution is the transposed one that doubles the size, not 3 x ... x 3.
+      upsample: the convolution is the transposed one that doubles the size, not 3 x ... x 3.
       dtype: dtype of the computation and the output; parameters stay float32.
     """
 
     features: int
     norm: str
-    doubling: bool = False
+    upsample: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
         self, x: jax.Array, *, train: bool = False, mask: jax.Array | None = None
     ) -> jax.Array:
-        """[B, *space, C] to [B, *space, features] (twice the space if doubling)."""
+        """[B, *space, C] to [B, *space, features] (twice the space if upsampled)."""
         conv: nn.Module
-        if self.doubling:
-            conv = layers.DoublingConv(self.features, dtype=self.dtype, name="conv")
+        if self.upsample:
+            conv = layers.UpConv2x(self.features, dtype=self.dtype, name="conv")
         elif x.ndim == 5:
-            conv = layers.Conv3D(self.features, dtype=self.dtype, name="conv")
+            conv = Conv3D(self.features, kernel_init=layers.glorot, dtype=self.dtype, name="conv")
         else:
             conv = Conv2D(self.features, kernel_init=layers.glorot, dtype=self.dtype, name="conv")
         x = nn.relu(conv(x))
@@ -178,18 +175,14 @@ def inject_noise(
     *,
     rows: jax.Array | None = None,
     levels: str = "all",
-    amplitude: float = 1.0,
-    shared: bool = True,
 ) -> list[jax.Array]:
-    """Encoder features times 1 + U(-amplitude, amplitude), drawn per position and channel.
+    """Encoder features times 1 + U(-1, 1), drawn per position and channel, the same for all rows.
 
     Args:
       key: random key.
       features: [B, *space, C] of each level, finest first.
       rows: [B], nonzero for the rows to disturb; None: all. The others are returned as they are.
       levels: "all" levels, as released with MOVI 2022, or the "last" one, as its text has it.
-      amplitude: half the width of the uniform distribution.
-      shared: one draw for the whole batch; else one per row.
 
     Returns:
       Features of the same shapes and dtypes.
@@ -202,11 +195,9 @@ def inject_noise(
     disturbed = list(features)
     for level in range(len(disturbed)) if levels == "all" else [len(disturbed) - 1]:
         x = disturbed[level]
-        shape = (1 if shared else x.shape[0], *x.shape[1:])
-        factor = 1 + jax.random.uniform(
-            jax.random.fold_in(key, level), shape, minval=-amplitude, maxval=amplitude
-        )
-        noisy = x * factor.astype(x.dtype)
+        shape = (1, *x.shape[1:])
+        noise = jax.random.uniform(jax.random.fold_in(key, level), shape, minval=-1.0, maxval=1.0)
+        noisy = x * (1 + noise).astype(x.dtype)
         if rows is not None:
             chosen = jnp.asarray(rows).astype(bool).reshape(-1, *(1,) * (x.ndim - 1))
             noisy = jnp.where(chosen, noisy, x)

@@ -18,21 +18,17 @@ class UNet(nn.Module):
 
     Attributes:
       channels: width of each level, finest first; sides must be multiples of `2**(levels - 1)`.
-      out_channels: number of output maps.
-      head_bias: initial bias of the head, in the unit of the output.
       dtype: dtype of the computation; parameters and the output stay float32.
     """
 
     channels: Sequence[int] = (64, 128, 256, 512, 1024)
-    out_channels: int = 1
-    head_bias: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
         self, x: jax.Array, *, train: bool = False, mask: jax.Array | None = None
     ) -> jax.Array:
-        """Maps of the input's size.
+        """One map of the input's size.
 
         Args:
           x: [B, H, W, C] normalised image and further channels.
@@ -40,7 +36,7 @@ class UNet(nn.Module):
           mask: [B], 0 for padding rows, which are kept out of the batch statistics.
 
         Returns:
-          [B, H, W, out_channels] float32, linear.
+          [B, H, W] float32, linear.
 
         Raises:
           ValueError: a side is no multiple of the stride of the coarsest level.
@@ -65,14 +61,8 @@ class UNet(nn.Module):
             up = layers.upsample_bilinear(up, 2)
             x = jnp.concatenate([skips[level], up], axis=-1)
             x = self._block(x, width, f"merge{level}", train, mask)
-        head = nn.Conv(
-            self.out_channels,
-            (1, 1),
-            kernel_init=nn.initializers.normal(0.01),
-            bias_init=nn.initializers.constant(self.head_bias),
-            name="head",
-        )
-        return head(x.astype(jnp.float32))
+        head = nn.Conv(1, (1, 1), kernel_init=nn.initializers.normal(0.01), name="head")
+        return head(x.astype(jnp.float32))[..., 0]
 
     def _block(
         self, x: jax.Array, width: int, name: str, train: bool, mask: jax.Array | None

@@ -32,8 +32,6 @@ class VGG(nn.Module):
       width: multiplier of the channels.
       batch_norm: the variant with batch norm after each convolution.
       n_convs: stop after so many convolutions; None for all. 10 of depth 16 are CSRNet's front end.
-      last_pool: max pool after the last convolution too.
-      return_stages: return the output of each stage, before its pool, instead of the last.
       kernel_init: of the convolutions; biases start at 0.
       dtype: dtype of the computation and the output; parameters and statistics stay float32.
     """
@@ -42,15 +40,13 @@ class VGG(nn.Module):
     width: float = 1.0
     batch_norm: bool = False
     n_convs: int | None = None
-    last_pool: bool = False
-    return_stages: bool = False
     kernel_init: Initializer = he_fan_out
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
         self, x: jax.Array, *, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array | list[jax.Array]:
+    ) -> jax.Array:
         """Features of normalised images.
 
         Args:
@@ -59,8 +55,7 @@ class VGG(nn.Module):
           mask: [B], 0 for padding rows, which are kept out of the batch statistics.
 
         Returns:
-          [B, h, w, channels]; h and w are H and W halved, rounded down, once per pool. With
-          `return_stages` a list of the stages' outputs.
+          [B, h, w, channels]; h and w are H and W halved, rounded down, once per pool.
 
         Raises:
           ValueError: not a batch of images, an unknown depth, or an impossible `n_convs`.
@@ -69,11 +64,8 @@ class VGG(nn.Module):
             raise ValueError(f"VGG takes images [B, H, W, C], got {x.shape}")
         rows = None if mask is None else mask.astype(bool)[:, None, None, None]
         x = x.astype(self.dtype)
-        stages: list[jax.Array] = []
         for name, channels in conv_channels(self.depth, self.width, self.n_convs).items():
-            stage, first = _stage(name) - 1, name.endswith("_1")
-            if first and stage:
-                stages.append(x)
+            if name.endswith("_1") and _stage(name) > 1:
                 x = _pool(x)
             x = Conv2D(channels, kernel_init=self.kernel_init, dtype=self.dtype, name=name)(x)
             if self.batch_norm:
@@ -82,10 +74,7 @@ class VGG(nn.Module):
                 )
                 x = norm(x, use_running_average=not train, mask=rows)
             x = nn.relu(x)
-        stages.append(x)
-        if self.return_stages:
-            return stages
-        return _pool(x) if self.last_pool else x
+        return x
 
 
 def conv_channels(depth: int, width: float = 1.0, n_convs: int | None = None) -> dict[str, int]:

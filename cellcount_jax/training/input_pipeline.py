@@ -1,10 +1,10 @@
-"""What the steps of a stage are given: all data, resident on the device, or streamed batches.
+"""Feeds the steps of a stage: all data, resident on the device, or batches streamed from the host.
 
 Small sets lie on the device whole and the jitted step draws its batch from them. Of larger ones
 the host reads each batch, crops it and sends it while the step before runs. Both draw the same
-rows and crops from the same keys; the losses differ by rounding alone. (Fresh variables that look
-at the data, such as a head started at the mean count, see the first batch of a streamed set and
-all of a resident one.)
+rows and crops from the same keys; the losses differ by rounding alone. (Initial variables that
+depend on the data, such as a head started at the mean count, see the first batch of a streamed set
+and all of a resident one.)
 """
 
 import contextlib
@@ -28,44 +28,44 @@ from cellcount_jax.runtime import sharding
 
 log = logging.getLogger(__name__)
 
-PARTS = {"labelled": "train", "unlabelled": "unlabelled"}
-"""Which part of the data each stream of a plan reads."""
+STREAM_TO_SPLIT = {"labelled": "train", "unlabelled": "unlabelled"}
+"""The split that each stream of a plan reads."""
 
 Splits = Mapping[str, Sequence[Sample]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Feed:
+class InputPipeline:
     """The batches of one stage.
 
     Attributes:
-      example: stream -> fields on the host, by which fresh variables are made.
-      given: what every step is given: the resident data; or the shapes of a streamed batch.
-      sampler: (what a step is given, step) -> augmented batch; runs inside the jitted step.
+      example: stream -> fields on the host, by which variables are initialised.
+      data: what every step takes: the resident data, or the shapes of a streamed batch.
+      sampler: (what a step takes, step) -> augmented batch; runs inside the jitted step.
       open: from a step on, streamed batches on the device; None where data are resident.
     """
 
     example: Tree
-    given: Tree
+    data: Tree
     sampler: Callable[[Any, jax.Array], Batch]
     open: Callable[[int], Generator[Tree, None, None]] | None = None
 
     @property
-    def data(self) -> Tree | None:
+    def resident(self) -> Tree | None:
         """All data, if they are resident."""
-        return self.given if self.open is None else None
+        return self.data if self.open is None else None
 
     @contextlib.contextmanager
     def from_step(self, step: int) -> Iterator[Iterator[Tree]]:
-        """What `step` is given, then the next, and so on."""
+        """What `step` takes, then the next, and so on."""
         if self.open is None:
-            yield itertools.repeat(self.given)
+            yield itertools.repeat(self.data)
         else:
             with contextlib.closing(self.open(step)) as streamed:
                 yield streamed
 
 
-def choose(
+def build(
     splits: Splits,
     preprocessing: Preprocessing,
     stage: Stage,
@@ -74,8 +74,8 @@ def choose(
     seed: int,
     mesh: Mesh,
     on_device_mib: float,
-) -> Feed:
-    """A resident feed where the stacked data fit, else a streamed one.
+) -> InputPipeline:
+    """Resident data where they fit, once stacked, else streamed batches.
 
     Args:
       splits: the data.
@@ -87,27 +87,27 @@ def choose(
       on_device_mib: data of no more than so many MiB become resident; they are on every device.
 
     Raises:
-      ValueError: a part is empty, or the stage needs all data at once and they do not fit.
+      ValueError: a stream has no images, or the stage needs all data at once and they do not fit.
     """
-    parts = {name: splits.get(PARTS[name], []) for name in plan.batch_size}
-    for name, samples in parts.items():
+    streams = {name: splits.get(STREAM_TO_SPLIT[name], []) for name in plan.batch_size}
+    for name, samples in streams.items():
         if not samples:
-            raise ValueError(_nothing_in(stage, name))
+            raise ValueError(_no_images(stage, name))
     fits = streaming.fits_device(
-        parts.values(), on_device_mib * 2**20, channels=preprocessing.channels, crop=_crop(plan)
+        streams.values(), on_device_mib * 2**20, channels=preprocessing.channels, crop=_crop(plan)
     )
     if fits:
-        return _resident(parts, preprocessing, stage, plan, seed)
+        return _resident(streams, preprocessing, stage, plan, seed)
     if stage.prepare or stage.between_epochs or stage.finish:
         raise ValueError(
             f"stage {stage.name}: works on all its images at once, and they take more than "
             f"{on_device_mib} MiB; raise config.data.on_device_mib or lower config.data.n_train"
         )
     log.info("stage %s: more than %g MiB, streamed from the host", stage.name, on_device_mib)
-    return _streamed(parts, preprocessing, stage, plan, seed, mesh)
+    return _streamed(streams, preprocessing, stage, plan, seed, mesh)
 
 
-def _nothing_in(stage: Stage, name: str) -> str:
+def _no_images(stage: Stage, name: str) -> str:
     if name == "unlabelled":
         return (
             f"stage {stage.name}: there are no unlabelled images; add some, or leave them out "
@@ -116,30 +116,30 @@ def _nothing_in(stage: Stage, name: str) -> str:
     return f"stage {stage.name}: there are no labelled images to train on"
 
 
-def place(feed: Feed, stage: Stage, frozen: Tree, mesh: Mesh) -> Feed:
+def to_device(pipeline: InputPipeline, stage: Stage, frozen: Tree, mesh: Mesh) -> InputPipeline:
     """Puts resident data on the devices, after the stage's own preparation of them."""
-    if feed.open is not None:
-        return feed
-    data = feed.given if stage.prepare is None else stage.prepare(feed.given, frozen)
-    return dataclasses.replace(feed, given=jax.device_put(data, sharding.replicated(mesh)))
+    if pipeline.open is not None:
+        return pipeline
+    data = pipeline.data if stage.prepare is None else stage.prepare(pipeline.data, frozen)
+    return dataclasses.replace(pipeline, data=jax.device_put(data, sharding.replicated(mesh)))
 
 
 def _resident(
-    parts: Splits, preprocessing: Preprocessing, stage: Stage, plan: ConfigDict, seed: int
-) -> Feed:
+    streams: Splits, preprocessing: Preprocessing, stage: Stage, plan: ConfigDict, seed: int
+) -> InputPipeline:
     data = {
-        name: batches.stack(
+        name: batches.stack_samples(
             samples,
             preprocessing,
             target=_target(stage, name),
             crop=_crop(plan),
             multiple=stage.stride,
         )
-        for name, samples in parts.items()
+        for name, samples in streams.items()
     }
 
     def sampler(data: Tree, step: jax.Array) -> Batch:
-        return batches.take_batch(
+        return batches.sample_batch(
             data,
             step,
             jax.random.key(seed),
@@ -148,22 +148,22 @@ def _resident(
             **_changes(plan),
         )
 
-    return Feed(example=data, given=data, sampler=sampler)
+    return InputPipeline(example=data, data=data, sampler=sampler)
 
 
 def _streamed(
-    parts: Splits,
+    streams: Splits,
     preprocessing: Preprocessing,
     stage: Stage,
     plan: ConfigDict,
     seed: int,
     mesh: Mesh,
-) -> Feed:
-    layouts = {name: _Layout.of(plan.batch_size[name], mesh) for name in parts}
+) -> InputPipeline:
+    layouts = {name: BatchLayout.of(plan.batch_size[name], mesh) for name in streams}
     readers = {
         name: functools.partial(
             streaming.open_stream,
-            parts[name],
+            streams[name],
             preprocessing,
             batch_size=plan.batch_size[name],
             seed=seed,
@@ -172,37 +172,44 @@ def _streamed(
             multiple=stage.stride,
             number=number,
         )
-        for number, name in enumerate(sorted(parts))
+        for number, name in enumerate(sorted(streams))
     }
 
     def sampler(batch: Tree, step: jax.Array) -> Batch:
         return batches.augment_batch(batch, step, jax.random.key(seed), **_changes(plan))
 
-    def open_at(step: int) -> Generator[Tree, None, None]:
-        with contextlib.ExitStack() as stack:
-            opened = {
-                name: stack.enter_context(
-                    contextlib.closing(reader(start_step=step, rows=layouts[name].rows))
-                )
-                for name, reader in readers.items()
-            }
-
-            def load() -> Tree:
-                return {name: layouts[name].put(next(rows)) for name, rows in opened.items()}
-
-            following = load()
-            while True:
-                # The copy of the next batch goes on while the step computes with this one.
-                ready, following = following, load()
-                yield ready
-
     example = {name: _first(reader) for name, reader in readers.items()}
-    shapes = {name: layouts[name].shapes(rows) for name, rows in example.items()}
-    return Feed(example=example, given=shapes, sampler=sampler, open=open_at)
+    return InputPipeline(
+        example=example,
+        data={name: layouts[name].shapes(rows) for name, rows in example.items()},
+        sampler=sampler,
+        open=functools.partial(_open, readers, layouts),
+    )
+
+
+def _open(
+    readers: Mapping[str, Callable[..., Any]], layouts: Mapping[str, "BatchLayout"], step: int
+) -> Generator[Tree, None, None]:
+    """Batches from a step on, each put on the devices while the step before computes."""
+    with contextlib.ExitStack() as stack:
+        opened = {
+            name: stack.enter_context(
+                contextlib.closing(reader(start_step=step, rows=layouts[name].rows))
+            )
+            for name, reader in readers.items()
+        }
+
+        def load() -> Tree:
+            return {name: layouts[name].put(next(rows)) for name, rows in opened.items()}
+
+        following = load()
+        while True:
+            ready, following = following, load()
+            yield ready
 
 
 @dataclasses.dataclass(frozen=True)
-class _Layout:
+class BatchLayout:
     """How the rows of a batch lie on the devices, as `sharding.split_rows` wants them.
 
     Attributes:
@@ -216,12 +223,12 @@ class _Layout:
     size: int
 
     @classmethod
-    def of(cls, batch_size: int, mesh: Mesh) -> "_Layout":
+    def of(cls, batch_size: int, mesh: Mesh) -> "BatchLayout":
         spec = PartitionSpec("data" if batch_size % mesh.size == 0 else None)
         layout = NamedSharding(mesh, spec)
-        parts = layout.addressable_devices_indices_map((batch_size,)).values()
+        slices = layout.addressable_devices_indices_map((batch_size,)).values()
         every = np.arange(batch_size)
-        return cls(layout, np.unique([every[part] for part in parts]).tolist(), batch_size)
+        return cls(layout, np.unique([every[s] for s in slices]).tolist(), batch_size)
 
     def put(self, rows: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         """Global arrays of the whole batch from the rows that this host has read."""

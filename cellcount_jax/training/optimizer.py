@@ -1,7 +1,6 @@
 """Learning-rate schedules and optimisers."""
 
 import functools
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -9,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import ArrayLike
+from ml_collections import ConfigDict
 
 LAST_STEP = 2**31 - 1
 
 SCHEDULES = ("warm_restarts", "cosine", "constant")
-OPTIMIZERS = ("adam", "adamw", "sgd")
+OPTIMIZERS = ("adam", "adamw")
 
 
 def warm_restarts(
@@ -52,11 +52,13 @@ def warm_restarts(
         )
     at = jnp.maximum(jnp.asarray(step), 0)
     if multiplier == 1:
-        position = at % (int(first_cycle) if first_cycle.is_integer() else first_cycle)
+        whole = first_cycle.is_integer()
+        position = at % int(first_cycle) if whole else at.astype(jnp.float32) % first_cycle
         return _half_cosine(position, first_cycle, base=base, floor=floor)
     begins, early, lengths = _cycles(first_cycle, multiplier)
     cycle = jnp.searchsorted(begins, at.astype(jnp.int32), side="right") - 1
-    position = at - jnp.asarray(begins)[cycle] + jnp.asarray(early)[cycle]
+    since = at - jnp.asarray(begins)[cycle].astype(at.dtype)
+    position = since.astype(jnp.float32) + jnp.asarray(early)[cycle]
     return _half_cosine(position, jnp.asarray(lengths)[cycle], base=base, floor=floor)
 
 
@@ -115,7 +117,7 @@ def make_schedule(
         main = functools.partial(
             warm_restarts, base=base, first_cycle=first_cycle, multiplier=multiplier, floor=floor
         )
-        main(0)  # Bad settings are told here, not inside a compiled step.
+        main(0)  # Fails on bad settings here, not inside a compiled step.
     elif name == "cosine":
         if steps is None or steps <= warmup_steps:
             raise ValueError(f"schedule 'cosine' needs more steps ({steps}) than {warmup_steps=}")
@@ -132,31 +134,23 @@ def make_schedule(
 
 
 def make_optimizer(
-    name: Literal["adam", "adamw", "sgd"],
+    name: Literal["adam", "adamw"],
     schedule: optax.ScalarOrSchedule,
     *,
     weight_decay: float = 0.0,
     clip: float | None = None,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    momentum: float = 0.9,
 ) -> optax.GradientTransformation:
     """An optimiser over all parameters, biases and norms included.
 
     Args:
-      name: `adam` and `sgd` add weight_decay times the parameter to the gradient (an L2 penalty);
-        `adamw` decays apart from it: before its Adam step a parameter is multiplied by
+      name: `adam` adds weight_decay times the parameter to the gradient (an L2 penalty); `adamw`
+        decays apart from it: before its Adam step a parameter is multiplied by
         1 - lr(t) weight_decay. With weight_decay 1 that is 1 - lr(t), the rule of the
         focal-consistency and SAU-Net code, whose decay equals the learning rate and is not
         multiplied by it again.
       schedule: learning rate, or step -> learning rate (`make_schedule`).
       weight_decay: see `name`.
       clip: the gradient's global norm is cut down to this first; None leaves it.
-      b1: of Adam.
-      b2: of Adam.
-      eps: of Adam.
-      momentum: of sgd (Nesterov is off).
 
     Returns:
       The transformation; its state holds arrays only.
@@ -166,42 +160,33 @@ def make_optimizer(
 
     Source: Adam (ICLR 2015), decoupled weight decay (ICLR 2019).
     """
-    parts = [] if clip is None else [optax.clip_by_global_norm(clip)]
-    if weight_decay and name in ("adam", "sgd"):
-        parts.append(optax.add_decayed_weights(weight_decay))
-    if name == "adam":
-        parts.append(optax.adam(schedule, b1=b1, b2=b2, eps=eps))
-    elif name == "adamw":
-        parts.append(optax.adamw(schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay))
-    elif name == "sgd":
-        parts.append(optax.sgd(schedule, momentum=momentum))
-    else:
+    if name not in OPTIMIZERS:
         raise ValueError(f"no optimizer {name!r}; there are {OPTIMIZERS}")
-    return optax.chain(*parts)
+    parts = [] if clip is None else [optax.clip_by_global_norm(clip)]
+    if name == "adamw":
+        return optax.chain(*parts, optax.adamw(schedule, weight_decay=weight_decay))
+    if weight_decay:
+        parts.append(optax.add_decayed_weights(weight_decay))
+    return optax.chain(*parts, optax.adam(schedule))
 
 
-def from_plan(
-    plan: Mapping[str, Any], *, steps: int, steps_per_epoch: int
+def from_config(
+    config: ConfigDict, *, steps: int, steps_per_epoch: int
 ) -> optax.GradientTransformation:
-    """The optimiser of a stage's config.
+    """The optimiser of a stage.
 
     Args:
-      plan: `name`, `learning_rate`, `schedule`, and optionally `first_cycle` (steps) or
-        `first_cycle_epochs`, `multiplier`, `floor`, `warmup_steps`, `weight_decay`, `clip`,
-        `momentum`.
+      config: `optimizer` of the stage's plan, see `defaults.stage`.
       steps: of the stage.
       steps_per_epoch: of the stage's labelled stream.
     """
-    chosen = {key: value for key, value in plan.items() if value is not None}
-    first_cycle = chosen.get("first_cycle")
-    if first_cycle is None and "first_cycle_epochs" in chosen:
-        first_cycle = chosen["first_cycle_epochs"] * steps_per_epoch
     schedule = make_schedule(
-        chosen["schedule"],
-        base=chosen["learning_rate"],
+        config.schedule,
+        base=config.learning_rate,
         steps=steps,
-        first_cycle=first_cycle,
-        **{k: chosen[k] for k in ("multiplier", "floor", "warmup_steps") if k in chosen},
+        first_cycle=config.first_cycle or config.first_cycle_epochs * steps_per_epoch,
+        multiplier=config.multiplier,
+        floor=config.floor,
+        warmup_steps=config.warmup_steps,
     )
-    settings = {k: chosen[k] for k in ("weight_decay", "clip", "momentum") if k in chosen}
-    return make_optimizer(chosen["name"], schedule, **settings)
+    return make_optimizer(config.name, schedule, weight_decay=config.weight_decay, clip=config.clip)

@@ -78,6 +78,11 @@ class _Job:
     def counter(self, variables: Variables) -> Counter:
         return Counter(self.stage, variables, self.run.preprocessing, predict=self.predict)
 
+    def next_stop(self, at: int) -> int:
+        """Before validation, and where the stage asks for it, at the end of every epoch."""
+        epochs = 1 if self.stage.between_epochs is not None else self.plan.eval_every
+        return next_stop(at, steps=self.steps, interval=epochs * self.steps_per_epoch)
+
 
 def fit(run: Run) -> Counter:
     """Trains every stage that is not finished yet and returns the last one's counter.
@@ -198,7 +203,7 @@ def _take_steps(job: _Job, state: State, seconds: float) -> tuple[State, float]:
     logged: list[dict[str, float]] = []
     with job.pipeline.from_step(at) as data, progress.bar(job.stage.name, job.steps, at) as bar:
         while at < job.steps:
-            n = max(n for n in job.programs if n <= _next_stop(job, at) - at)
+            n = max(n for n in job.programs if n <= job.next_stop(at) - at)
             state, metrics = job.programs[n](state, job.frozen, next(data))
             at += n
             # The metrics of a call are fetched when the next one is under way.
@@ -218,11 +223,9 @@ def _take_steps(job: _Job, state: State, seconds: float) -> tuple[State, float]:
     return state, time.monotonic() - started
 
 
-def _next_stop(job: _Job, at: int) -> int:
-    """The next step after which calls are interrupted: the end of an epoch or of training."""
-    epoch = job.steps_per_epoch
-    interval = epoch * (1 if job.stage.between_epochs is not None else job.plan.eval_every)
-    return min(job.steps, (at // interval + 1) * interval)
+def next_stop(at: int, *, steps: int, interval: int) -> int:
+    """The step after `at` at which calls are interrupted: every `interval` steps, and the last."""
+    return min(steps, (at // interval + 1) * interval)
 
 
 def _finite(job: _Job, at: int, metrics: Mapping[str, np.ndarray]) -> list[dict[str, float]]:

@@ -10,9 +10,7 @@ from cellcount_jax import losses
 # Compiled once per shape: eager calls would compile every operation by itself.
 count_l1 = jax.jit(losses.count_l1)
 density_mse = jax.jit(losses.density_mse)
-prototype_to_feature = jax.jit(
-    losses.prototype_to_feature, static_argnames=("n_cell", "reduction", "bg_location")
-)
+prototype_to_feature = jax.jit(losses.prototype_to_feature, static_argnames=("n_cell", "reduction"))
 prototype_diversity = jax.jit(losses.prototype_diversity, static_argnames=("n_cell",))
 focal_weight = jax.jit(losses.focal_weight, static_argnames=("peak_threshold",))
 focal_consistency = jax.jit(
@@ -121,27 +119,6 @@ def test_prototype_to_feature_golden(golden, name):
     np.testing.assert_array_equal(places[..., -1].argmax(1), pairs["expected_background_index"])
 
 
-def test_prototype_to_feature_random_tie_draws_among_all_minima():
-    density = np.ones((64, 3, 3), np.float32)
-    density[:, 0, 1] = density[:, 2, 0] = density[:, 2, 2] = 0
-    # The distance to the background prototype is the number of the place itself.
-    place = np.broadcast_to(np.arange(9.0).reshape(1, 3, 3), density.shape)
-    distances = np.stack([np.zeros_like(place), place], axis=-1)
-
-    @jax.jit
-    def places(key):
-        return jax.grad(
-            lambda d: prototype_to_feature(d, density, n_cell=1, bg_location="random_tie", key=key)[
-                1
-            ]
-        )(jnp.asarray(distances))
-
-    drawn = np.asarray(places(jax.random.key(0)))[..., 1].reshape(64, 9).argmax(1)
-    assert set(drawn) == {1, 6, 8}
-    again = np.asarray(places(jax.random.key(1)))[..., 1].reshape(64, 9).argmax(1)
-    assert (drawn != again).any()
-
-
 def test_prototype_to_feature_leaves_padding_out():
     random = np.random.default_rng(1)
     distances, density = random.random((3, 4, 5, 4)), random.random((3, 4, 5))
@@ -158,8 +135,6 @@ def test_prototype_to_feature_leaves_padding_out():
         ({"n_cell": 6}, "n_cell is 6"),
         ({"n_cell": 0}, "n_cell is 0"),
         ({"reduction": "max"}, "'max'"),
-        ({"bg_location": "last"}, "'last'"),
-        ({"bg_location": "random_tie"}, "random key"),
     ],
 )
 def test_prototype_to_feature_says_what_is_wrong(change, message):

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cellcount_jax import defaults
 from cellcount_jax.data import targets
-from cellcount_jax.methods import build_stages
+from cellcount_jax.methods import build_stages, consistency
 from cellcount_jax.methods.base import Variables
 from cellcount_jax.methods.consistency import standardised
 from cellcount_jax.training import optimizer
-from configs import consistency_vgg
+from configs import common, consistency_vgg
+from tests.methods.step_input import step_input
 
 
 def small(preset="tiny", **fields):
@@ -45,18 +45,14 @@ def fresh(norm="instance"):
 
 
 def loss_of(stage, variables, given, *, key=0, step=1000):
-    return jax.jit(jax.value_and_grad(stage.loss, has_aux=True))(
-        variables.trained,
-        {},
-        variables.model_state,
-        given,
-        jax.random.key(key),
-        jnp.asarray(step),
-    )
+    inputs = step_input(variables, given, key=key, step=step)
+    return jax.jit(jax.value_and_grad(stage.loss, has_aux=True))(variables.trained, inputs)
 
 
 def test_supervised_loss_is_the_mean_squared_error_of_the_scaled_map():
-    (stage,) = build_stages(small("tiny_supervised", model__dropout=0.0, model__views=False))
+    (stage,) = build_stages(
+        small("tiny_supervised", model__dropout=0.0, model__test_time_augmentation=False)
+    )
     variables, given = fresh(), batch(unlabelled=0)
     (value, (_, metrics)), _ = loss_of(stage, variables, given)
     predicted = stage.predict(variables, given["labelled"]["image"])["inverse_distance"]
@@ -83,10 +79,10 @@ def test_noise_reaches_unlabelled_rows_alone():
     assert found[0]["consistency"] != found[1]["consistency"]
 
 
-def test_without_noise_and_dropout_the_student_is_its_teacher():
+def test_without_noise_and_dropout_the_student_is_its_teacher(monkeypatch):
     """The consistency is 0 and adds no gradient, so none comes through the teacher either."""
-    quiet = small(model__dropout=0.0, consistency__noise_amplitude=0.0)
-    (stage,) = build_stages(quiet)
+    monkeypatch.setattr(consistency, "inject_noise", lambda key, features, **_: list(features))
+    (stage,) = build_stages(small(model__dropout=0.0))
     variables = fresh()
     (_, (_, metrics)), both = loss_of(stage, variables, batch())
     _, alone = loss_of(stage, variables, batch(unlabelled=0))
@@ -106,8 +102,8 @@ def test_consistency_weight_rises_from_exp_minus_5_to_the_one_asked_for():
 
 def test_published_optimizer_decays_by_the_learning_rate_itself():
     """Before each Adam step a weight is multiplied by 1 - lr(t); Adam of a zero gradient is 0."""
-    plan = defaults.consistency().stages.consistency
-    tx = optimizer.from_plan(plan.optimizer, steps=plan.steps, steps_per_epoch=1)
+    plan = common.consistency().stages.consistency
+    tx = optimizer.from_config(plan.optimizer, steps=plan.steps, steps_per_epoch=1)
     weight, expected = jnp.asarray(2.0), 2.0
     state = tx.init(weight)
     for step in range(60):
@@ -118,7 +114,7 @@ def test_published_optimizer_decays_by_the_learning_rate_itself():
     np.testing.assert_allclose(weight, expected, rtol=1e-5)
 
 
-def test_batch_norm_is_taken_anew_over_the_labelled_images():
+def test_batch_norm_is_recalibrated_on_the_labelled_images():
     (stage,) = build_stages(small(model__norm="batch", model__dropout=0.0))
     variables = fresh("batch")
     data = {"labelled": {"image": np.asarray(rows(jax.random.key(3), 5)["image"])}}
@@ -141,12 +137,12 @@ def test_batch_norm_is_taken_anew_over_the_labelled_images():
 
 def test_gaussian_counts_by_integral_and_inverse_distance_by_points():
     (inverse,), (gaussian,) = (
-        build_stages(small(p, model__sharpen=0.0)) for p in ("tiny", "tiny_gaussian")
+        build_stages(small(p, model__unsharp_sigma=0.0)) for p in ("tiny", "tiny_gaussian")
     )
     assert inverse.readout.count == "peaks"
     assert gaussian.readout.count == "integral"
     lone = targets.gaussian_density([[20, 20]], (41, 41), sigma=1.0).max()
-    np.testing.assert_allclose(gaussian.readout.reference, lone, rtol=1e-6)
+    np.testing.assert_allclose(gaussian.readout.single_cell_peak, lone, rtol=1e-6)
     assert {d for d, _ in inverse.readout.candidates} == {"components", "peaks"}
 
 

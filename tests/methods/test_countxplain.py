@@ -12,8 +12,9 @@ from cellcount_jax import losses
 from cellcount_jax.methods import build_stages, csrnet
 from cellcount_jax.methods.base import Stage, Variables
 from cellcount_jax.methods.countxplain import method
-from cellcount_jax.methods.countxplain.projection import Places
+from cellcount_jax.methods.countxplain.projection import PrototypeProjector, unprojected
 from configs import countxplain_vgg
+from tests.methods.step_input import step_input
 
 
 def tiny_config(**prototypes) -> ConfigDict:
@@ -30,7 +31,7 @@ def tiny_config(**prototypes) -> ConfigDict:
 
 
 def make_images(n: int = 9) -> dict[str, np.ndarray]:
-    """Fields of `data.batches.stack`."""
+    """Fields of `data.batches.stack_samples`."""
     rng = np.random.default_rng(0)
     target = np.zeros((n, 32, 40), np.float32)
     target[:, 8:16, 16:24] = 1 / 64
@@ -95,8 +96,8 @@ def test_features_are_those_of_each_image_and_everything_fits_them(made):
     np.testing.assert_array_equal(rows["source_image"], make_images()["image"])
     net = csrnet.network(tiny_config())
     variables = {"params": made.before.trained, **made.before.model_state}
-    alone = net.apply(variables, rows["image"][8:])["features"]
-    np.testing.assert_allclose(rows["source_image"][8:], alone, atol=1e-5)
+    alone = net.apply(variables, rows["source_image"][8:])["features"]
+    np.testing.assert_allclose(rows["image"][8:], alone, atol=1e-5)
 
 
 def test_the_count_is_that_of_the_prototypes_and_the_explained_network_is_untouched(made):
@@ -115,8 +116,8 @@ def test_the_count_is_that_of_the_prototypes_and_the_explained_network_is_untouc
 
 def test_the_loss_is_the_weighted_sum_of_its_parts(made):
     options, batch = tiny_config().prototypes, made.batch()
-    args = (made.variables.trained, made.variables.frozen, {}, batch, jax.random.key(0), 0)
-    value, (_, parts) = made.stage.loss(*args)
+    inputs = step_input(made.variables, batch)
+    value, (_, parts) = made.stage.loss(made.variables.trained, inputs)
     head = method.head_of(options)
     maps = head.apply({"params": made.variables.trained}, batch["labelled"]["image"])
     target = batch["labelled"]["target"]
@@ -136,8 +137,8 @@ def test_padding_rows_change_nothing(made):
     padded["mask"] = jnp.array([1.0] * 4 + [0.0] * 4)
 
     def loss(labelled):
-        args = (made.variables.trained, made.variables.frozen, {}, {"labelled": labelled})
-        return made.stage.loss(*args, jax.random.key(0), 0)[0]
+        inputs = step_input(made.variables, {"labelled": labelled})
+        return made.stage.loss(made.variables.trained, inputs)[0]
 
     np.testing.assert_allclose(loss(padded), loss(rows), rtol=1e-5)
 
@@ -175,29 +176,26 @@ def test_state_keeps_its_shape_through_a_projection(made):
 
 def test_fresh_extras_can_be_donated():
     """The training step donates its state, and no buffer can be given away twice."""
-    head = method.head_of(tiny_config().prototypes)
-    fresh = Places(head, n_cell=2, restrict=False, unique=False).nowhere()
-    given = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)(fresh)
+    step = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
+    given = step(unprojected(4))
     assert given["image"].tolist() == [0, 0, 0, 0]
 
 
 def test_options_of_the_projection():
-    options = {"project_restrict": "by_density", "project_unique": True, "refit_density": True}
-    restricted = make(tiny_config(**options))
-    after = restricted.stage.finish(restricted.variables, restricted.data)
+    made = make(tiny_config(project_unique=True, refit_density=True))
+    after = made.stage.finish(made.variables, made.data)
     vectors = np.asarray(after.trained["prototypes"])
     assert len(np.unique(vectors, axis=0)) == 4
-    places = [np.asarray(after.extras[k]) for k in ("image", "row", "column")]
-    found = np.asarray(restricted.rows["target"])[tuple(places)]
-    assert (found[:2] > 0).all()
-    assert (found[2:] == 0).all()
     # The weights before the fit are kept, those after it meet the targets better.
-    old = restricted.variables.trained["density"]
+    old = made.variables.trained["density"]
     np.testing.assert_array_equal(after.extras["unprojected_density_kernel"], old["kernel"])
-    images, target = restricted.rows["source_image"], np.asarray(restricted.rows["target"])
+    before = made.stage.explain(after).before_projection.trained
+    np.testing.assert_array_equal(before["density"]["kernel"], old["kernel"])
+    np.testing.assert_array_equal(before["prototypes"], made.variables.trained["prototypes"])
+    images, target = made.rows["source_image"], np.asarray(made.rows["target"])
 
     def error(trained) -> float:
-        maps = restricted.stage.predict(after._replace(trained=trained), images)
+        maps = made.stage.predict(after._replace(trained=trained), images)
         return float(np.square(np.asarray(maps["density"]) - target).mean())
 
     assert error(after.trained) < error({**after.trained, "density": old})
@@ -209,7 +207,7 @@ def test_what_is_kept_to_show_prototypes(made, finished):
     best = np.sort(np.asarray(similar).max(axis=(1, 2)), axis=0)[::-1][:3].T
     np.testing.assert_allclose(extras["top_similarity"], best, rtol=1e-2)
     assert all(len(set(images)) == 3 for images in extras["top_image"].tolist())
-    # The first patch is the prototype's own place, 32 pixels wide, moved inside the image.
+    # The first patch is around the prototype's own position, moved inside the image.
     image, row, column = (extras[k][0] for k in ("image", "row", "column"))
     assert (extras["top_image"][0, 0], extras["top_row"][0, 0]) == (image, row)
     left = int(np.clip(column * 8 + 4 - 16, 0, 8))
@@ -225,14 +223,14 @@ def test_the_refitted_density_layer_is_the_best_one(kind):
     """Targets that some weights make exactly are met exactly."""
     config = tiny_config(density_inputs=kind)
     head = method.head_of(config.prototypes)
-    places = Places(head, n_cell=2, restrict=False, unique=False)
+    projector = PrototypeProjector(head, unique=False)
     features = jax.random.uniform(jax.random.key(0), (3, 4, 5, 4))
     params = head.init(jax.random.key(1), features)["params"]
     true = np.array([0.3, 0.1, 0.02, 0.4])[: 4 if kind == "all" else 2]
     bias = -0.2 if kind in ("cell_half", "positive") else 0.0
     similar = np.asarray(head.apply({"params": params}, features)["similarity"])
     target = similar[..., : len(true)] @ true + bias
-    fitted = places.refit(params, {"image": features, "target": jnp.asarray(target)})
+    fitted = projector.refit(params, {"image": features, "target": jnp.asarray(target)})
     weights, found = method.density_weights(fitted, config.prototypes)
     np.testing.assert_allclose(weights[: len(true)], true, rtol=1e-3)
     assert found == pytest.approx(bias, abs=1e-4)
@@ -242,14 +240,14 @@ def test_the_refitted_density_layer_is_the_best_one(kind):
 def test_refitted_weights_of_the_positive_head_are_not_negative_and_its_bias_is_free():
     config = tiny_config(density_inputs="positive")
     head = method.head_of(config.prototypes)
-    places = Places(head, n_cell=2, restrict=False, unique=False)
+    projector = PrototypeProjector(head, unique=False)
     features = jax.random.uniform(jax.random.key(0), (3, 4, 5, 4))
     params = head.init(jax.random.key(1), features)["params"]
     similar = np.asarray(head.apply({"params": params}, features)["similarity"])
     target = jnp.asarray(similar[..., 0] - 0.5 * similar[..., 1] - 3)
-    fitted = places.refit(params, {"image": features, "target": target})
+    fitted = projector.refit(params, {"image": features, "target": target})
     weights, bias = method.density_weights(fitted, config.prototypes)
-    # The slope and intercept of a line through the first similarity alone.
+    # Slope and intercept of a line through the first similarity alone.
     slope, intercept = np.polyfit(similar[..., 0].ravel(), np.asarray(target).ravel(), 1)
     assert weights[1] == pytest.approx(0.0, abs=1e-6)
     assert weights[0] == pytest.approx(slope, rel=1e-3)
@@ -259,12 +257,12 @@ def test_refitted_weights_of_the_positive_head_are_not_negative_and_its_bias_is_
 def test_refitted_weights_of_the_additive_head_are_not_negative():
     config = tiny_config(density_inputs="additive")
     head = method.head_of(config.prototypes)
-    places = Places(head, n_cell=2, restrict=False, unique=False)
+    projector = PrototypeProjector(head, unique=False)
     features = jax.random.uniform(jax.random.key(0), (3, 4, 5, 4))
     params = head.init(jax.random.key(1), features)["params"]
     similar = np.asarray(head.apply({"params": params}, features)["similarity"])
     target = jnp.asarray(similar[..., 0] - 0.5 * similar[..., 1])
-    fitted = places.refit(params, {"image": features, "target": target})
+    fitted = projector.refit(params, {"image": features, "target": target})
     weights, _ = method.density_weights(fitted, config.prototypes)
     assert weights[1] == pytest.approx(0.0, abs=1e-6)
     # With the second weight at 0 the first alone fits best, which is not its free value, 1.
@@ -291,7 +289,7 @@ def test_other_density_layers_add_up_too(kind):
         ({"n_prototypes": 5}, r"^config\.prototypes\.n_prototypes is 5; it must be even.*$"),
         ({"n_prototypes": 0}, r"at least 2"),
         ({"density_inputs": "half"}, r"density_inputs is 'half'; it is one of cell_half, pos"),
-        ({"project_restrict": "labels"}, r"project_restrict is 'labels'"),
+        ({"reduction": "max"}, r"reduction is 'max'; it is one of sum, mean"),
     ],
 )
 def test_bad_settings_are_told_before_anything_is_trained(changes, line):

@@ -8,9 +8,10 @@ from ml_collections import ConfigDict
 
 from cellcount_jax.data import targets
 from cellcount_jax.methods import build_stages, csrnet
-from cellcount_jax.methods.base import Variables, read_count
+from cellcount_jax.methods.base import Variables
 from cellcount_jax.models.vgg import conv_channels, torch_indices
 from configs import csrnet_vgg
+from tests.methods.step_input import step_input
 
 
 def tiny_config(**model) -> ConfigDict:
@@ -34,8 +35,7 @@ def batch(rows: int = 2) -> dict:
 
 
 def loss(stage, variables: Variables, rows: dict):
-    args = (variables.trained, {}, variables.model_state, rows, jax.random.key(0), jnp.int32(0))
-    return jax.jit(stage.loss)(*args)
+    return jax.jit(stage.loss)(variables.trained, step_input(variables, rows))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_it_starts_at_the_mean_count(made):
     stage, variables = made
     maps = stage.predict(variables, batch()["labelled"]["image"])
     assert maps["density"].shape == (2, 4, 5)
-    np.testing.assert_allclose(read_count(maps, stage.readout), 3.0, rtol=0.2)
+    np.testing.assert_allclose(maps["density"].sum((1, 2)), 3.0, rtol=0.2)
 
 
 def test_the_loss_is_the_squared_error_on_summed_blocks():
@@ -101,11 +101,13 @@ def test_adaptive_gaussians_keep_the_count():
 def test_blocks_are_summed_alike_on_host_and_device():
     maps = np.random.default_rng(0).random((2, 16, 24)).astype(np.float32)
     expected = np.stack([targets.sum_pool(m, 8) for m in maps])
-    np.testing.assert_allclose(csrnet.pool(maps), expected, rtol=1e-5)
-    np.testing.assert_allclose(csrnet.pool(jnp.asarray(maps)), expected, rtol=1e-5)
+    np.testing.assert_allclose(targets.sum_pool(maps, csrnet.BLOCKS), expected, rtol=1e-5)
+    on_device = jax.jit(lambda x: targets.sum_pool(x, csrnet.BLOCKS))(maps)
+    assert on_device.dtype == jnp.float32
+    np.testing.assert_allclose(on_device, expected, rtol=1e-5)
     counts = np.full((1, 8, 8), 2, np.uint8)
-    assert csrnet.pool(counts).dtype == np.uint8
-    assert csrnet.pool(counts).item() == 128
+    assert targets.sum_pool(counts, csrnet.BLOCKS).dtype == np.uint8
+    assert targets.sum_pool(counts, csrnet.BLOCKS).item() == 128
 
 
 def test_an_image_smaller_than_the_stride_is_told_in_one_line():

@@ -7,9 +7,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from cellcount_jax.methods import build_stages
-from cellcount_jax.methods.base import Stage, Variables, read_count
-from cellcount_jax.methods.dcl import Counter
+from cellcount_jax.methods.base import Stage, Variables
+from cellcount_jax.methods.dcl import DCLCounter
 from configs import dcl_vgg
+from tests.methods.step_input import step_input
 
 
 def tiny_config(**model) -> ConfigDict:
@@ -41,13 +42,12 @@ def trained() -> dict[str, tuple[Stage, Variables]]:
 
 
 def test_full_counter_has_the_published_convolutions_and_map():
-    shapes = jax.eval_shape(lambda: Counter().init(jax.random.key(0), jnp.zeros((1, 256, 256, 3))))[
-        "params"
-    ]
+    images = jnp.zeros((1, 256, 256, 3))
+    shapes = jax.eval_shape(lambda: DCLCounter().init(jax.random.key(0), images))["params"]
     assert len(shapes["backbone"]) == 16
     assert sum(x.size for x in jax.tree.leaves(shapes["backbone"])) == 20_024_384
     z = jax.eval_shape(
-        lambda p: Counter().apply({"params": p}, jnp.zeros((2, 256, 256, 3))), shapes
+        lambda p: DCLCounter().apply({"params": p}, jnp.zeros((2, 256, 256, 3))), shapes
     )
     assert z.shape == (2, 32, 32)
 
@@ -56,7 +56,7 @@ def test_counter_starts_at_the_mean_count(trained):
     stage, variables = trained["counter"]
     maps = jax.jit(stage.predict)(variables, batch()["labelled"]["image"])
     assert maps["coarse"].shape == (2, 4, 4)
-    np.testing.assert_allclose(read_count(maps, stage.readout), 12.0, rtol=0.2)
+    np.testing.assert_allclose(maps["coarse"].sum((1, 2)), 12.0, rtol=0.2)
 
 
 def test_counting_ignores_the_sign_of_z(trained):
@@ -74,10 +74,8 @@ def test_counting_ignores_the_sign_of_z(trained):
 def test_the_loss_is_the_absolute_error_of_the_count(trained):
     stage, variables = trained["counter"]
     rows = batch()
-    counts = read_count(jax.jit(stage.predict)(variables, rows["labelled"]["image"]), stage.readout)
-    loss, _ = jax.jit(stage.loss)(
-        variables.trained, {}, variables.model_state, rows, jax.random.key(0), jnp.int32(0)
-    )
+    counts = jax.jit(stage.predict)(variables, rows["labelled"]["image"])["coarse"].sum((1, 2))
+    loss, _ = jax.jit(stage.loss)(variables.trained, step_input(variables, rows))
     np.testing.assert_allclose(loss, jnp.abs(counts - 12.0).mean(), rtol=1e-5)
 
 
@@ -88,8 +86,8 @@ def test_padding_rows_change_nothing(trained):
     padded["mask"] = jnp.array([1.0, 1.0, 0.0, 0.0])
 
     def loss(labelled):
-        args = (variables.trained, {}, variables.model_state, {"labelled": labelled})
-        return jax.jit(stage.loss)(*args, jax.random.key(0), jnp.int32(0))[0]
+        inputs = step_input(variables, {"labelled": labelled})
+        return jax.jit(stage.loss)(variables.trained, inputs)[0]
 
     np.testing.assert_allclose(loss(padded), loss(rows), rtol=1e-5)
 
@@ -101,20 +99,17 @@ def test_offsets_of_message_passing_receive_gradients():
     variables = stage.init(jax.random.key(1), rows, {})
 
     def loss(params):
-        args = (params, {}, variables.model_state, rows)
-        return jax.jit(stage.loss)(*args, jax.random.key(0), jnp.int32(0))[0]
+        return jax.jit(stage.loss)(params, step_input(variables, rows))[0]
 
     gradients = jax.jit(jax.grad(loss))(variables.trained)["message_passing"]
     assert float(jnp.abs(gradients["u"]["kernel"]).max()) > 0
     assert float(jnp.abs(gradients["v"]["bias"]).max()) > 0
 
 
-@pytest.mark.parametrize("combine", ["replace", "concat"])
-def test_switches_of_message_passing(combine):
-    stage = build_stages(tiny_config(combine=combine, n_samples=4, padding="zeros"))[0]
+def test_the_number_of_samples_is_that_of_the_config():
+    stage = build_stages(tiny_config(n_samples=4))[0]
     variables = stage.init(jax.random.key(0), batch(), {})
-    channels = variables.trained["head"]["kernel"].shape[2]
-    assert channels == {"replace": 8, "concat": 16}[combine]
+    assert variables.trained["message_passing"]["u"]["bias"].shape == (4,)
 
 
 def test_without_message_passing_only_that_is_gone():
@@ -137,13 +132,31 @@ def test_localizer_keeps_the_counters_count_and_trains_nothing_of_it(trained):
     assert "backbone" in variables.frozen["trained"]
 
 
+def test_the_localizers_extra_channel_sums_to_the_count(trained):
+    stage, variables = trained["localizer"]
+    parameters = jax.tree.map(jnp.zeros_like, variables.trained)
+    # Weights that hand the last channel of the input on to the output, past the coarser levels.
+    first, *rest = ("down0_0", "down0_1", "merge0_0", "merge0_1")
+    parameters[first]["kernel"] = parameters[first]["kernel"].at[1, 1, -1, 0].set(1.0)
+    for name in rest:
+        parameters[name]["kernel"] = parameters[name]["kernel"].at[1, 1, 0, 0].set(1.0)
+    parameters["head"]["kernel"] = parameters["head"]["kernel"].at[0, 0, 0, 0].set(1.0)
+    for name in parameters:
+        if "norm" in name:
+            parameters[name]["scale"] = jnp.ones_like(parameters[name]["scale"])
+    image = batch()["labelled"]["image"]
+    maps = jax.jit(stage.predict)(variables._replace(trained=parameters), image)
+    counts = np.abs(maps["coarse"]).sum(axis=(1, 2))
+    np.testing.assert_allclose(maps["density"].sum(axis=(1, 2)), counts, rtol=1e-3)
+
+
 def test_frozen_batch_norm_statistics_stay_as_they_are():
     stages = build_stages(tiny_config(batch_norm=True))
     rows = batch()
     counter = stages[0].init(jax.random.key(0), rows, {})
     localizer = stages[1].init(jax.random.key(0), rows, {"counter": counter})
-    args = (localizer.trained, localizer.frozen, localizer.model_state, rows)
-    _, (state, _) = jax.jit(stages[1].loss)(*args, jax.random.key(0), jnp.int32(0))
+    inputs = step_input(localizer, rows)
+    _, (state, _) = jax.jit(stages[1].loss)(localizer.trained, inputs)
     assert set(state["batch_stats"]) == set(localizer.model_state["batch_stats"])
     own = jax.tree.leaves(state["batch_stats"])
     before = jax.tree.leaves(localizer.model_state["batch_stats"])

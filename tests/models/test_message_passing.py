@@ -2,7 +2,6 @@
 
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +16,7 @@ from cellcount_jax.models.message_passing import (
     spread,
 )
 
-jitted_mean = jax.jit(bilinear_mean, static_argnames=("padding", "formulation"))
+jitted_mean = jax.jit(bilinear_mean, static_argnames=("formulation",))
 
 IDENTITIES = ("shift", "zero", "constant", "grid")
 WITH_GRADIENTS = ("m1", "m1_wide", "m9")
@@ -80,41 +79,48 @@ def sample_slowly(features, positions, padding):
     return out
 
 
-@pytest.mark.parametrize("padding", ["border", "zeros"])
+def message_of(params, features, formulation):
+    """What message passing adds to the features, and the offsets (v, u) of its samples."""
+    module = GlobalMessagePassing(n_samples=params["u"]["bias"].size, formulation=formulation)
+    output, seen = module.apply({"params": params}, features, capture_intermediates=True)
+    offsets = [seen["intermediates"][name]["__call__"][0] for name in "vu"]
+    return output - features, jnp.stack(offsets, axis=-1)
+
+
+def sampled_message(params, features, padding):
+    """The same with either padding, as the mean of `bilinear_sample` at positions made here."""
+    grid = jnp.stack(jnp.indices(features.shape[1:3], np.float32), axis=-1)[None, :, :, None]
+    offsets = [
+        jnp.matmul(features, params[name]["kernel"], precision="highest")
+        + params[name]["bias"][None, None, None]
+        for name in "vu"
+    ]
+    positions = grid + jnp.stack(offsets, axis=-1)
+    return bilinear_sample(features, positions, padding=padding).mean(axis=3)
+
+
 @pytest.mark.parametrize(("case", "formulation"), VALUES)
-def test_agrees_with_reference(golden, case, padding, formulation):
+def test_message_passing_agrees_with_reference(golden, case, formulation):
     part, params = read(golden, case)
-    module = GlobalMessagePassing(
-        n_samples=part["u_bias"].size, combine="replace", padding=padding, formulation=formulation
-    )
-
-    @jax.jit
-    def run(params, features):
-        message, offsets = module.apply({"params": params}, features, return_offsets=True)
-        return message, offsets, bilinear_sample(features, positions_of(part), padding=padding)
-
-    message, offsets, samples = run(params, part["features"])
-    close(message, part[f"expected_aggregate_{padding}"], 1e-5)
-    close(samples.mean(axis=3), part[f"expected_aggregate_{padding}"], 1e-5)
+    run = jax.jit(message_of, static_argnums=2)
+    message, offsets = run(params, part["features"], formulation)
+    close(message, part["expected_aggregate_border"], 1e-5)
     np.testing.assert_allclose(offsets[..., 0], part["expected_offset_y"], atol=1e-5)
     np.testing.assert_allclose(offsets[..., 1], part["expected_offset_x"], atol=1e-5)
 
 
 @pytest.mark.parametrize("padding", ["border", "zeros"])
-@pytest.mark.parametrize(("case", "formulation"), GRADIENTS)
-def test_gradients_agree_with_reference(golden, monkeypatch, case, padding, formulation):
-    part, params = read(golden, case)
-    if "large" in formulation:
-        monkeypatch.setattr(message_passing, "_MATMUL_BACKWARD", 0)
-    module = GlobalMessagePassing(
-        n_samples=part["u_bias"].size,
-        combine="replace",
-        padding=padding,
-        formulation=formulation.split(",")[0],
-    )
+@pytest.mark.parametrize("case", IDENTITIES + WITH_GRADIENTS)
+def test_samples_agree_with_reference(golden, case, padding):
+    part, _ = read(golden, case)
+    run = jax.jit(bilinear_sample, static_argnames="padding")
+    samples = run(part["features"], positions_of(part), padding=padding)
+    close(samples.mean(axis=3), part[f"expected_aggregate_{padding}"], 1e-5)
 
+
+def check_gradients(part, params, padding, message):
     def total(params, features):
-        return (module.apply({"params": params}, features) * part["cotangent"]).sum()
+        return (message(params, features) * part["cotangent"]).sum()
 
     run = jax.jit(jax.grad(total, argnums=(0, 1)))
     grad_params, grad_features = run(params, part["features"])
@@ -125,6 +131,24 @@ def test_gradients_agree_with_reference(golden, monkeypatch, case, padding, form
             close(grad_params[name][kind], expected, 1e-5)
 
 
+@pytest.mark.parametrize(("case", "formulation"), GRADIENTS)
+def test_gradients_of_message_passing_agree_with_reference(golden, monkeypatch, case, formulation):
+    part, params = read(golden, case)
+    if "large" in formulation:
+        monkeypatch.setattr(message_passing, "_MATMUL_BACKWARD_POSITIONS", 0)
+    kind = formulation.split(",")[0]
+    check_gradients(part, params, "border", lambda p, x: message_of(p, x, kind)[0])
+
+
+@pytest.mark.parametrize("padding", ["border", "zeros"])
+@pytest.mark.parametrize(("case", "large"), [(c, False) for c in WITH_GRADIENTS] + [("m9", True)])
+def test_gradients_of_samples_agree_with_reference(golden, monkeypatch, case, large, padding):
+    part, params = read(golden, case)
+    if large:
+        monkeypatch.setattr(message_passing, "_MATMUL_BACKWARD_POSITIONS", 0)
+    check_gradients(part, params, padding, lambda p, x: sampled_message(p, x, padding))
+
+
 @pytest.mark.parametrize("padding", ["border", "zeros"])
 def test_samples_agree_with_slow_loop(padding):
     features, positions = random_problem()
@@ -132,18 +156,17 @@ def test_samples_agree_with_slow_loop(padding):
     close(got, sample_slowly(features, positions, padding), 1e-6)
 
 
-@pytest.mark.parametrize("padding", ["border", "zeros"])
-def test_formulations_agree_with_each_other(padding):
+def test_formulations_agree_with_each_other():
     features, positions = random_problem(1)
     positions[:, ::2] = np.round(positions[:, ::2])  # integers are the kinks
     cotangent = np.random.default_rng(2).normal(size=features.shape).astype(np.float32)
 
     def total(features, positions, formulation):
-        mean = bilinear_mean(features, positions, padding=padding, formulation=formulation)
+        mean = bilinear_mean(features, positions, formulation=formulation)
         return (mean * cotangent).sum()
 
     def plain(features, positions):
-        samples = bilinear_sample(features, positions, padding=padding)
+        samples = bilinear_sample(features, positions)
         return (samples.mean(axis=3) * cotangent).sum()
 
     expected = jax.jit(jax.value_and_grad(plain, argnums=(0, 1)))(features, positions)
@@ -153,15 +176,17 @@ def test_formulations_agree_with_each_other(padding):
         jax.tree.map(lambda a, b: close(a, b, 1e-5), got, expected)
 
 
-@pytest.mark.parametrize("formulation", ["gather", "matmul"])
-def test_gradients_agree_with_finite_differences(formulation):
+@pytest.mark.parametrize("kind", ["sample, zeros", "gather", "matmul"])
+def test_gradients_agree_with_finite_differences(kind):
     features, positions = random_problem(3, shape=(1, 4, 5, 2), samples=3, reach=2.0)
     # Away from the kinks at integers, so that differences are exact.
     positions = np.floor(positions) + 0.3 + 0.4 * (positions - np.floor(positions))
 
     @jax.jit
     def total(p):
-        return (bilinear_mean(features, p, padding="zeros", formulation=formulation) ** 2).sum()
+        if "zeros" in kind:
+            return (bilinear_sample(features, p, padding="zeros").mean(axis=3) ** 2).sum()
+        return (bilinear_mean(features, p, formulation=kind) ** 2).sum()
 
     check_grads(total, (positions,), order=1, modes=("rev",), rtol=0.02)
 
@@ -196,45 +221,26 @@ def test_auto_is_settled_when_compiled_for_a_platform():
 def test_far_positions_stay_finite():
     features, positions = random_problem(5)
     positions = positions * np.float32(1e30)
-    for padding in ("border", "zeros"):
-        for formulation in ("gather", "matmul"):
-            mean = jitted_mean(features, positions, padding=padding, formulation=formulation)
-            assert np.isfinite(mean).all()
-            if padding == "zeros":
-                assert (np.asarray(mean) == 0).all()
+    for formulation in ("gather", "matmul"):
+        assert np.isfinite(jitted_mean(features, positions, formulation=formulation)).all()
+    assert np.isfinite(bilinear_sample(features, positions)).all()
+    assert (np.asarray(bilinear_sample(features, positions, padding="zeros")) == 0).all()
 
 
 @pytest.mark.parametrize("samples", [1, 4])
 def test_zero_offsets_sample_themselves(samples):
     features, _ = random_problem(6)
     zeros = {name: {"kernel": np.zeros((3, samples)), "bias": np.zeros(samples)} for name in "uv"}
-    for combine, times in (("replace", 1), ("add", 2)):
-        out = apply(GlobalMessagePassing(n_samples=samples, combine=combine), zeros, features)
-        np.testing.assert_allclose(out, times * features, atol=1e-6)
+    out = apply(GlobalMessagePassing(n_samples=samples), zeros, features)
+    np.testing.assert_allclose(out, 2 * features, atol=1e-6)
 
 
 def test_shift_rolls_columns_inside_the_image():
     features, _ = random_problem(7)
     params = {name: {"kernel": np.zeros((3, 1)), "bias": np.zeros(1)} for name in "uv"}
     params["u"]["bias"] = np.ones(1)
-    module = GlobalMessagePassing(n_samples=1, combine="replace")
-    out = apply(module, params, features)
+    out = apply(GlobalMessagePassing(n_samples=1), params, features) - features
     np.testing.assert_allclose(out[:, :, :-1], np.roll(features, -1, axis=2)[:, :, :-1], atol=1e-6)
-
-
-@pytest.mark.parametrize(("combine", "channels"), [("add", 3), ("replace", 3), ("concat", 6)])
-def test_combine(combine, channels):
-    features, _ = random_problem(8)
-    params = random_params(3)
-    out = apply(GlobalMessagePassing(combine=combine), params, features)
-    message = apply(GlobalMessagePassing(combine="replace"), params, features)
-    expected = {
-        "add": features + message,
-        "replace": message,
-        "concat": np.concatenate([features, message], axis=-1),
-    }[combine]
-    assert out.shape == (2, 5, 7, channels)
-    np.testing.assert_allclose(out, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("samples", [1, 9])
@@ -253,7 +259,7 @@ def test_initial_offsets_learn(samples):
 
 
 def test_initial_biases_spread_over_a_quarter_of_the_side():
-    module = GlobalMessagePassing(kernel_init=nn.initializers.zeros)
+    module = GlobalMessagePassing()
     params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 12, 16, 2)))["params"]
     np.testing.assert_allclose(params["u"]["bias"], [-4, 0, 4] * 3)
     np.testing.assert_allclose(params["v"]["bias"], [-3] * 3 + [0] * 3 + [3] * 3)
@@ -268,23 +274,19 @@ def test_spread_is_centred_and_distinct(samples):
     assert (np.abs(points) < (16, 24)).all()
 
 
-def test_spread_with_a_given_spacing():
-    points = spread(9, (32, 32), 2.0)
-    np.testing.assert_allclose(points[:, 1], [-2, 0, 2] * 3)
-    np.testing.assert_allclose(points[:, 0], np.repeat([-2, 0, 2], 3))
-
-
 def test_bfloat16_features_keep_float32_positions():
     features, _ = random_problem(10, shape=(2, 8, 9, 4))
     params = random_params(4)
-    expected = apply(GlobalMessagePassing(combine="replace"), params, features)
+    expected = apply(GlobalMessagePassing(), params, features)
     for formulation in ("gather", "matmul"):
-        module = GlobalMessagePassing(combine="replace", formulation=formulation)
-        run = functools.partial(module.apply, return_offsets=True)
-        out, offsets = jax.jit(run)({"params": params}, features.astype(jnp.bfloat16))
+        module = GlobalMessagePassing(formulation=formulation)
+        run = jax.jit(functools.partial(module.apply, capture_intermediates=True))
+        out, seen = run({"params": params}, features.astype(jnp.bfloat16))
         assert out.dtype == jnp.bfloat16
-        assert offsets.dtype == jnp.float32
-        np.testing.assert_allclose(out.astype(jnp.float32), expected, atol=0.05)
+        assert {x.dtype for name in "uv" for x in seen["intermediates"][name]["__call__"]} == {
+            jnp.dtype("float32")
+        }
+        np.testing.assert_allclose(out.astype(jnp.float32), expected, atol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +294,6 @@ def test_bfloat16_features_keep_float32_positions():
     [
         ((1, 4, 4, 4, 2), (1, 4, 4, 1, 2), {}, "not a volume"),
         ((1, 4, 4, 2), (1, 4, 5, 1, 2), {}, r"\(1, 4, 4, 2\) and positions \(1, 4, 5, 1, 2\)"),
-        ((1, 4, 4, 2), (1, 4, 4, 1, 2), {"padding": "wrap"}, "padding 'wrap'"),
         ((1, 4, 4, 2), (1, 4, 4, 1, 2), {"formulation": "fast"}, "formulation 'fast'"),
     ],
 )
@@ -301,12 +302,16 @@ def test_wrong_input_is_told(shape, positions, options, message):
         bilinear_mean(jnp.zeros(shape), jnp.zeros(positions), **options)
 
 
+def test_an_unknown_padding_is_an_error():
+    with pytest.raises(ValueError, match="padding 'wrap'"):
+        bilinear_sample(jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 4, 4, 1, 2)), padding="wrap")
+
+
 @pytest.mark.parametrize(
     ("shape", "options", "message"),
     [
-        ((1, 4, 4, 4, 2), {}, "images, not on a volume"),
-        ((4, 4, 2), {}, r"got \(4, 4, 2\)"),
-        ((1, 4, 4, 2), {"combine": "mix"}, "combine 'mix'"),
+        ((1, 4, 4, 4, 2), {}, "images .*, not on a volume"),
+        ((4, 4, 2), {}, r"not \(4, 4, 2\)"),
         ((1, 4, 4, 2), {"n_samples": 0}, "n_samples is 0"),
     ],
 )

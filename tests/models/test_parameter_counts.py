@@ -13,8 +13,9 @@ import cellcount_jax.models
 from cellcount_jax.methods import dcl
 from cellcount_jax.models.attention import SelfAttention
 from cellcount_jax.models.conv.conv2d import Conv2D
+from cellcount_jax.models.conv.conv3d import Conv3D
 from cellcount_jax.models.csrnet import CSRNet
-from cellcount_jax.models.layers import Conv3D, DoublingConv, InstanceNorm
+from cellcount_jax.models.layers import InstanceNorm, UpConv2x
 from cellcount_jax.models.message_passing import GlobalMessagePassing
 from cellcount_jax.models.prototypes import PrototypeHead
 from cellcount_jax.models.prototypes.head import DensityLayer
@@ -26,16 +27,16 @@ from cellcount_jax.models.vgg import VGG
 ROWS = [
     (VGG(depth=19), (1, 256, 256, 3), 20_024_384, (1, 16, 16, 512)),
     (VGG(depth=16, n_convs=10), (1, 64, 64, 3), 7_635_264, (1, 8, 8, 512)),
-    (dcl.Counter(), (1, 256, 256, 3), 20_024_384 + 2 * (512 * 9 + 9) + 513, (1, 32, 32)),
+    (dcl.DCLCounter(), (1, 256, 256, 3), 20_024_384 + 2 * (512 * 9 + 9) + 513, (1, 32, 32)),
     (GlobalMessagePassing(n_samples=9), (1, 8, 8, 16), 2 * (16 * 9 + 9), (1, 8, 8, 16)),
     (CSRNet(), (1, 256, 256, 3), 16_263_489, (1, 32, 32)),
     (PrototypeHead(n_prototypes=6), (1, 32, 32, 64), 4_160 + 384 + 4, (1, 32, 32)),
     (SAUNet(ndim=2), (1, 64, 64, 3), 2_192_289, (1, 64, 64)),
     (SAUNet(ndim=3), (1, 16, 32, 32, 1), 5_866_657, (1, 16, 32, 32)),
-    (UNet(), (1, 64, 64, 4), None, (1, 64, 64, 1)),
-    (UNet(channels=(8, 16, 32, 64)), (1, 64, 64, 3), None, (1, 64, 64, 1)),
+    (UNet(), (1, 64, 64, 4), None, (1, 64, 64)),
+    (UNet(channels=(8, 16, 32, 64)), (1, 64, 64, 3), None, (1, 64, 64)),
 ]
-PARTS = {SelfAttention, Block, Conv2D, Conv3D, DensityLayer, DoublingConv, InstanceNorm}
+PARTS = {SelfAttention, Block, Conv2D, Conv3D, DensityLayer, UpConv2x, InstanceNorm}
 """Modules that stand in a network of the table and have tests of their own."""
 
 

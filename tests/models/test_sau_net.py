@@ -95,7 +95,6 @@ def test_halves_make_the_whole(small):
     out = model.apply(variables, features, method="decode")
     assert out.shape == (3, 16, 8)
     np.testing.assert_allclose(out, model.apply(variables, x), atol=1e-6)
-    assert SAUNet.receptive_field is None
 
 
 def test_volumes_in_bfloat16_give_a_float32_map():
@@ -138,22 +137,18 @@ def test_noise_leaves_labelled_rows_and_the_clean_pass_alone(small):
         np.testing.assert_allclose(noisy[0], clean[0], atol=1e-5)
         assert np.abs(noisy[1:] - clean[1:]).max() > 1e-2
     assert not np.allclose(outputs[0][1:], outputs[1][1:])
-    still = functools.partial(inject_noise, jax.random.key(1), amplitude=0.0)
-    np.testing.assert_allclose(model.apply(variables, x, noise=still), clean, atol=1e-6)
+    none = functools.partial(inject_noise, jax.random.key(1), rows=jnp.zeros(3))
+    np.testing.assert_allclose(model.apply(variables, x, noise=none), clean, atol=1e-6)
 
 
-@pytest.mark.parametrize("amplitude", [1.0, 0.3])
-def test_noise_is_uniform_around_one_and_shared_by_the_batch(amplitude):
+def test_noise_is_uniform_around_one_and_shared_by_the_batch():
     features = [jnp.ones((2, 32, 32, 8)), jnp.ones((2, 16, 16, 8))]
-    noisy = inject_noise(jax.random.key(0), features, amplitude=amplitude)
-    for factor in noisy:
-        assert factor.min() >= 1 - amplitude
-        assert factor.max() <= 1 + amplitude
+    for factor in inject_noise(jax.random.key(0), features):
+        assert factor.min() >= 0
+        assert factor.max() <= 2
         assert np.array_equal(factor[0], factor[1])
-        assert factor.mean() == pytest.approx(1, abs=0.05 * amplitude)
-        assert factor.var() == pytest.approx(amplitude**2 / 3, rel=0.1)
-    own = inject_noise(jax.random.key(0), features, amplitude=amplitude, shared=False)
-    assert not np.array_equal(own[0][0], own[0][1])
+        assert factor.mean() == pytest.approx(1, abs=0.05)
+        assert factor.var() == pytest.approx(1 / 3, rel=0.1)
 
 
 def test_noise_on_the_last_level_only():

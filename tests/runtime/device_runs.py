@@ -63,7 +63,7 @@ def losses(method: str, n_devices: int, n_steps: int = STEPS, **options: object)
     settings = config(method)
     (stage,), plan = build_stages(settings), settings.stages[method]
     mesh = sharding.mesh_of(jax.devices()[:n_devices])
-    fed = input_pipeline.choose(
+    pipeline = input_pipeline.build(
         source().splits,
         Preprocessing.from_dict(settings.preprocessing.to_dict()),
         stage,
@@ -72,14 +72,14 @@ def losses(method: str, n_devices: int, n_steps: int = STEPS, **options: object)
         mesh=mesh,
         on_device_mib=100,
     )
-    fed = input_pipeline.place(fed, stage, {}, mesh)
-    tx = optimizer.from_plan(plan.optimizer, steps=n_steps, steps_per_epoch=2)
-    state = create_state(stage.init(jax.random.key(0), fed.example, {}), tx)
+    pipeline = input_pipeline.to_device(pipeline, stage, {}, mesh)
+    tx = optimizer.from_config(plan.optimizer, steps=n_steps, steps_per_epoch=2)
+    state = create_state(stage.init(jax.random.key(0), pipeline.example, {}), tx)
     state = jax.device_put(state, sharding.replicated(mesh))
-    step = make_step(stage, tx, fed.sampler, mesh, 0, **options)
+    step = make_step(stage, tx, pipeline.sampler, mesh, seed=0, **options)
     found: list[float] = []
     while len(found) < n_steps:
-        state, metrics = step(state, {}, fed.given)
+        state, metrics = step(state, {}, pipeline.data)
         found += np.atleast_1d(metrics["loss"]).tolist()  # waits: unblocked steps may deadlock
     return found
 
@@ -90,7 +90,7 @@ class StoppedError(Exception):
 
 def stopped_run(workdir: epath.Path, settings: ConfigDict) -> None:
     """A run of `settings` that ends when it is about to validate for the third time."""
-    real, calls = trainer.validate.error, []
+    real, calls = trainer.model_selection.error, []
 
     def error(*arguments, **named):
         calls.append(1)
@@ -98,13 +98,13 @@ def stopped_run(workdir: epath.Path, settings: ConfigDict) -> None:
             raise StoppedError
         return real(*arguments, **named)
 
-    trainer.validate.error = error
+    trainer.model_selection.error = error
     try:
         run.train_source(settings, workdir, source())
     except StoppedError:
         return
     finally:
-        trainer.validate.error = real
+        trainer.model_selection.error = real
 
 
 def main() -> None:

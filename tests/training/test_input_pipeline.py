@@ -50,8 +50,8 @@ def final_weights(workdir) -> list[np.ndarray]:
     return jax.tree.leaves(checkpoint.load_final(folder)[0])
 
 
-def open_feed(config, stage=None, splits=None, mesh=None) -> input_pipeline.Feed:
-    return input_pipeline.choose(
+def build(config, stage=None, splits=None, mesh=None) -> input_pipeline.InputPipeline:
+    return input_pipeline.build(
         source().splits if splits is None else splits,
         Preprocessing.from_dict(config.preprocessing.to_dict()),
         stage or build_stages(config)[0],
@@ -78,7 +78,7 @@ def test_streamed_losses_are_the_resident_ones(streamed, tmp_path):
 
 
 def test_a_killed_streamed_run_resumes_to_the_same_weights(streamed, tmp_path, monkeypatch):
-    real, open_manager = trainer.validate.error, trainer.checkpoint.open_manager
+    real, open_manager = trainer.model_selection.error, trainer.checkpoint.open_manager
     calls: list[int] = []
     managers: list = []
 
@@ -94,25 +94,25 @@ def test_a_killed_streamed_run_resumes_to_the_same_weights(streamed, tmp_path, m
         return managers[-1]
 
     monkeypatch.setattr(trainer.checkpoint, "open_manager", opened)
-    monkeypatch.setattr(trainer.validate, "error", dies)
+    monkeypatch.setattr(trainer.model_selection, "error", dies)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, 0)
-    monkeypatch.setattr(trainer.validate, "error", real)
+    monkeypatch.setattr(trainer.model_selection, "error", real)
     assert train(tmp_path, 0) == streamed[1]
     for a, b in zip(final_weights(streamed[0]), final_weights(tmp_path), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_batches_come_placed_from_any_step_and_no_thread_stays():
-    opened = open_feed(config(0))
-    assert opened.data is None
+    opened = build(config(0))
+    assert opened.resident is None
     with opened.from_step(0) as given:
         unbroken = [next(given) for _ in range(4)]
     with opened.from_step(2) as given:
         resumed = [next(given) for _ in range(2)]
     for a, b in zip(resumed, unbroken[2:], strict=True):
         jax.tree.map(np.testing.assert_array_equal, a, b)
-    shapes = jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), opened.given)
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), opened.data)
     assert jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), unbroken[0]) == shapes
     deadline = time.monotonic() + 10
     while any("grain" in t.name for t in threading.enumerate()):
@@ -121,14 +121,14 @@ def test_batches_come_placed_from_any_step_and_no_thread_stays():
 
 
 def test_sampled_batches_are_equal_augmentation_included():
-    feeds = [open_feed(config(64)), open_feed(config(0))]
+    pipelines = [build(config(64)), build(config(0))]
     stage, mesh = build_stages(config(0))[0], sharding.data_mesh()
-    resident = input_pipeline.place(feeds[0], stage, {}, mesh)
+    resident = input_pipeline.to_device(pipelines[0], stage, {}, mesh)
     assert resident.data is not None
-    with resident.from_step(3) as a, feeds[1].from_step(3) as b:
+    with resident.from_step(3) as a, pipelines[1].from_step(3) as b:
         for step in (3, 4):
             wanted = jax.jit(resident.sampler)(next(a), jnp.int32(step))["labelled"]
-            found = jax.jit(feeds[1].sampler)(next(b), jnp.int32(step))["labelled"]
+            found = jax.jit(pipelines[1].sampler)(next(b), jnp.int32(step))["labelled"]
             assert set(found) == set(wanted)
             for name, value in wanted.items():
                 np.testing.assert_allclose(found[name], value, rtol=0, atol=2e-6, err_msg=name)
@@ -139,7 +139,7 @@ def test_two_streams_are_read_side_by_side():
     unlabelled = [dataclasses.replace(s, dots=None) for s in samples]
     two = config(0)
     two.stages.density.batch_size = {"labelled": 2, "unlabelled": 3}
-    opened = open_feed(two, splits={"train": samples, "unlabelled": unlabelled})
+    opened = build(two, splits={"train": samples, "unlabelled": unlabelled})
     with opened.from_step(0) as given:
         batch = next(given)
     assert batch["labelled"]["image"].shape == (2, 16, 16, 3)
@@ -150,12 +150,12 @@ def test_two_streams_are_read_side_by_side():
 def test_a_stage_that_needs_all_data_says_so():
     stage = dataclasses.replace(build_stages(config(0))[0], finish=lambda v, data: v)
     with pytest.raises(ValueError, match=r"stage density: .*raise config\.data\.on_device_mib"):
-        open_feed(config(0), stage)
+        build(config(0), stage)
 
 
 def test_no_images_is_an_error():
     with pytest.raises(ValueError, match="no labelled images"):
-        open_feed(config(64), splits={"train": []})
+        build(config(64), splits={"train": []})
 
 
 HOST = """
@@ -164,14 +164,14 @@ import jax
 import numpy as np
 jax.config.update("jax_enable_preemption_service", False)
 jax.distributed.initialize(sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
-from cellcount_jax.training.input_pipeline import _Layout
+from cellcount_jax.training.input_pipeline import BatchLayout
 from cellcount_jax.runtime import sharding
-from tests.training.test_input_pipeline import config, open_feed
+from tests.training.test_input_pipeline import config, build
 first = 2 * int(sys.argv[2])
-assert _Layout.of(4, sharding.data_mesh()).rows == [first, first + 1]
+assert BatchLayout.of(4, sharding.data_mesh()).rows == [first, first + 1]
 two = config(0)
 two.stages.density.batch_size.labelled = 4
-opened = open_feed(two)
+opened = build(two)
 with opened.from_step(1) as given:
     batch = next(given)["labelled"]
 assert batch["image"].shape == (4, 16, 16, 3), batch["image"].shape
@@ -202,7 +202,7 @@ def test_two_hosts_read_their_rows_of_the_batch(tmp_path):
             host.kill()
     one = config(0)
     one.stages.density.batch_size.labelled = 4
-    with open_feed(one).from_step(1) as given:
+    with build(one).from_step(1) as given:
         wanted = next(given)["labelled"]["image"]
     found = np.concatenate([np.load(tmp_path / f"{row}.npy") for row in range(4)])
     np.testing.assert_array_equal(found, wanted)

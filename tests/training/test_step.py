@@ -1,8 +1,6 @@
-"""The step and what a plan may ask of it: parts of a batch, less memory, several steps at once."""
+"""The step and what a plan may ask of it: microbatches, less memory, several steps at once."""
 
 import functools
-import json
-import types
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +9,14 @@ import optax
 import pytest
 from etils import epath
 
-from cellcount_jax import defaults
 from cellcount_jax.methods import build_stages
-from cellcount_jax.methods.base import read_count
 from cellcount_jax.methods.countxplain import method as countxplain
 from cellcount_jax.runtime import run_files, sharding
 from cellcount_jax.training import run as experiment
 from cellcount_jax.training import trainer
 from cellcount_jax.training.step import REMAT, create_state, make_step
-from configs import countxplain_vgg, csrnet_vgg, dcl_vgg, density_vgg
+from configs import common, countxplain_vgg, csrnet_vgg, dcl_vgg, density_vgg
+from tests.methods.step_input import step_input
 from tests.runtime import device_runs
 
 SIDE = 32
@@ -52,7 +49,7 @@ def after_steps(rows: dict, n: int = 2, **options) -> tuple[list[np.ndarray], li
     stage, variables = counter()
     tx = optax.sgd(1e-2)
     mesh = sharding.mesh_of(jax.devices()[:1])
-    step = make_step(stage, tx, lambda data, _: data, mesh, 0, **options)
+    step = make_step(stage, tx, lambda data, _: data, mesh, seed=0, **options)
     state = create_state(jax.tree.map(jnp.copy, variables), tx)
     found = []
     for _ in range(n):
@@ -69,14 +66,14 @@ def assert_same(a: tuple, b: tuple, rtol: float) -> None:
 
 
 @pytest.mark.parametrize("mask", [None, [1, 1, 1, 0, 1, 0, 0, 0]])
-def test_parts_of_a_batch_give_the_step_of_the_whole(mask):
+def test_microbatches_give_the_step_of_the_whole_batch(mask):
     rows = batch(mask=mask)
-    assert_same(after_steps(rows), after_steps(rows, accumulate=4), rtol=1e-5)
+    assert_same(after_steps(rows), after_steps(rows, grad_accumulation=4), rtol=1e-5)
 
 
-def test_parts_that_do_not_divide_the_batch_are_refused():
-    with pytest.raises(ValueError, match=r"stages\.counter\.accumulate is 3.* 8 labelled"):
-        after_steps(batch(), accumulate=3)
+def test_microbatches_that_do_not_divide_the_batch_are_refused():
+    with pytest.raises(ValueError, match=r"stages\.counter\.grad_accumulation is 3.* 8 labelled"):
+        after_steps(batch(), grad_accumulation=3)
 
 
 @pytest.mark.parametrize("remat", [name for name in REMAT if name != "none"])
@@ -90,16 +87,34 @@ def test_an_unknown_remat_is_refused():
         after_steps(batch(), remat="all")
 
 
+def test_moving_average_of_the_weights_predicts():
+    stage, variables = counter()
+    tx, decay = optax.sgd(1e-2), 0.15
+    mesh = sharding.mesh_of(jax.devices()[:1])
+    step = make_step(stage, tx, lambda data, _: data, mesh, seed=0, ema_decay=decay)
+    state = create_state(jax.tree.map(jnp.copy, variables), tx, ema_decay=decay)
+    expected = jax.tree.map(np.array, variables.trained)
+    for i in range(4):
+        state, _ = step(state, {}, batch())
+        # A shorter average at first: 1/10, 2/11, ... of the old values, at most `decay`.
+        kept = min(decay, (1 + i) / (10 + i))
+        last = jax.tree.map(np.array, state.trained)
+        expected = jax.tree.map(lambda a, b, k=kept: k * a + (1 - k) * b, expected, last)
+    predicting = state.variables({}).trained
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), predicting, expected)
+    moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), predicting, last)
+    assert max(jax.tree.leaves(moved)) > 1e-6
+
+
 def kept_bytes(stage, variables, remat: str) -> int:
     """Bytes that the forward pass hands to the backward pass."""
     loss = stage.loss
     if REMAT[remat] is not None:
         loss = jax.checkpoint(loss, policy=REMAT[remat])
-    key, step = jax.random.key(0), jnp.zeros((), jnp.int32)
 
     def backward(trained):
         def value(trained):
-            return loss(trained, variables.frozen, variables.model_state, batch(), key, step)
+            return loss(trained, step_input(variables, batch()))
 
         return jax.vjp(value, trained, has_aux=True)[1]
 
@@ -146,29 +161,19 @@ def test_several_steps_in_one_call_are_those_steps():
 
 
 @pytest.mark.parametrize(
-    ("between", "at", "stop"),
-    [(None, 0, 8), (None, 7, 8), (None, 8, 16), (None, 16, 18), ("project", 0, 4), ("x", 4, 8)],
+    ("interval", "at", "stop"),
+    [(8, 0, 8), (8, 7, 8), (8, 8, 16), (8, 16, 18), (4, 0, 4), (4, 4, 8)],
 )
-def test_calls_end_where_something_is_to_be_done(between, at, stop):
-    job = types.SimpleNamespace(
-        stage=types.SimpleNamespace(between_epochs=between),
-        plan=types.SimpleNamespace(eval_every=2),
-        steps_per_epoch=4,
-        steps=18,
-    )
-    assert trainer._next_stop(job, at) == stop
+def test_calls_end_where_validation_or_the_stage_interrupts(interval, at, stop):
+    assert trainer.next_stop(at, steps=18, interval=interval) == stop
 
 
-def test_a_workdir_from_before_these_fields_is_gone_on_with(tmp_path):
+def test_a_workdir_of_another_config_is_refused(tmp_path):
     workdir, settings = epath.Path(tmp_path), device_runs.config("density")
     experiment.claim_workdir(settings, workdir)
-    old = json.loads((workdir / "config.json").read_text())
-    for name in defaults.AS_BEFORE:
-        del old["stages"]["density"][name]
-    (workdir / "config.json").write_text(json.dumps(old))
     experiment.claim_workdir(settings, workdir)
-    settings.stages.density.accumulate = 2
-    with pytest.raises(experiment.WorkdirError, match="accumulate 1 there, 2 here"):
+    settings.stages.density.grad_accumulation = 2
+    with pytest.raises(experiment.WorkdirError, match="grad_accumulation 1 there, 2 here"):
         experiment.claim_workdir(settings, workdir)
 
 
@@ -177,8 +182,8 @@ CONFIGS = {
     "density": density_vgg.get_config,
     "csrnet": csrnet_vgg.get_config,
     "countxplain": countxplain_vgg.get_config,
-    "consistency": lambda preset: defaults.consistency_preset(
-        defaults.consistency(), preset, quick=lambda config: None
+    "consistency": lambda preset: common.consistency_preset(
+        common.consistency(), preset, quick=lambda config: None
     ),
 }
 
@@ -195,13 +200,13 @@ def losses_and_counts(method: str, dtype: str) -> list[tuple]:
         variables = stage.init(jax.random.key(0), given, previous)
         previous[stage.name] = variables
         maps = jax.jit(stage.predict)(variables, given["labelled"]["image"])
-        counts = read_count(maps, stage.readout)
+        counted = stage.readout.count in ("l1", "integral")
+        counts = jnp.abs(maps[stage.readout.count_map]).sum((1, 2)) if counted else None
         if stage.name == countxplain.NAME:
             rows = given["labelled"]
             whole = rows | {"dots": rows["target"], "size": np.full((2, 2), SIDE)}
             rows |= stage.prepare({"labelled": whole}, variables.frozen)["labelled"]
-        arguments = (variables.trained, variables.frozen, variables.model_state, given)
-        arguments += (jax.random.key(1), jnp.full((), 9, jnp.int32))
+        arguments = (variables.trained, step_input(variables, given, key=1, step=9))
         program = str(jax.make_jaxpr(stage.loss)(*arguments))
         found.append((variables, jax.jit(stage.loss)(*arguments), counts, program))
     return found

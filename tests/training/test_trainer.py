@@ -61,7 +61,7 @@ def test_files_of_a_run(unbroken):
 @pytest.mark.parametrize("killed_in", ["counter", "localizer"])
 def test_a_killed_run_resumes_to_the_same_result(unbroken, tmp_path, monkeypatch, killed_in):
     workdir = epath.Path(tmp_path)
-    real = trainer.validate.error
+    real = trainer.model_selection.error
     calls = {"counter": 0, "localizer": 0}
 
     def dies(counter, samples, train, *, radius):
@@ -70,10 +70,10 @@ def test_a_killed_run_resumes_to_the_same_result(unbroken, tmp_path, monkeypatch
             raise KeyboardInterrupt
         return real(counter, samples, train, radius=radius)
 
-    monkeypatch.setattr(trainer.validate, "error", dies)
+    monkeypatch.setattr(trainer.model_selection, "error", dies)
     with pytest.raises(KeyboardInterrupt):
         run.train_source(config(7), workdir, source())
-    monkeypatch.setattr(trainer.validate, "error", real)
+    monkeypatch.setattr(trainer.model_selection, "error", real)
     results = run.train_source(config(7), workdir, source())
     assert strip_times(results) == strip_times(unbroken[1])
     for stage in ("counter", "localizer"):

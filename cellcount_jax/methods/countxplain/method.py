@@ -7,7 +7,7 @@ the training feature nearest to it, so that it can be shown.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,9 +16,19 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cellcount_jax import losses
+from cellcount_jax.data import targets
 from cellcount_jax.methods import csrnet
-from cellcount_jax.methods.base import Batch, Prototypes, Readout, Stage, Tree, Variables
-from cellcount_jax.methods.countxplain.projection import Places
+from cellcount_jax.methods.base import (
+    Batch,
+    LossResult,
+    Prototypes,
+    Readout,
+    Stage,
+    StepInput,
+    Tree,
+    Variables,
+)
+from cellcount_jax.methods.countxplain.projection import PrototypeProjector, unprojected
 from cellcount_jax.models.csrnet import STRIDE
 from cellcount_jax.models.prototypes import PrototypeHead
 from cellcount_jax.models.prototypes.head import DENSITY_INPUTS, DensityLayer
@@ -26,15 +36,10 @@ from cellcount_jax.models.prototypes.head import DENSITY_INPUTS, DensityLayer
 NAME = "prototypes"
 """Of the stage."""
 
-CHUNK = 8
+CHUNK_ROWS = 8
 """Images whose features are computed together."""
 
-CHOICES = {
-    "density_inputs": DENSITY_INPUTS,
-    "reduction": ("sum", "mean"),
-    "bg_location": ("first", "random_tie"),
-    "project_restrict": ("none", "by_density"),
-}
+CHOICES = {"density_inputs": DENSITY_INPUTS, "reduction": ("sum", "mean")}
 
 
 def stages(config: ConfigDict) -> tuple[Stage, ...]:
@@ -47,13 +52,118 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
     return csrnet.stage(config), _prototype_stage(config)
 
 
+def _prototype_stage(config: ConfigDict) -> Stage:
+    options, head = config.prototypes, head_of(config.prototypes)
+    extract = _extractor(config)
+    projector = PrototypeProjector(head, unique=options.project_unique)
+
+    def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
+        before = previous[csrnet.NAME]
+        frozen = {"trained": before.trained, "model_state": before.model_state}
+        image = batch["labelled"]["image"][:1]
+        shape = jax.eval_shape(extract, frozen, image)["features"].shape
+        variables = head.init(key, jnp.zeros(shape))
+        return Variables(variables["params"], frozen, {}, unprojected(options.n_prototypes))
+
+    def prepare(data: Tree, frozen: Tree) -> Tree:
+        rows = data["labelled"]
+        compute = jax.jit(lambda images: extract(frozen, images)["features"])
+        stored = {"image": in_chunks(compute, rows["image"]), "source_image": rows["image"]}
+        stored |= {n: targets.sum_pool(rows[n], csrnet.BLOCKS) for n in ("target", "dots")}
+        return {**data, "labelled": {**rows, **stored, "size": rows["size"] // STRIDE}}
+
+    def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+        maps = extract(variables.frozen, images)
+        found: Any = head.apply({"params": variables.trained}, maps["features"])
+        shown = {name: found[name] for name in ("density", "similarity", "contribution")}
+        return {**shown, "extractor_density": maps["extractor_density"]}
+
+    def between_epochs(variables: Variables, data: Tree, epoch: int) -> Variables:
+        if not options.project_every or epoch % options.project_every:
+            return variables
+        return projector.project(variables, data["labelled"])
+
+    return Stage(
+        name=NAME,
+        init=init,
+        loss=_loss(head, options),
+        predict=predict,
+        readout=Readout(count_map="density"),
+        stride=STRIDE,
+        halo=csrnet.HALO,
+        target=csrnet.target_map(config.model.sigma, adaptive=config.model.adaptive_sigma),
+        prepare=prepare,
+        between_epochs=between_epochs,
+        finish=functools.partial(_finish, projector, refit=options.refit_density),
+        explain=functools.partial(explain, options=options),
+    )
+
+
 def head_of(options: Mapping[str, Any]) -> PrototypeHead:
     """The head that `config.prototypes` describes."""
     return PrototypeHead(
         options["n_prototypes"],
         density_inputs=options["density_inputs"],
-        channels=options.get("channels"),  # Absent from what was saved before it could be chosen.
+        channels=options["channels"],
     )
+
+
+def _extractor(config: ConfigDict) -> Callable[[Tree, jax.Array], dict[str, jax.Array]]:
+    """From frozen variables and images to features and the density that is explained."""
+    net, scale = csrnet.network(config), float(config.model.target_scale)
+
+    def extract(frozen: Tree, images: jax.Array) -> dict[str, jax.Array]:
+        state = frozen.get("model_state") or {}
+        maps: Any = net.apply({"params": frozen["trained"], **state}, images)
+        maps = jax.lax.stop_gradient(maps)
+        return {"features": maps["features"], "extractor_density": maps["density"] / scale}
+
+    return extract
+
+
+def _loss(head: PrototypeHead, options: ConfigDict) -> Callable[[Tree, StepInput], LossResult]:
+    n_cell = options.n_prototypes // 2
+
+    def loss(trained: Tree, inputs: StepInput) -> LossResult:
+        rows = inputs.batch["labelled"]  # Features in the place of images, see `prepare`.
+        maps: Any = head.apply({"params": trained}, rows["image"])
+        density = losses.density_mse(
+            maps["density"], rows["target"], scale=options.density_scale, mask=rows["mask"]
+        )
+        cell, background = losses.prototype_to_feature(
+            maps["distances"],
+            rows["target"],
+            n_cell=n_cell,
+            reduction=options.reduction,
+            mask=rows["mask"],
+        )
+        diversity = losses.prototype_diversity(
+            trained["prototypes"], n_cell=n_cell, tau=options.tau
+        )
+        value = options.density_weight * density
+        value += options.feature_weight * (cell + options.background_weight * background)
+        value += options.diversity_weight * diversity
+        parts = {"density_loss": density, "diversity_loss": diversity}
+        parts |= {"cell_loss": cell, "background_loss": background}
+        return value, (inputs.model_state, {"loss": value, **parts})
+
+    return loss
+
+
+def _finish(
+    projector: PrototypeProjector, variables: Variables, data: Tree, *, refit: bool
+) -> Variables:
+    """Projects the chosen checkpoint and keeps what is needed to show its prototypes."""
+    rows, before = data["labelled"], variables.trained
+    projected = projector.project(variables, rows)
+    kept = {"unprojected": before["prototypes"]}
+    if refit:
+        projected = projected._replace(trained=projector.refit(projected.trained, rows))
+        kept |= {f"unprojected_density_{n}": v for n, v in before["density"].items()}
+    shown = {**kept, **projector.describe(projected.trained, rows)}
+    # Copies on one device: the old arrays may be donated, or lie on many.
+    shown = {name: jnp.asarray(np.asarray(value)) for name, value in shown.items()}
+    return projected._replace(extras={**projected.extras, **shown})
 
 
 def density_weights(trained: Tree, options: Mapping[str, Any]) -> tuple[np.ndarray, float]:
@@ -99,119 +209,12 @@ def explain(
     )
 
 
-def _prototype_stage(config: ConfigDict) -> Stage:
-    options, scale = config.prototypes, float(config.model.target_scale)
-    net, head = csrnet.network(config), head_of(options)
-    n_cell = options.n_prototypes // 2
-    places = Places(
-        head,
-        n_cell=n_cell,
-        restrict=options.project_restrict == "by_density",
-        unique=options.project_unique,
-    )
-
-    def extract(frozen: Tree, images: jax.Array) -> dict[str, jax.Array]:
-        """Features, and the density of the network that is explained."""
-        state = frozen.get("model_state") or {}
-        maps: Any = net.apply({"params": frozen["trained"], **state}, images)
-        maps = jax.lax.stop_gradient(maps)
-        return {"features": maps["features"], "extractor_density": maps["density"] / scale}
-
-    def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
-        before = previous[csrnet.NAME]
-        frozen = {"trained": before.trained, "model_state": before.model_state}
-        image = batch["labelled"]["image"][:1]
-        shape = jax.eval_shape(extract, frozen, image)["features"].shape
-        variables = head.init(key, jnp.zeros(shape))
-        return Variables(variables["params"], frozen, {}, places.nowhere())
-
-    def prepare(data: Tree, frozen: Tree) -> Tree:
-        rows = data["labelled"]
-        compute = jax.jit(lambda images: extract(frozen, images)["features"])
-        stored = {"image": in_chunks(compute, rows["image"]), "source_image": rows["image"]}
-        stored |= {name: csrnet.pool(rows[name]) for name in ("target", "dots")}
-        return {**data, "labelled": {**rows, **stored, "size": rows["size"] // STRIDE}}
-
-    def loss(
-        trained: Tree,
-        frozen: Tree,
-        model_state: Tree,
-        batch: Batch,
-        key: jax.Array,
-        step: jax.Array,
-    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
-        del frozen, step
-        rows = batch["labelled"]  # features in the place of images, see `prepare`
-        maps: Any = head.apply({"params": trained}, rows["image"])
-        density = losses.density_mse(
-            maps["density"], rows["target"], scale=options.density_scale, mask=rows["mask"]
-        )
-        cell, background = losses.prototype_to_feature(
-            maps["distances"],
-            rows["target"],
-            n_cell=n_cell,
-            reduction=options.reduction,
-            bg_location=options.bg_location,
-            key=key,
-            mask=rows["mask"],
-        )
-        diversity = losses.prototype_diversity(
-            trained["prototypes"], n_cell=n_cell, tau=options.tau
-        )
-        value = options.density_weight * density
-        value += options.feature_weight * (cell + options.background_weight * background)
-        value += options.diversity_weight * diversity
-        parts = {"density_loss": density, "diversity_loss": diversity}
-        parts |= {"cell_loss": cell, "background_loss": background}
-        return value, (model_state, {"loss": value, **parts})
-
-    def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-        maps = extract(variables.frozen, images)
-        found: Any = head.apply({"params": variables.trained}, maps["features"])
-        shown = {name: found[name] for name in ("density", "similarity", "contribution")}
-        return {**shown, "extractor_density": maps["extractor_density"]}
-
-    def between_epochs(variables: Variables, data: Tree, epoch: int) -> Variables:
-        if not options.project_every or epoch % options.project_every:
-            return variables
-        return places.project(variables, data["labelled"])
-
-    def finish(variables: Variables, data: Tree) -> Variables:
-        """Projects the chosen checkpoint and keeps what is needed to show its prototypes."""
-        before = variables.trained
-        projected = places.project(variables, data["labelled"])
-        shown = {"unprojected": np.asarray(before["prototypes"])}
-        if options.refit_density:
-            refitted = places.refit(projected.trained, data["labelled"])
-            projected = projected._replace(trained=refitted)
-            old = {f"unprojected_density_{n}": np.asarray(v) for n, v in before["density"].items()}
-            shown |= old
-        shown |= places.describe(projected.trained, data["labelled"])
-        extras = {**projected.extras, **{k: jnp.asarray(v) for k, v in shown.items()}}
-        return projected._replace(extras=extras)
-
-    return Stage(
-        name=NAME,
-        init=init,
-        loss=loss,
-        predict=predict,
-        readout=Readout(count_map="density"),
-        stride=STRIDE,
-        halo=csrnet.HALO,
-        target=csrnet.target_map(config.model.sigma, adaptive=config.model.adaptive_sigma),
-        prepare=prepare,
-        between_epochs=between_epochs,
-        finish=finish,
-        explain=functools.partial(explain, options=options),
-    )
-
-
-def in_chunks(compute: Any, images: np.ndarray) -> np.ndarray:
+def in_chunks(compute: Callable[[np.ndarray], Any], images: np.ndarray) -> np.ndarray:
     """`compute` of images [N, ...], some at a time; one shape is compiled."""
     n = len(images)
     found = []
-    for start in range(0, n, CHUNK):
-        rows = np.minimum(np.arange(start, start + CHUNK), n - 1)
+    for start in range(0, n, CHUNK_ROWS):
+        rows = np.minimum(np.arange(start, start + CHUNK_ROWS), n - 1)
         found.append(np.asarray(compute(images[rows])))
     return np.concatenate(found)[:n]
 

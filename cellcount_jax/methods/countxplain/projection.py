@@ -22,104 +22,86 @@ from cellcount_jax.models.prototypes import (
 )
 from cellcount_jax.models.prototypes.head import NOT_NEGATIVE, WITH_BIAS
 
-CHUNK = 16
+CHUNK_ROWS = 16
 """Feature maps that are compared with the prototypes together."""
 
-TOP = 3
+N_PATCHES = 3
 """Patches shown for each prototype, each from another image."""
 
-PATCH = 32
+PATCH_SIDE = 32
 """Side of a patch in pixels, less where images are smaller."""
 
-SAMPLE = 512
+SAMPLE_SIZE = 512
 """Training features kept for plots of their space."""
 
 Rows = Mapping[str, jax.Array]
-"""Fields of stored features: image [N, h, w, d], target [N, h, w], image [N, H, W, C]."""
+"""Fields of stored features: image [N, h, w, d], target [N, h, w], source_image [N, H, W, C]."""
 
 
-class Places:
-    """Projection and description of one head's prototypes; holds its compiled folds.
+def unprojected(n_prototypes: int) -> dict[str, jax.Array]:
+    """Provenance of prototypes that were never projected."""
+    # An array each: the training step donates them, and a buffer cannot be donated twice.
+    nowhere = {n: jnp.full(n_prototypes, -1, jnp.int32) for n in ("image", "row", "column")}
+    return {**nowhere, "distance": jnp.full(n_prototypes, jnp.inf, jnp.float32)}
+
+
+class PrototypeProjector:
+    """Projection, refit and description of one head's prototypes; holds its compiled folds.
 
     Args:
       head: whose processed features the prototypes are compared with.
-      n_cell: how many prototypes, from the first, stand for cells.
-      restrict: cell prototypes search only where the target is positive, background prototypes
-        only where it is least.
       unique: no two prototypes may become the same feature.
     """
 
-    def __init__(self, head: PrototypeHead, *, n_cell: int, restrict: bool, unique: bool):
-        self.size, self.unique = head.n_prototypes, unique
-
-        def processed(trained: Tree, features: jax.Array) -> jax.Array:
-            maps: Any = head.apply({"params": trained}, features)
-            return maps["processed"]
+    def __init__(self, head: PrototypeHead, *, unique: bool):
+        def maps(trained: Tree, features: jax.Array) -> Any:
+            return head.apply({"params": trained}, features)
 
         def update(
-            best: Nearest, trained: Tree, features: jax.Array, target: jax.Array, ids, mask
+            best: Nearest, trained: Tree, features: jax.Array, ids: jax.Array, mask: jax.Array
         ) -> Nearest:
-            return project_update(
-                best,
-                trained["prototypes"],
-                processed(trained, features),
-                ids,
-                restrict=target if restrict else None,
-                n_cell=n_cell,
-                mask=mask,
-            )
+            processed = maps(trained, features)["processed"]
+            return project_update(best, trained["prototypes"], processed, ids, mask=mask)
 
         def best_of_image(trained: Tree, features: jax.Array) -> tuple[jax.Array, jax.Array]:
             """Highest similarity [B, K] within each image and its flat position [B, K]."""
-            maps: Any = head.apply({"params": trained}, features)
-            flat = maps["similarity"].reshape(len(features), -1, self.size)
+            similarity = maps(trained, features)["similarity"]
+            flat = similarity.reshape(len(features), -1, head.n_prototypes)
             return flat.max(axis=1), flat.argmax(axis=1)
 
-        def similarities(trained: Tree, features: jax.Array) -> jax.Array:
-            maps: Any = head.apply({"params": trained}, features)
-            return maps["similarity"]
-
-        self._kind = head.density_inputs
-        self._similarities = jax.jit(similarities)
-        self._processed = jax.jit(processed)
+        self._size, self._kind, self._unique = head.n_prototypes, head.density_inputs, unique
+        self._similarities = jax.jit(lambda trained, x: maps(trained, x)["similarity"])
+        self._processed = jax.jit(lambda trained, x: maps(trained, x)["processed"])
         self._update = jax.jit(update)
         self._best_of_image = jax.jit(best_of_image)
-
-    def nowhere(self) -> dict[str, jax.Array]:
-        """Provenance of prototypes that were never projected."""
-        # An array each: the training step donates them, and a buffer cannot be donated twice.
-        nowhere = {n: jnp.full(self.size, -1, jnp.int32) for n in ("image", "row", "column")}
-        return {**nowhere, "distance": jnp.full(self.size, jnp.inf, jnp.float32)}
 
     def project(self, variables: Variables, rows: Rows) -> Variables:
         """Each prototype becomes its nearest training feature; `extras` say which.
 
         `image` is the number of the training image, `row` and `column` the position on the
-        feature map, `distance` the squared distance of the move; -1 and inf for a prototype that
-        had no admissible place and stays.
+        feature map, `distance` the squared distance of the move.
         """
         trained = variables.trained
         old = trained["prototypes"]
-        best = project_start(old, unique=self.unique)
+        best = project_start(old, unique=self._unique)
         for ids, real in _chunks(len(rows["image"])):
-            best = self._update(best, trained, rows["image"][ids], rows["target"][ids], ids, real)
-        new, places = project_finish(best, old)
-        # As the old ones lie on the devices: the compiled training step insists on it.
-        new = _placed_like(new, old)
-        extras = {
-            **variables.extras,
-            **{n: _placed_like(v, variables.extras[n]) for n, v in places.items()},
-        }
-        return variables._replace(trained={**trained, "prototypes": new}, extras=extras)
+            best = self._update(best, trained, rows["image"][ids], ids, real)
+        new, provenance = project_finish(best, old)
+        # Placed on the devices as the old ones: the compiled training step insists on it.
+        placed = {n: _placed_like(v, variables.extras[n]) for n, v in provenance.items()}
+        return variables._replace(
+            trained={**trained, "prototypes": _placed_like(new, old)},
+            extras={**variables.extras, **placed},
+        )
 
     def refit(self, trained: Tree, rows: Rows) -> Tree:
-        """The density layer that fits the targets best, in least squares, with these prototypes.
+        """Trained variables with the density layer that fits the targets best in least squares.
 
         The layer is linear in the similarities, so that after a projection its best weights are
         known at once (ProtoPNet, NeurIPS 2019, optimises its last layer then, too). Weights that
         cannot be negative are the best of those that are not.
         """
-        n_inputs = self.size if self._kind == "all" else self.size // 2
+        n_inputs = self._size if self._kind == "all" else self._size // 2
         n_unknown = n_inputs + (self._kind in WITH_BIAS)
         products, right = np.zeros((n_unknown, n_unknown)), np.zeros(n_unknown)
         for ids, real in _chunks(len(rows["image"])):
@@ -142,22 +124,21 @@ class Places:
         """Arrays by which prototypes can be shown without the training images.
 
         Returns:
-          `top_image`, `top_row`, `top_column`, `top_similarity` [K, n]: the most similar places,
-          one per image, best first; `top_patch` [K, n, side, side, C] as the network saw them,
-          `top_corner` [K, n, 2] the pixel of the patch at which the place begins;
-          `sample` [m, d] processed features of random places and `sample_density` [m] of the
+          `top_image`, `top_row`, `top_column`, `top_similarity` [K, n]: the most similar
+          positions, one per image, best first; `top_patch` [K, n, side, side, C] as the network
+          saw them, `top_corner` [K, n, 2] the pixel of the patch at which the position begins;
+          `sample` [m, d] processed features of random positions and `sample_density` [m] of the
           target there.
         """
         n = len(rows["image"])
-        similar, flat = np.zeros((n, self.size), np.float32), np.zeros((n, self.size), np.int64)
+        similar, flat = np.zeros((n, self._size), np.float32), np.zeros((n, self._size), np.int64)
         for ids, real in _chunks(n):
-            best, place = jax.device_get(self._best_of_image(trained, rows["image"][ids]))
-            similar[ids[real > 0]], flat[ids[real > 0]] = best[real > 0], place[real > 0]
-        top = np.argsort(-similar, axis=0, kind="stable")[: min(TOP, n)].T
-        at = np.take_along_axis(flat.T, top, axis=1)
-        row, column = np.divmod(at, rows["image"].shape[2])
-        cut = [
-            [_patch(rows["source_image"], *where) for where in zip(*triple, strict=True)]
+            best, position = jax.device_get(self._best_of_image(trained, rows["image"][ids]))
+            similar[ids[real > 0]], flat[ids[real > 0]] = best[real > 0], position[real > 0]
+        top = np.argsort(-similar, axis=0, kind="stable")[: min(N_PATCHES, n)].T
+        row, column = np.divmod(np.take_along_axis(flat.T, top, axis=1), rows["image"].shape[2])
+        patches = [
+            [_patch(rows["source_image"], *at) for at in zip(*triple, strict=True)]
             for triple in zip(top, row, column, strict=True)
         ]
         return {
@@ -165,15 +146,15 @@ class Places:
             "top_row": row.astype(np.int32),
             "top_column": column.astype(np.int32),
             "top_similarity": np.take_along_axis(similar.T, top, axis=1),
-            "top_patch": np.array([[pixels for pixels, _ in one] for one in cut], np.float32),
-            "top_corner": np.array([[corner for _, corner in one] for one in cut], np.int32),
+            "top_patch": np.array([[pixels for pixels, _ in p] for p in patches], np.float32),
+            "top_corner": np.array([[corner for _, corner in p] for p in patches], np.int32),
             **self._sample(trained, rows),
         }
 
     def _sample(self, trained: Tree, rows: Rows) -> dict[str, np.ndarray]:
         n, height, width, _ = rows["image"].shape
         rng = np.random.default_rng(0)
-        m = min(SAMPLE, n * height * width)
+        m = min(SAMPLE_SIZE, n * height * width)
         flat = rng.choice(n * height * width, m, replace=False)
         where = np.unravel_index(flat, (n, height, width))
         # The head looks at one position at a time, so any arrangement of positions will do.
@@ -212,19 +193,19 @@ def _solve(products: np.ndarray, right: np.ndarray, *, least: np.ndarray) -> np.
 
 def _chunks(n: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Row numbers and a mask (0: repeated to fill the chunk) of chunks of one size."""
-    size = min(CHUNK, n)
+    size = min(CHUNK_ROWS, n)
     for start in range(0, n, size):
         rows = np.arange(start, start + size)
         yield np.minimum(rows, n - 1), (rows < n).astype(np.float32)
 
 
 def _patch(images: jax.Array, image: int, row: int, column: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels about a position of the feature map, moved inside the image at its rim.
+    """Pixels around a position of the feature map, and its corner [2] in this patch.
 
-    With them the corner of the position in the patch, [2].
+    At the image's border the patch is moved inside.
     """
     sides = np.array(images.shape[1:3])
-    side = min(PATCH, *sides)
+    side = min(PATCH_SIDE, *sides)
     corner = np.array([row, column]) * STRIDE
     start = np.clip(corner + STRIDE // 2 - side // 2, 0, sides - side)
     top, left = start

@@ -1,7 +1,7 @@
 """2-D convolution of the networks: 3x3, stride 1, in the form that is quick where it is compiled.
 
 XLA's convolution takes all the multiplications; on a CPU `winograd` takes a quarter of them, and
-`joined_pixels` is the quicker one where channels are few.
+`packed_columns` is quicker where channels are few.
 """
 
 import functools
@@ -16,21 +16,21 @@ from jax.nn.initializers import Initializer
 
 from cellcount_jax.models.conv import packed_columns, winograd
 
-FORMULATIONS = ("auto", "native", "winograd", "joined")
+FORMULATIONS = ("auto", "native", "winograd", "packed")
 
-LEAST_CHANNELS = 32
+WINOGRAD_CHANNELS = 32
 """Of input and output; with fewer the transforms take longer than the multiplications they save."""
 
-LEAST_TO_FEWER = 64
+WINOGRAD_CHANNELS_TO_FEWER = 64
 """Of the input where there are fewer output channels: the transform of the input costs the most."""
 
-FEW_CHANNELS, FEW_FEATURES = 7, 31
-"""With so many input and output channels at most XLA's own convolution is slow."""
+PACKED_CHANNELS, PACKED_FEATURES = 7, 31
+"""Input and output channels up to which XLA's own convolution is slow."""
 
-LEAST_CHANNELS_OF_GRADIENT = 16
+WINOGRAD_GRADIENT_CHANNELS = 16
 """Of input and output for the gradient of the kernel, in which XLA's own is slow."""
 
-MOST_ELEMENTS = 2**26
+MAX_ELEMENTS = 2**26
 """Of the transformed image, 256 MiB; larger images are left to XLA, which needs less memory."""
 
 Saved = tuple[jax.Array, jax.Array]
@@ -45,9 +45,9 @@ def conv2d(
       x: [B, H, W, C] images.
       kernel: [3, 3, C, F] in the dtype of x.
       dilation: distance between the taps.
-      formulation: "native" is one call to XLA; "winograd" multiplies a quarter as often; "joined"
-        takes several pixels of a row as one; "auto" takes native but on a CPU, where it takes the
-        quickest for these channels, for the result and each gradient. They agree to 1e-5 of the
+      formulation: "native" is one call to XLA; "winograd" multiplies a quarter as often; "packed"
+        takes several pixels of a row as one; "auto" takes native except on a CPU, where it takes
+        the quickest for these channels, for the result and each gradient. They agree to 1e-5 of the
         largest value, gradients included.
 
     Returns:
@@ -65,7 +65,7 @@ def conv2d(
         "auto": _auto,
         "native": _native,
         "winograd": _winograd,
-        "joined": _joined_pixels,
+        "packed": _packed,
     }
     if formulation not in functions:
         raise ValueError(f"conv2d formulation {formulation!r} is not one of {FORMULATIONS}")
@@ -110,7 +110,7 @@ _winograd.defvjp(
 )
 
 
-def _joined_pixels(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
+def _packed(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
     # To 32 output channels; more only multiply by more zeros.
     group = max(2, 32 // kernel.shape[-1])
     split = packed_columns.convolve(_split(x, dilation), kernel, group)
@@ -119,8 +119,8 @@ def _joined_pixels(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
 
 def _on_cpu(x: jax.Array, kernel: jax.Array, *, dilation: int) -> jax.Array:
     channels, features = kernel.shape[2:]
-    if _has_sides(x) and channels <= FEW_CHANNELS and features <= FEW_FEATURES:
-        return _joined_pixels(x, kernel, dilation)
+    if _has_sides(x) and channels <= PACKED_CHANNELS and features <= PACKED_FEATURES:
+        return _packed(x, kernel, dilation)
     quicker = _fits(x, kernel) and _quicker(channels, features)
     return (_winograd if quicker else _native)(x, kernel, dilation)
 
@@ -134,13 +134,15 @@ def _gradients_on_cpu(
     channels, features = kernel.shape[2:]
     fits = _fits(x, kernel)
     of_input = fits and _quicker(features, channels)
-    of_kernel = fits and min(channels, features) >= LEAST_CHANNELS_OF_GRADIENT
+    of_kernel = fits and min(channels, features) >= WINOGRAD_GRADIENT_CHANNELS
     return (other if of_input else native)[0], (other if of_kernel else native)[1]
 
 
-def _quicker(given: int, made: int) -> bool:
+def _quicker(n_in: int, n_out: int) -> bool:
     """Whether Winograd's form is the quicker one on a CPU from so many channels to so many."""
-    return min(given, made) >= LEAST_CHANNELS and (given <= made or given >= LEAST_TO_FEWER)
+    return min(n_in, n_out) >= WINOGRAD_CHANNELS and (
+        n_in <= n_out or n_in >= WINOGRAD_CHANNELS_TO_FEWER
+    )
 
 
 def _has_sides(x: jax.Array) -> bool:
@@ -152,7 +154,7 @@ def _fits(x: jax.Array, kernel: jax.Array) -> bool:
     if not _has_sides(x):
         return False
     channels, features = kernel.shape[2:]
-    return winograd.elements(x) // channels * max(channels, features) <= MOST_ELEMENTS
+    return winograd.elements(x) // channels * max(channels, features) <= MAX_ELEMENTS
 
 
 # The choice is left to the lowering, so that a program compiled here for another platform is right
@@ -231,5 +233,6 @@ class Conv2D(nn.Module):
             x.astype(self.dtype), kernel, dilation=self.dilation, formulation=self.formulation
         )
         if self.use_bias:
-            y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            y += bias.astype(self.dtype)[None, None, None]
         return y

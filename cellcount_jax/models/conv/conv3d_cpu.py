@@ -19,7 +19,7 @@ from cellcount_jax.models.conv import winograd
 WINOGRAD_CHANNELS = 16
 """Of input and output, from which on Winograd's form is taken."""
 
-LEAST_TILES = 2304
+MIN_TILES = 2304
 """In one matrix product of Winograd's form: with fewer it keeps only one core busy."""
 
 
@@ -103,7 +103,7 @@ def _slabs(x: jax.Array) -> jax.Array:
     """As many planes of [B, D, H, W, C] together as one product wants, [D / n, n, B, H, W, C]."""
     B, D, H, W, _ = x.shape
     tiles = B * np.prod(winograd.grid(H, W))
-    n = next(n for n in range(1, D + 1) if D % n == 0 and (n * tiles >= LEAST_TILES or n == D))
+    n = next(n for n in range(1, D + 1) if D % n == 0 and (n * tiles >= MIN_TILES or n == D))
     planes = jnp.moveaxis(x, 1, 0)
     return planes.reshape(D // n, n, *planes.shape[1:])
 
@@ -113,22 +113,22 @@ def _kernel_by_winograd(x: jax.Array, cotangent: jax.Array) -> jax.Array:
     C, F = x.shape[-1], cotangent.shape[-1]
     planes, reached = jnp.moveaxis(x, 1, 0), jnp.moveaxis(cotangent, 1, 0)
     following = jnp.concatenate([reached[1:], jnp.zeros_like(reached[:1])])
-    first = winograd.slopes(reached[0])
+    first = winograd.product_gradients(reached[0])
 
     def plane(
         known: tuple[jax.Array, jax.Array, jax.Array], given: tuple[jax.Array, jax.Array]
     ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], None]:
         total, before, here = known
         plane, following = given
-        after = winograd.slopes(following)
+        after = winograd.product_gradients(following)
         joined = jnp.concatenate([after, here, before], axis=-1)
-        total += winograd.products(winograd.transformed(plane), joined)
+        total += winograd.weight_gradients(winograd.transformed(plane), joined)
         return (total, here, after), None
 
     nothing = jnp.zeros((winograd.SPAN**2, C, 3 * F), jnp.float32)
     start = (nothing, jnp.zeros_like(first), first)
     (total, _, _), _ = jax.lax.scan(plane, start, (planes, following))
-    total = winograd.kernel_from(total)
+    total = winograd.kernel_gradient(total)
     return total.reshape(3, 3, C, 3, F).transpose(3, 0, 1, 2, 4).astype(x.dtype)
 
 

@@ -84,24 +84,25 @@ def gradient_of_input(kernel: jax.Array, cotangent: jax.Array) -> jax.Array:
 
 def gradient_of_kernel(x: jax.Array, cotangent: jax.Array) -> jax.Array:
     """Gradient of `sum(convolve(x, kernel) * cotangent)` for the kernel, in the dtype of x."""
-    return kernel_from(products(transformed(x), slopes(cotangent))).astype(x.dtype)
+    weights = weight_gradients(transformed(x), product_gradients(cotangent))
+    return kernel_gradient(weights).astype(x.dtype)
 
 
-def slopes(cotangent: jax.Array) -> jax.Array:
+def product_gradients(cotangent: jax.Array) -> jax.Array:
     """Gradient for the products at the 36 places, [36, B, h, w, F] float32."""
     _, H, W, _ = cotangent.shape
     whole = jnp.pad(cotangent, ((0, 0), (0, -H % TILE), (0, -W % TILE), (0, 0)))
     return jnp.einsum("lk,lbhwf->kbhwf", _OUTPUT, _one_axis(_tiles(whole)))
 
 
-def products(tiles: jax.Array, slopes: jax.Array) -> jax.Array:
+def weight_gradients(tiles: jax.Array, of_products: jax.Array) -> jax.Array:
     """Gradient for the transformed kernel, [36, C, F] float32, from both transforms."""
-    return jnp.einsum("kbhwc,kbhwf->kcf", tiles, slopes)
+    return jnp.einsum("kbhwc,kbhwf->kcf", tiles, of_products)
 
 
-def kernel_from(products: jax.Array) -> jax.Array:
+def kernel_gradient(weights: jax.Array) -> jax.Array:
     """Gradient for the kernel [3, 3, C, F] from that for the transformed one."""
-    return jnp.einsum("kl,kcf->lcf", _KERNEL, products).reshape(3, 3, *products.shape[1:])
+    return jnp.einsum("kl,kcf->lcf", _KERNEL, weights).reshape(3, 3, *weights.shape[1:])
 
 
 def elements(x: jax.Array) -> int:

@@ -29,13 +29,11 @@ class PrototypeHead(nn.Module):
         prototype cannot count cells by their absence; "all" all K, no bias (paper); "additive" as
         "positive" without bias, so that contributions are shares of the count.
       channels: d, of the space in which prototypes live; None: as many as the features have.
-      epsilon: see `similarity`.
     """
 
     n_prototypes: int = 6
     density_inputs: str = "cell_half"
     channels: int | None = None
-    epsilon: float = 1e-4
 
     @nn.compact
     def __call__(self, features: jax.Array) -> dict[str, jax.Array]:
@@ -69,7 +67,7 @@ class PrototypeHead(nn.Module):
         shape = (self.n_prototypes, channels)
         prototypes = self.param("prototypes", nn.initializers.uniform(1.0), shape)
         distances = squared_distances(processed, prototypes)
-        similar = similarity(distances, epsilon=self.epsilon)
+        similar = similarity(distances)
         n_inputs = self.n_prototypes // (1 if self.density_inputs == "all" else 2)
         weight, bias = DensityLayer(n_inputs, self.density_inputs, name="density")()
         contribution = similar[..., :n_inputs] * weight.reshape(1, 1, 1, -1)

@@ -7,7 +7,6 @@ the images were batched. `project` does it for feature maps held as one array.
 Source: CountXplain (MIDL 2025); ProtoPNet (NeurIPS 2019), prototype projection.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -16,14 +15,14 @@ import jax.numpy as jnp
 from cellcount_jax.models.prototypes.distances import squared_distances
 
 NOWHERE = -1
-"""Image, row and column of a prototype that found no place."""
+"""Image, row and column of a prototype that found no feature vector."""
 
 
 class Nearest(NamedTuple):
     """The n nearest feature vectors of each prototype so far, nearest first, no vector twice.
 
     n is 1, or K for a unique projection, where up to K - 1 vectors may go to other prototypes.
-    Ties go to the first in (image, row, column) order. A place not found yet has distance inf.
+    Ties go to the first in (image, row, column) order. A vector not found yet has distance inf.
 
     Attributes:
       distance: squared distance, [K, n].
@@ -41,39 +40,29 @@ class Nearest(NamedTuple):
 
 
 def project(
-    prototypes: jax.Array,
-    feature_maps: jax.Array,
-    *,
-    restrict: jax.Array | None = None,
-    n_cell: int | None = None,
-    unique: bool = False,
+    prototypes: jax.Array, feature_maps: jax.Array, *, unique: bool = False
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Nearest feature vector of each prototype over all images and positions.
 
     Args:
       prototypes: [K, d].
       feature_maps: processed features of the training images, [N, h, w, d].
-      restrict: target densities [N, h, w]; cell prototypes then search only where the density is
-        positive, background prototypes only where it equals its image's minimum. None: everywhere.
-      n_cell: how many prototypes, from the first, stand for cells; needed with `restrict`.
       unique: no two prototypes may become the same vector: the nearest pair of prototype and
         vector goes first, the rest choose among the vectors left.
 
     Returns:
       Prototypes [K, d], exact copies; and where they come from, arrays [K]: `image` (index into
-      N), `row`, `column` and `distance` (squared, of the move). A prototype with no admissible
-      place stays as it was, with image, row and column -1 and distance inf.
+      N), `row`, `column` and `distance` (squared, of the move). A prototype for which no vector is
+      left stays as it was, with image, row and column -1 and distance inf.
 
     Raises:
-      ValueError: shapes do not fit, or `restrict` without a valid `n_cell`.
+      ValueError: shapes do not fit.
     """
     best = project_update(
         project_start(prototypes, unique=unique),
         prototypes,
         feature_maps,
         jnp.arange(feature_maps.shape[0]),
-        restrict=restrict,
-        n_cell=n_cell,
     )
     return project_finish(best, prototypes)
 
@@ -92,15 +81,13 @@ def project_start(prototypes: jax.Array, *, unique: bool = False) -> Nearest:
     )
 
 
-@functools.partial(jax.jit, static_argnames=("n_cell",))
+@jax.jit
 def project_update(
     best: Nearest,
     prototypes: jax.Array,
     feature_maps: jax.Array,
     image_ids: jax.Array,
     *,
-    restrict: jax.Array | None = None,
-    n_cell: int | None = None,
     mask: jax.Array | None = None,
 ) -> Nearest:
     """`best` with the feature maps of one more batch taken into account.
@@ -110,12 +97,10 @@ def project_update(
       prototypes: [K, d], the same in every update.
       feature_maps: [B, h, w, d].
       image_ids: global number of each image, [B]; decides ties and is reported.
-      restrict: densities of the batch, see `project`.
-      n_cell: see `project`.
       mask: 1 for real images, 0 for padding rows, [B]; None: all are real.
 
     Raises:
-      ValueError: shapes do not fit, or `restrict` without a valid `n_cell`.
+      ValueError: shapes do not fit.
     """
     distances = squared_distances(feature_maps, prototypes)
     batch, height, width, channels = feature_maps.shape
@@ -123,9 +108,6 @@ def project_update(
         raise ValueError(
             f"project: image ids {image_ids.shape} do not fit feature maps {feature_maps.shape}"
         )
-    if restrict is not None:
-        admissible = _admissible(restrict, n_cell, distances.shape)
-        distances = jnp.where(admissible, distances, jnp.inf)
     if mask is not None:
         distances = jnp.where(mask.reshape(-1, 1, 1, 1) > 0, distances, jnp.inf)
     grid = (batch, height, width)
@@ -215,19 +197,3 @@ def _first(keys: tuple[jax.Array, ...]) -> jax.Array:
         rest = jnp.where(alive, key, jnp.array(beyond, key.dtype))
         alive &= rest == rest.min(axis=1, keepdims=True)
     return alive.argmax(axis=1)
-
-
-def _admissible(density: jax.Array, n_cell: int | None, distances: tuple[int, ...]) -> jax.Array:
-    """Where each prototype may search, for distances of shape [B, h, w, K]."""
-    if density.shape != distances[:3]:
-        raise ValueError(
-            f"project: densities {density.shape} do not fit feature maps {distances[:3]}"
-        )
-    if n_cell is None or not 0 <= n_cell <= distances[3]:
-        raise ValueError(
-            f"project: n_cell is {n_cell}; with densities it must be given and lie between 0 and "
-            f"the number of prototypes, {distances[3]}"
-        )
-    is_cell = (jnp.arange(distances[3]) < n_cell)[None, None, None]
-    empty = density == density.min(axis=(1, 2), keepdims=True)
-    return jnp.where(is_cell, (density > 0)[..., None], empty[..., None])

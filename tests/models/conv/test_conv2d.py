@@ -44,7 +44,7 @@ def results(x, kernel, formulation, dilation):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dilation", [1, 2, 3])
-@pytest.mark.parametrize("formulation", ["winograd", "joined", "auto"])
+@pytest.mark.parametrize("formulation", ["winograd", "packed", "auto"])
 def test_forms_agree_with_gradients(shape, dilation, formulation):
     x, kernel = made(*shape)
     got = results(x, kernel, formulation, dilation)
@@ -86,7 +86,7 @@ def test_the_choice_falls_on_the_platform_that_is_compiled_for():
 
 
 def test_from_few_channels_to_few_several_pixels_are_one_on_a_cpu(monkeypatch):
-    monkeypatch.setattr(module, "MOST_ELEMENTS", 0)  # which is Winograd's limit alone
+    monkeypatch.setattr(module, "MAX_ELEMENTS", 0)  # which is Winograd's limit alone
     x, kernel = made(1, 16, 16, 3, 8)
     lowered = jax.jit(lambda x, k: conv2d(x, k)).trace(x, kernel)
     for platform, joined in (("cpu", True), ("cuda", False)):
@@ -103,7 +103,7 @@ def test_large_images_and_few_channels_are_left_to_xla(monkeypatch):
 
     assert not native(x, kernel)
     assert native(x[..., :8], kernel[:, :, :8])
-    monkeypatch.setattr(module, "MOST_ELEMENTS", winograd.elements(x) - 1)
+    monkeypatch.setattr(module, "MAX_ELEMENTS", winograd.elements(x) - 1)
     assert native(x, kernel)
 
 

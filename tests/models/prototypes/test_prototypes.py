@@ -76,10 +76,11 @@ def test_squared_distances_wrong_shape_is_one_line(shape):
 def test_head_golden(golden, name):
     pairs = case(golden("prototype_head"), name)
     n_prototypes = len(pairs["prototypes"])
-    features, epsilon = pairs["features"], float(pairs["epsilon"])
+    features = pairs["features"]
+    assert float(pairs["epsilon"]) == pytest.approx(1e-4)
 
     def run(density_inputs, density):
-        head = PrototypeHead(n_prototypes, density_inputs=density_inputs, epsilon=epsilon)
+        head = PrototypeHead(n_prototypes, density_inputs=density_inputs)
         return jax.jit(head.apply)({"params": head_params(pairs, density)}, features)
 
     kernel, bias = pairs["density_kernel_cell"], pairs["density_bias_cell"]
@@ -99,7 +100,8 @@ def test_head_golden(golden, name):
 
 def test_total_loss_and_gradients_golden(golden):
     pairs = case(golden("prototype_losses"), "total")
-    head = PrototypeHead(len(pairs["prototypes"]), epsilon=float(pairs["epsilon"]))
+    head = PrototypeHead(len(pairs["prototypes"]))
+    assert float(pairs["epsilon"]) == pytest.approx(1e-4)
     density = {"kernel": pairs["density_kernel"], "bias": pairs["density_bias"]}
     target, n_cell = pairs["target"][..., 0], int(pairs["n_cell"])
 
@@ -231,15 +233,11 @@ def sixteenths(seed, shape):
     return np.random.default_rng(seed).integers(0, 4, shape).astype(np.float32) / 16
 
 
-def slow_project(prototypes, features, density, n_cell, unique):
+def slow_project(prototypes, features, unique):
     """The definition, written as loops: pairs in order of distance, prototype, place."""
     pairs = []
     for k, prototype in enumerate(prototypes):
         for place in np.ndindex(features.shape[:3]):
-            if density is not None:
-                value, least = density[place], density[place[0]].min()
-                if not (value > 0 if k < n_cell else value == least):
-                    continue
             pairs.append((float(((features[place] - prototype) ** 2).sum()), k, place))
     result, used = {}, set()
     for distance, k, place in sorted(pairs):
@@ -250,19 +248,15 @@ def slow_project(prototypes, features, density, n_cell, unique):
     return result
 
 
-@pytest.mark.parametrize("restricted", [False, True])
 @pytest.mark.parametrize("unique", [False, True])
-def test_project_fold_equals_whole_equals_loops(restricted, unique):
+def test_project_fold_equals_whole_equals_loops(unique):
     # Two channels of four values: 16 vectors for 60 places, so places share vectors.
     # No prototype lies on one of them.
     features, prototypes = sixteenths(0, (5, 3, 4, 2)), sixteenths(1, (6, 2)) + 1 / 64
     prototypes[1] = prototypes[0]
-    density = np.random.default_rng(2).integers(0, 3, (5, 3, 4)).astype(np.float32)
-    density[1::2] += 1  # the minimum is one of each image
-    options = {"restrict": density, "n_cell": 3} if restricted else {}
-    whole, origin = project(prototypes, features, unique=unique, **options)
+    whole, origin = project(prototypes, features, unique=unique)
 
-    expected = slow_project(prototypes, features, options.get("restrict"), 3, unique)
+    expected = slow_project(prototypes, features, unique)
     names = ("distance", "image", "row", "column")
     for k, place in expected.items():
         assert tuple(float(origin[name][k]) for name in names) == place
@@ -277,8 +271,7 @@ def test_project_fold_equals_whole_equals_loops(restricted, unique):
         for ids, mask in batches:
             real = np.array(mask)
             batch = np.where(real[:, None, None, None], features[ids], prototypes[0])
-            part = {"restrict": density[ids], "n_cell": 3} if restricted else {}
-            best = project_update(best, prototypes, batch, np.array(ids), mask=real, **part)
+            best = project_update(best, prototypes, batch, np.array(ids), mask=real)
         return best
 
     folded = fold([([4, 1], [1, 1]), ([3, 0], [1, 1]), ([2, 2], [1, 0])])
@@ -291,13 +284,13 @@ def test_project_fold_equals_whole_equals_loops(restricted, unique):
 
 
 def test_project_leaves_a_prototype_without_a_place():
-    features, prototypes = sixteenths(3, (5, 3, 4, 2)), sixteenths(4, (6, 2))
-    density = np.zeros((5, 3, 4), np.float32)
-    projected, origin = project(prototypes, features, restrict=density, n_cell=3)
-    np.testing.assert_array_equal(projected[:3], prototypes[:3])
-    for name, expected in [("image", -1), ("row", -1), ("column", -1), ("distance", np.inf)]:
-        np.testing.assert_array_equal(origin[name][:3], expected)
-    assert (np.asarray(origin["image"][3:]) >= 0).all()
+    features, prototypes = sixteenths(3, (1, 1, 2, 2)), sixteenths(4, (6, 2))
+    projected, origin = project(prototypes, features, unique=True)
+    left = np.asarray(origin["image"]) < 0
+    assert left.sum() == 4
+    np.testing.assert_array_equal(np.asarray(projected)[left], prototypes[left])
+    for name, expected in [("row", -1), ("column", -1), ("distance", np.inf)]:
+        np.testing.assert_array_equal(np.asarray(origin[name])[left], expected)
 
 
 def test_unique_project_with_fewer_vectors_than_prototypes():
@@ -310,10 +303,6 @@ def test_unique_project_with_fewer_vectors_than_prototypes():
 
 def test_project_says_what_is_wrong():
     features, prototypes = jnp.zeros((5, 3, 4, 2)), jnp.zeros((6, 2))
-    with pytest.raises(ValueError, match="n_cell is None"):
-        project(prototypes, features, restrict=jnp.zeros((5, 3, 4)))
-    with pytest.raises(ValueError, match=r"\(5, 3\).*\(5, 3, 4\)"):
-        project(prototypes, features, restrict=jnp.zeros((5, 3)), n_cell=3)
     with pytest.raises(ValueError, match=r"\(4,\).*\(5, 3, 4, 2\)"):
         project_update(project_start(prototypes), prototypes, features, jnp.arange(4))
     with pytest.raises(ValueError, match="volume"):

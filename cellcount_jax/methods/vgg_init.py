@@ -1,0 +1,60 @@
+"""Initial variables of counters that stand on a VGG: imported weights, and the mean count."""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from cellcount_jax.methods.base import Batch, InitFn, Variables
+from cellcount_jax.models import pretrained
+
+
+def init_from_vgg(
+    network: nn.Module,
+    model: ConfigDict,
+    *,
+    vgg: str,
+    depth: int,
+    n_convs: int | None = None,
+    stride: int,
+    scale: float = 1.0,
+) -> InitFn:
+    """The `Stage.init` of a network with a VGG inside and a 1x1 convolution `head` at its end.
+
+    Args:
+      network: predicts one map.
+      model: the fields `pretrained` (weight file, "imagenet" or None), `batch_norm`, `width`, and
+        `start_at_mean`: the head's bias predicts the mean count of the data.
+      vgg: name of the VGG in the network.
+      depth: of the VGG.
+      n_convs: its first so many convolutions; None for all.
+      stride: pixels per position of the map.
+      scale: the map is so many times the density.
+    """
+
+    def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
+        del previous
+        image, count = batch["labelled"]["image"], batch["labelled"]["count"]
+        variables = jax.jit(network.init)(key, image[:1])
+        params, batch_stats = variables["params"], variables.get("batch_stats", {})
+        if model.pretrained:
+            weights = pretrained.load_vgg(
+                model.pretrained,
+                depth=depth,
+                batch_norm=model.batch_norm,
+                width=model.width,
+                n_convs=n_convs,
+            )
+            params = {**params, vgg: weights["params"]}
+            if model.batch_norm:
+                batch_stats = {**batch_stats, vgg: weights["batch_stats"]}
+        if model.start_at_mean:
+            # From scratch, most of the first epochs would go into finding the mean count.
+            positions = (image.shape[1] // stride) * (image.shape[2] // stride)
+            bias = jnp.full_like(params["head"]["bias"], scale * count.mean() / positions)
+            params = {**params, "head": {**params["head"], "bias": bias}}
+        return Variables(params, {}, {"batch_stats": batch_stats}, {})
+
+    return init
