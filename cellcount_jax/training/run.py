@@ -1,10 +1,8 @@
-"""A run from config to report: data, stages, the one look at the test part, files."""
+"""A run from config to report: data, training, one evaluation of the test split, files."""
 
 import dataclasses
-import importlib.metadata
 import json
 import logging
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,21 +18,22 @@ from cellcount_jax.evaluation.baselines import baseline_errors
 from cellcount_jax.evaluation.evaluate import Evaluation, decoder_errors, evaluate
 from cellcount_jax.explanation import faithfulness
 from cellcount_jax.inference.counter import Counter
+from cellcount_jax.inference.model_file import SCHEMA
 from cellcount_jax.methods import build_stages
 from cellcount_jax.reporting import run_report
-from cellcount_jax.runtime import checkpoint, run_files, sharding
+from cellcount_jax.runtime import checkpoint, environment, run_files, sharding
 from cellcount_jax.training.trainer import Run, fit
 
 log = logging.getLogger(__name__)
 
-PARTS = ("test", "validation", "train")
-"""In which errors are looked for, in this order."""
+EVALUATION_ORDER = ("test", "validation", "train")
+"""The first of these splits that has images is evaluated."""
 
-PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
+VERSIONED_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 class WorkdirError(ValueError):
-    """A workdir does not belong to this run; one line says how it differs."""
+    """A workdir belongs to another run; one line says how it differs."""
 
 
 def train(config: ConfigDict, workdir: epath.Path, *, download: bool = False) -> dict[str, Any]:
@@ -42,8 +41,8 @@ def train(config: ConfigDict, workdir: epath.Path, *, download: bool = False) ->
 
     Args:
       config: see `configs/`.
-      workdir: made if missing; one that holds this run is gone on with.
-      download: fetch the data if they are absent and their publisher's address is known.
+      workdir: made if missing; resumed if it already holds this run.
+      download: download the data if they are missing and their publisher's address is known.
 
     Returns:
       The content of `results.json`.
@@ -61,11 +60,11 @@ def train(config: ConfigDict, workdir: epath.Path, *, download: bool = False) ->
 def train_source(
     config: ConfigDict, workdir: epath.Path, source: load.SplitDataset
 ) -> dict[str, Any]:
-    """The same with data at hand."""
+    """`train` with data that are loaded already."""
     finished = start(config, workdir)
     if finished is not None:
         return finished
-    part_to_evaluate(config, source)  # A wrong one is told before hours of training.
+    split_to_evaluate(config, source)  # Raises before hours of training, not after.
     log.info("%s; on %s", source.description, sharding.describe_device())
     source = _with_pixel_size(source)
     run = Run(
@@ -80,16 +79,16 @@ def train_source(
 
 
 def _with_pixel_size(source: load.SplitDataset) -> load.SplitDataset:
-    """The same data, whose record of resampling has the pixel size that training images share."""
+    """The same data; their resampling has the pixel size that the training images share."""
     pixel_size = source.resampling.pixel_size or common_pixel_size(source.splits["train"])
     if pixel_size is not None:
-        log.info("pixels of %s um; images of other pixel sizes are resized to it", pixel_size)
+        log.info("pixel size %s um; images of other pixel sizes are resized to it", pixel_size)
     resampling = dataclasses.replace(source.resampling, pixel_size=pixel_size)
     return dataclasses.replace(source, resampling=resampling)
 
 
 def start(config: ConfigDict, workdir: epath.Path) -> dict[str, Any] | None:
-    """Claims the folder for this run; its results if it ended before."""
+    """Claims the folder for this run; returns its results if it has finished before."""
     claim_workdir(config, workdir)
     if not (workdir / "results.json").exists():
         return None
@@ -98,13 +97,23 @@ def start(config: ConfigDict, workdir: epath.Path) -> dict[str, Any] | None:
 
 
 def claim_workdir(config: ConfigDict, workdir: epath.Path) -> None:
-    """Writes `config.json`, or checks that the one that is there is the same."""
-    mine = json.loads(config.to_json_best_effort())
+    """Writes `config.json`, or checks that the existing one is the same.
+
+    Raises:
+      WorkdirError: it is not.
+    """
+    mine = {"schema": SCHEMA, **json.loads(config.to_json_best_effort())}
     path = workdir / "config.json"
     if not path.exists():
         run_files.write_json(path, mine)
         return
     theirs = json.loads(path.read_text())
+    schema = theirs.get("schema", 1)
+    if schema != SCHEMA:
+        raise WorkdirError(
+            f"{workdir}: holds a run of another version of cellcount_jax (config schema {schema}, "
+            f"this version has {SCHEMA}); give another --workdir or delete this one"
+        )
     differing = sorted(_differences(mine, theirs))
     if differing:
         shown = ", ".join(differing[:4]) + (" ..." if len(differing) > 4 else "")
@@ -121,7 +130,7 @@ def _differences(mine: Any, theirs: Any, name: str = "") -> list[str]:
             inner = f"{name}.{key}".lstrip(".")
             lines += _differences(mine.get(key), theirs.get(key), inner)
         return lines
-    return [] if mine == theirs else [f"{name} {theirs!r} there, {mine!r} here"]
+    return [] if mine == theirs else [f"{name} is {theirs!r} there, {mine!r} here"]
 
 
 def load_source(config: ConfigDict, *, download: bool = False) -> load.SplitDataset:
@@ -152,14 +161,11 @@ def load_source(config: ConfigDict, *, download: bool = False) -> load.SplitData
 def evaluate_run(
     config: ConfigDict, workdir: epath.Path, source: load.SplitDataset, counter: Counter
 ) -> dict[str, Any]:
-    """Counts the test part (without one: validation, else training) and writes the results.
-
-    `config.evaluate_on` "validation" passes the test part by.
-    """
-    part = part_to_evaluate(config, source)
-    test = source.splits[part]
-    if part != "test":
-        log.warning("the errors are those of the %s part, and too good", part)
+    """Evaluates a trained counter on the split of `split_to_evaluate` and writes the results."""
+    split = split_to_evaluate(config, source)
+    test = source.splits[split]
+    if split != "test":
+        log.warning("errors on the %s split are smaller than on new images", split)
     next(iter(counter.count_all([test[0].image])))  # Compiles outside the measured time.
     evaluation = evaluate(counter, test, radius=config.radius)
     explained = {}
@@ -168,7 +174,7 @@ def evaluate_run(
     results = {
         "method": config.method,
         **describe_source(source),
-        "split": part,
+        "split": split,
         "seed": config.seed,
         **evaluation.summary,
         **decoder_errors(evaluation.counts, test, counter.stage.readout, radius=config.radius),
@@ -179,27 +185,30 @@ def evaluate_run(
         "images_per_second": len(test) / evaluation.seconds,
         **_training_facts(workdir),
         "device": sharding.describe_device(),
-        "versions": {p: importlib.metadata.version(p) for p in ("cellcount_jax", *PACKAGES)},
-        "git": git_revision(),
+        "versions": environment.package_versions(VERSIONED_PACKAGES),
+        "git": environment.git_revision(),
     }
     write_results(workdir, results, evaluation)
     return results
 
 
-def part_to_evaluate(config: ConfigDict, source: load.SplitDataset) -> str:
-    """The first part, from the one that is asked for on, that has images.
+def split_to_evaluate(config: ConfigDict, source: load.SplitDataset) -> str:
+    """The first split of `EVALUATION_ORDER`, from `config.evaluate_on` on, that has images.
 
     Raises:
-      ValueError: `config.evaluate_on` is no such part.
+      ValueError: `config.evaluate_on` is no such split.
     """
     asked = config.evaluate_on
-    if asked not in PARTS:
-        raise ValueError(f"config.evaluate_on is {asked!r}; it is one of {', '.join(PARTS)}")
-    return next(p for p in PARTS[PARTS.index(asked) :] if source.splits.get(p))
+    if asked not in EVALUATION_ORDER:
+        raise ValueError(
+            f"config.evaluate_on is {asked!r}; it must be one of {', '.join(EVALUATION_ORDER)}"
+        )
+    order = EVALUATION_ORDER[EVALUATION_ORDER.index(asked) :]
+    return next(split for split in order if source.splits.get(split))
 
 
 def describe_source(source: load.SplitDataset) -> dict[str, Any]:
-    """What results say about the data."""
+    """The fields of the results that describe the data."""
     return {
         "dataset": source.name,
         "dataset_is_fallback": source.is_fallback,
@@ -211,7 +220,7 @@ def describe_source(source: load.SplitDataset) -> dict[str, Any]:
 
 
 def write_results(workdir: epath.Path, results: Mapping[str, Any], evaluation: Evaluation) -> None:
-    """Report first: a run counts as finished when `results.json` is there."""
+    """Writes the report first: a run counts as finished when it has `results.json`."""
     metrics = run_files.read_metrics(workdir)
     run_files.write_text(
         workdir / "report.html", run_report.run_report(results, evaluation, metrics)
@@ -220,7 +229,7 @@ def write_results(workdir: epath.Path, results: Mapping[str, Any], evaluation: E
 
 
 def _training_facts(workdir: epath.Path) -> dict[str, Any]:
-    """Seconds and steps of every stage, from the checkpoints themselves."""
+    """Seconds and steps of every stage, from its checkpoint."""
     facts = {}
     for stage in sorted((workdir / "checkpoints").iterdir()):
         facts[stage.name] = checkpoint.load_facts(stage)
@@ -228,15 +237,3 @@ def _training_facts(workdir: epath.Path) -> dict[str, Any]:
         "seconds_train": sum(f["seconds"] for f in facts.values()),
         "chosen_step": {name: f["step"] for name, f in facts.items()},
     }
-
-
-def git_revision() -> str | None:
-    """Commit of the checkout that this package runs from, if it is one."""
-    here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():
-        return None
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
