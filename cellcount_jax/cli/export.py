@@ -1,4 +1,4 @@
-"""`cellcount export`: a trained counter as one file, or for other programs."""
+"""`cellcount export`: writes a trained counter as one file, or for other programs."""
 
 import argparse
 from pathlib import Path
@@ -9,9 +9,16 @@ from cellcount_jax.cli.common import AddCommand
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
     sub = command("export", _export, "Write a trained counter as one file, or as StableHLO.")
-    sub.add_argument("model", type=Path, help="finished run, .cellcount file, or nuclei")
+    sub.add_argument(
+        "model", type=Path, help="folder of a finished run, .cellcount file, or nuclei"
+    )
     sub.add_argument("out", type=Path, help="NAME.cellcount; with --format stablehlo a folder")
-    sub.add_argument("--format", choices=("cellcount", "stablehlo"), default="cellcount")
+    sub.add_argument(
+        "--format",
+        choices=("cellcount", "stablehlo"),
+        default="cellcount",
+        help="model file of this package, or network for other programs; default: cellcount",
+    )
     sub.add_argument("--stage", help="of the run's method; default: the last one")
     sub.add_argument("--half", action="store_true", help="store weights with 16 bits, not 32")
 
@@ -33,6 +40,6 @@ def _export(options: argparse.Namespace) -> int:
     size = options.out.stat().st_size / 1e6
     print(f"model: {options.out} ({size:.2f} MB, stage {facts['stage']} of {facts['method']})")
     if weights["dtype"] == "float16":
-        print(f"weights have 16 bits; the furthest is off by {weights['max_error']:.2g}")
+        print(f"weights have 16 bits; largest error {weights['max_error']:.2g}")
     print(f"count with it: cellcount predict IMAGES --model {options.out} -o counts")
     return 0

@@ -1,4 +1,4 @@
-"""`cellcount train`: a counter from a folder of images with dots."""
+"""`cellcount train`: trains a counter on a folder of images with dots."""
 
 import argparse
 from pathlib import Path
@@ -10,11 +10,11 @@ from cellcount_jax.runtime.setup import configure_process
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
     sub = command("train", _train, "Train a counter on a folder of images with dots.")
-    sub.add_argument("folder", type=Path)
+    sub.add_argument("folder", type=Path, help="images in images/, dots in dots/ (or side by side)")
     sub.add_argument("-o", "--out", type=Path, help="folder of the run; default FOLDER/cellcount")
     sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
     sub.add_argument("--steps", type=int, help="training steps; default 800")
-    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--seed", type=int, default=0, help="of split and training; default: 0")
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -33,6 +33,6 @@ def _train(options: argparse.Namespace) -> int:
     )
     print(f"model: {out}   report: {out / 'report.html'}")
     if results.get("mae") is not None:
-        print(f"{results['split']} part: off by {results['mae']:.1f} cells an image on average")
+        print(f"{results['split']} split: MAE {results['mae']:.1f} cells per image")
     print(f"count more images: cellcount predict IMAGES --model {out} -o counts")
     return 0

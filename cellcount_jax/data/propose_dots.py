@@ -1,7 +1,7 @@
-"""First dots for a folder without annotations, to be corrected by hand.
+"""Proposes dots for images without annotations, to be corrected by hand.
 
-Classical image processing alone: a threshold and connected components whose touching cells are
-split, or blobs of one size. Both are a start for a person, never a result.
+Classical image processing: a threshold and connected components with touching cells split, or
+blobs of one size. A start for a person, never a result.
 """
 
 import logging
@@ -33,9 +33,9 @@ def propose_folder(
     Args:
       folder: images in it or in its `images/`.
       method: `otsu` or `log`.
-      diameter: of a cell in pixels; estimated from the image if not given.
-      dark: cells are darker than their ground.
-      overwrite: also for images that have annotations.
+      diameter: of a cell in pixels; estimated from each image if not given.
+      dark: cells are darker than the background.
+      overwrite: also for images with annotations.
 
     Returns:
       File -> number of dots in it.
@@ -65,9 +65,9 @@ def propose(
     Args:
       pixels: as read from a file.
       method: `otsu`: threshold, components, touching cells split at the peaks of the distance to
-        the ground; `log`: maxima of the Laplacian of Gaussian.
-      diameter: of a cell in pixels; estimated from the components if not given.
-      dark: cells are darker than their ground.
+        the background; `log`: maxima of the Laplacian of Gaussian.
+      diameter: of a cell in pixels; that of the median component if not given.
+      dark: cells are darker than the background.
 
     Raises:
       ValueError: an unknown method.
@@ -97,7 +97,7 @@ def median_component_diameter(cells: np.ndarray) -> float:
 
 
 def _split_components(cells: np.ndarray, diameter: float) -> np.ndarray:
-    """Peaks of the smoothed distance to the ground; components without one give their centroid."""
+    """Peaks of the smoothed distance to the background; the centroid of components without one."""
     depth = ndimage.distance_transform_edt(cells)
     depth = ndimage.gaussian_filter(depth, max(0.5, diameter / 10))
     labels = measure.label(cells)
@@ -118,7 +118,7 @@ def _split_components(cells: np.ndarray, diameter: float) -> np.ndarray:
 
 
 def _blobs(image: np.ndarray, diameter: float) -> np.ndarray:
-    """Maxima of minus the Laplacian of Gaussian at the scale of a disc or ball of that diameter."""
+    """Maxima of the negative Laplacian of Gaussian at the scale of a disc or ball of that size."""
     response = -ndimage.gaussian_laplace(image, diameter / 2 / np.sqrt(image.ndim))
     positive = response[response > 0]
     if not positive.size:

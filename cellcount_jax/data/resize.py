@@ -18,7 +18,7 @@ def in_plane(scale: Scale) -> float:
 
 
 def resize_sample(sample: Sample, shape: Sequence[int]) -> Sample:
-    """A sample brought to another size with its dots, mask and pixel size."""
+    """A sample at another space shape, with its dots, mask and pixel size."""
     old = sample.image.shape[:-1]
     scale = np.array([new / side for new, side in zip(shape, old, strict=True)])
     dots, labels, spacing = sample.dots, sample.labels, sample.spacing
@@ -36,12 +36,12 @@ def resize_sample(sample: Sample, shape: Sequence[int]) -> Sample:
 
 
 def resize_image(image: np.ndarray, scale: Scale) -> np.ndarray:
-    """[*space, C] enlarged (scale > 1) or reduced, each side rounded to whole pixels."""
+    """An image [*space, C] resized by a factor, each side rounded to whole pixels."""
     return resize_array(image, resized_shape(image.shape[:-1], scale))
 
 
 def resized_shape(shape: Sequence[int], scale: Scale) -> tuple[int, ...]:
-    """Whole pixels of each side of an image that is resized."""
+    """Space shape of a resized image, each side rounded to whole pixels, at least one."""
     scales = np.broadcast_to(scale, len(shape)).tolist()
     return tuple(max(1, round(n * s)) for n, s in zip(shape, scales, strict=True))
 
@@ -54,7 +54,7 @@ def resize_array(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
       shape: new size of each space axis.
 
     Returns:
-      [*shape, C] of the same dtype; whole numbers are rounded.
+      [*shape, C] of the same dtype; integers are rounded.
     """
     if tuple(shape) == image.shape[:-1]:
         return image
@@ -69,16 +69,16 @@ def resize_part(
     new: Sequence[int],
     box: tuple[slice, ...],
 ) -> np.ndarray:
-    """A box of `resize_array` of an image, from the part of the image that it shows.
+    """A box of the resized image, from the part of the image that it depends on.
 
     Args:
       read: box of the image -> [*box, C].
       old: space shape of the image.
       new: space shape that it gets.
-      box: start and stop per axis of the part that is wanted, in pixels of the new size.
+      box: start and stop per axis, in pixels of the new size.
 
     Returns:
-      [*box, C], as from the whole image.
+      [*box, C], equal to that box of `resize_array`.
     """
     weights, parts = [], []
     for n, m, b in zip(old, new, box, strict=True):

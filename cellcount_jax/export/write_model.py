@@ -47,17 +47,21 @@ def export_model(
 def write_model(
     target: Path, tree: Mapping[str, Any], facts: Mapping[str, Any], *, half: bool = False
 ) -> dict[str, Any]:
-    """Writes nested dicts of arrays and their facts; an old file stays until the new one is whole.
+    """Writes nested dicts of arrays and their facts; replaces an existing file in one step.
 
     Args:
       target: file to write.
       tree: of a counter's variables, as `Variables._asdict()`.
       facts: plain JSON, as a checkpoint holds them.
-      half: store matrices and kernels with 16 bits. Vectors (biases, batch statistics) are small
-        and stay as they are, and so does what 16 bits cannot hold.
+      half: store matrices and kernels with 16 bits. Vectors (biases, batch statistics), which are
+        small, and values beyond the range of 16 bits keep 32.
 
     Returns:
-      The facts in the file; `weights` says how weights are stored and how far off they may be.
+      The facts in the file; `weights` says how weights are stored and their largest error.
+
+    Raises:
+      ModelFileError: the name has another ending, a weight's name a slash, or the facts are not
+        plain JSON.
     """
     if target.suffix != MODEL_SUFFIX:
         raise ModelFileError(f"{target}: a model file's name ends in {MODEL_SUFFIX}")

@@ -1,4 +1,4 @@
-"""A trained counter: images of any size in, counts and points out."""
+"""A trained counter: takes images of any size, returns counts and points."""
 
 import dataclasses
 import functools
@@ -46,8 +46,8 @@ class Counter:
       batch_size: windows that are computed together.
       max_window: longest side of a window in pixels, where the network can be cut anywhere; None
         takes the stage's, or `tiling.MAX_WINDOW`.
-      name: what it was loaded from, as given to `load`; stands in tables.
-      facts: what the checkpoint says of itself.
+      name: what it was loaded from, as given to `load`; the column `model` of tables.
+      facts: of the checkpoint: method, config, training data and how it was trained.
     """
 
     stage: Stage
@@ -210,7 +210,7 @@ class Counter:
 
         Args:
           paths: files, folders or patterns.
-          out: folder for `counts.csv` and `points/`; a second call goes on where the first ended.
+          out: folder for `counts.csv` and `points/`; a second call resumes an interrupted one.
           **options: of `predict.predict_files`, such as `voxel_size` or `density`.
 
         Returns:
@@ -239,7 +239,7 @@ class Counter:
 
 
 def from_facts(facts: Mapping[str, Any], variables: Variables) -> Counter:
-    """A counter from what a checkpoint says of itself, and its variables.
+    """A counter from the facts of a checkpoint and its variables.
 
     Raises:
       ValueError: the facts are of a newer schema or name no known method.

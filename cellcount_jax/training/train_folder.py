@@ -1,4 +1,4 @@
-"""Trains the default counter on a lab's own folder, with settings that its data suggest."""
+"""Trains the default counter on a lab's folder, with settings inferred from its images."""
 
 import logging
 from collections.abc import Sequence
@@ -25,13 +25,13 @@ def train_folder(
     steps: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Trains on a folder and evaluates on its test part, or on validation if it has none.
+    """Trains on a folder and evaluates on its test split, or on validation if it has none.
 
     Args:
       path: laid out as `datasets.folder` says.
-      workdir: of the run; one that holds the same run is gone on with.
-      channels: of the images.
-      steps: of training; None takes the default.
+      workdir: of the run; resumed if it already holds this run.
+      channels: of the images, by index or name; all if not given.
+      steps: of training; the default if not given.
       seed: of split and training.
 
     Returns:
@@ -44,7 +44,7 @@ def train_folder(
     log.info(source.description)
     found = infer_settings.infer_settings(source.splits["train"])
     for line in found.lines():
-        log.info("derived: %s", line)
+        log.info("inferred: %s", line)
     config = config_for(found, seed=seed, steps=steps)
     config.data.name, config.data.protocol = str(path), source.protocol
     resampling = Resampling(factor=found.scale)
@@ -54,7 +54,7 @@ def train_folder(
 def config_for(
     found: infer_settings.InferredSettings, *, seed: int = 0, steps: int | None = None
 ) -> ConfigDict:
-    """The default counter's settings for derived facts."""
+    """The default counter's config with inferred settings."""
     config = defaults.density()
     config.seed = seed
     config.radius = found.radius

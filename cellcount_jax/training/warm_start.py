@@ -1,4 +1,4 @@
-"""A stage that another run has trained, taken over so that sweeps train what they share once."""
+"""Loads a stage that another run has trained, so that sweeps train what they share once."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ COMPARED_FIELDS = ("seed", "dtype", "data", "preprocessing", "model")
 """Fields of a config that the two runs must agree in: the network, and which images it saw."""
 
 IGNORED_FIELDS = ("data.on_device_mib", "model.pretrained", "model.start_at_mean")
-"""Where they may differ: what the trained weights no longer show."""
+"""Fields that may differ because they do not affect the trained weights."""
 
 
 def load_stage(

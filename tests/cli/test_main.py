@@ -31,14 +31,14 @@ def model(lab):
     return lab / "cellcount"
 
 
-def test_train_says_what_it_derived_and_leaves_a_report(lab, model, capsys):
+def test_train_logs_the_inferred_settings_and_writes_a_report(lab, model, capsys):
     results = json.loads((model / "results.json").read_text())
     assert results["split"] == "train"  # too few images to keep any aside, and it says so
     assert (model / "report.html").exists()
     assert main.main(["train", str(lab), "--steps", "40"]) == 0
     captured = capsys.readouterr()
     assert "finished before" in captured.err
-    assert "derived: sigma" in captured.err
+    assert "inferred: sigma" in captured.err
     assert "cellcount predict" in captured.out
 
 

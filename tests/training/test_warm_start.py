@@ -1,4 +1,4 @@
-"""A stage taken over from another run: only if it is the same network on the same images."""
+"""A stage loaded from another run: only if it is the same network on the same images."""
 
 import numpy as np
 import pytest
@@ -26,17 +26,17 @@ def take(origin: str | None, folder, config: ConfigDict | None = None) -> bool:
     config = config or countxplain_vgg.get_config("tiny")
     config.init_from = origin
     stages = build_stages(config)
-    return warm_start.take_over(config, stages, stages[0], epath.Path(folder) / "csrnet")
+    return warm_start.load_stage(config, stages, stages[0], epath.Path(folder) / "csrnet")
 
 
 def test_without_init_from_nothing_happens(tmp_path):
     assert not take(None, tmp_path)
     config = csrnet_vgg.get_config("tiny")
-    assert not warm_start.take_over(config, (), build_stages(config)[0], epath.Path(tmp_path))
+    assert not warm_start.load_stage(config, (), build_stages(config)[0], epath.Path(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["seed0", "seed{seed}"])
-def test_the_stage_becomes_one_of_this_run(origin, tmp_path, name):
+def test_the_stage_becomes_part_of_this_run(origin, tmp_path, name):
     assert take(f"{origin.parent / name}:csrnet", tmp_path)
     variables, facts = checkpoint.load_final(epath.Path(tmp_path) / "csrnet")
     np.testing.assert_array_equal(variables["trained"]["kernel"], np.arange(3.0))
@@ -46,14 +46,14 @@ def test_the_stage_becomes_one_of_this_run(origin, tmp_path, name):
     assert facts["step"] == 7
 
 
-def test_only_the_stage_that_is_named_is_taken(origin, tmp_path):
+def test_only_the_named_stage_is_loaded(origin, tmp_path):
     config = countxplain_vgg.get_config("tiny")
     config.init_from = f"{origin}:csrnet"
     stages = build_stages(config)
-    assert not warm_start.take_over(config, stages, stages[1], epath.Path(tmp_path))
+    assert not warm_start.load_stage(config, stages, stages[1], epath.Path(tmp_path))
 
 
-def test_what_the_weights_no_longer_show_may_differ(origin, tmp_path):
+def test_fields_that_do_not_affect_the_weights_may_differ(origin, tmp_path):
     config = countxplain_vgg.get_config("tiny")
     config.model.start_at_mean = False
     config.data.on_device_mib = 7
@@ -77,12 +77,12 @@ def test_another_network_or_other_images_are_refused(origin, tmp_path, field, va
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_training_is_told_by_its_folder(tmp_path):
+def test_a_missing_training_is_an_error_that_names_its_folder(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere/checkpoints/csrnet: no finished stage here"):
         take(f"{tmp_path / 'nowhere'}:csrnet", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["runs/a", "runs/a:counter", ":csrnet"])
-def test_a_name_that_is_no_stage_is_told_with_the_alternatives(tmp_path, name):
+def test_an_unknown_stage_is_an_error_that_lists_the_stages(tmp_path, name):
     with pytest.raises(ValueError, match=r"must be WORKDIR:STAGE .*csrnet, prototypes$"):
         take(name, tmp_path)
