@@ -14,23 +14,21 @@ Prints a table of one line per run; `--out` also writes all figures as JSON.
 """
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cellcount_jax.data.patches import resize_image
-from cellcount_jax.data.preprocess import preprocess
 from cellcount_jax.evaluation.tile_sensitivity import grid_effect
-from cellcount_jax.inference.batched_predict import Network, fixed_window
+from cellcount_jax.inference.batched_predict import fixed_window
 from cellcount_jax.inference.counter import Counter
-from cellcount_jax.inference.in_memory import predict_all
-from cellcount_jax.inference.readout import read_out
+from cellcount_jax.inference.window_pass import count_images
 from cellcount_jax.simulation.simulate import simulate_cells
 
-SHARES = (0.5, 0.75)
-"""Longest sides of windows, as shares of the image's; more where two halos leave no room."""
+FRACTIONS = (0.5, 0.75)
+"""Longest sides of windows, as fractions of the image's; more where two halos leave no room."""
 
 VOXELS_PER_CELL = 1200
 PIXELS_PER_CELL = 256 * 256 / 174
@@ -46,20 +44,19 @@ def test_image(shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, int]:
 
 def exactness(counter: Counter, image: np.ndarray) -> dict[str, Any]:
     """Windows against the whole, for a network that can be cut anywhere."""
-    stage, scale = counter.stage, counter.scale_for(image)
-    prepared = preprocess(resize_image(image, scale), counter.preprocessing)
-    side, stride = max(prepared.shape[:-1]), stage.stride
-    whole = next(predict_all(_network(counter, side + stride), [prepared]))
-    one = read_out(whole, stage.readout, scale)
+    stage, prepared = counter.stage, counter.prepare(image)
+    side, stride = max(prepared.space), stage.stride
+    one = next(count_images(_cut(counter, side + stride).predictor, [prepared]))
     worst, counts, same, windows = 0.0, [one.count], True, set()
-    for share in SHARES:
-        network = _network(counter, int(share * side))
+    for fraction in FRACTIONS:
+        predictor = _cut(counter, int(fraction * side)).predictor
         for offset in (None, (stride, 0), (5 * stride, 3 * stride)):
-            windows.add(len(network.cut(prepared.shape[:-1], offset=offset)[1]))
-            maps = next(predict_all(network, [prepared], offset=offset))
-            other = read_out(maps, stage.readout, scale)
+            windows.add(len(predictor.cut(prepared.space, offset=offset)))
+            other = next(count_images(predictor, [prepared], offset=offset))
             differences = [
-                float(np.abs(maps[name] - whole[name]).max() / np.abs(whole[name]).max())
+                float(
+                    np.abs(other.maps[name] - one.maps[name]).max() / np.abs(one.maps[name]).max()
+                )
                 for name in {stage.readout.count_map, stage.readout.points_map} - {None}
             ]
             worst = max(worst, *differences)
@@ -71,10 +68,10 @@ def exactness(counter: Counter, image: np.ndarray) -> dict[str, Any]:
     return {**found, "same": same, "windows": sorted(windows)}
 
 
-def _network(counter: Counter, largest: int) -> Network:
-    """The counter's network, with windows up to that side, or as small as its halo allows."""
+def _cut(counter: Counter, max_window: int) -> Counter:
+    """The counter with windows up to that side, or as small as its halo allows."""
     room = 2 * (counter.stage.halo or 0) + 16 * counter.stage.stride
-    return Network(counter.stage, counter.variables, largest=max(largest, room))
+    return dataclasses.replace(counter, max_window=max(max_window, room))
 
 
 def measure(path: str, side: int, images: int, places: int) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def count_file(
         if options.regions is not None:
             regions = RegionRows(regions_of(options.regions, image), image.space_shape)
         if math.prod(image.space_shape) > network_input.PIXELS_IN_MEMORY:
-            openers = [] if regions is None else [regions.open_density]
+            openers: list[OpenDensity] = [] if regions is None else [regions.open_density]
             if options.density:
                 openers.append(_density_writer(image, outputs, spacing))
             found = _count_windows(counter, image, spacing, openers, on_window)
@@ -118,8 +118,9 @@ def _density_writer(
 ) -> OpenDensity:
     path = outputs.folder / "density" / f"{outputs.name}.ome.zarr"
 
-    def open_density(shape: tuple[int, ...], scale: Scale) -> writers.DensityZarr:
-        return writers.DensityZarr(path, shape, _density_spacing(image.space_shape, shape, spacing))
+    def open_density(shape: tuple[int, ...], scale: Scale) -> TakeDensity:
+        each = _density_spacing(image.space_shape, shape, spacing)
+        return writers.open_density_zarr(path, shape, each)
 
     return open_density
 

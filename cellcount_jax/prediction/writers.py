@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cellcount_jax.data.windows import Box
+from cellcount_jax.inference.readout import TakeDensity
 from cellcount_jax.io.annotations.dots import Dots, write_dots
 from cellcount_jax.io.write_ome import create_ome_zarr, write_ome_tiff
 from cellcount_jax.prediction.options import POINTS_STYLES
@@ -118,21 +118,19 @@ def write_density(path: Path, density: np.ndarray, spacing: Sequence[float] | No
     write_ome_tiff(path, np.asarray(density, np.float32), axes=axes, spacing=spacing)
 
 
-class DensityZarr:
-    """Writes a density box by box as OME-Zarr 0.5, float32, cells per value.
+def open_density_zarr(
+    path: Path, shape: tuple[int, ...], spacing: Sequence[float] | None
+) -> TakeDensity:
+    """Begins a density as OME-Zarr 0.5, float32, cells per value.
 
     Args:
       path: folder of the group; what is in it is replaced.
       shape: of the whole density.
       spacing: micrometres per value, if known.
+
+    Returns:
+      What writes a box of it.
     """
-
-    def __init__(self, path: Path, shape: tuple[int, ...], spacing: Sequence[float] | None):
-        axes, chunk = "zyx"[3 - len(shape) :], CHUNKS[len(shape)]
-        self._store = create_ome_zarr(
-            path, shape, "float32", axes=axes, chunk=chunk, spacing=spacing
-        )
-
-    def __call__(self, box: Box, values: np.ndarray) -> None:
-        """Writes a box of the map."""
-        self._store[box].write(values).result()
+    axes, chunk = "zyx"[3 - len(shape) :], CHUNKS[len(shape)]
+    store = create_ome_zarr(path, shape, "float32", axes=axes, chunk=chunk, spacing=spacing)
+    return lambda box, values: store[box].write(values).result()

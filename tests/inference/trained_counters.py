@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cellcount_jax.data.batches import raster
+from cellcount_jax.data.batches import rasterize_counts
 from cellcount_jax.data.preprocess import Preprocessing, preprocess
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.methods import build_stages
+from cellcount_jax.methods.base import StepInput
 from cellcount_jax.simulation.simulate import simulate_cells
 from tests.inference.made_counters import CONFIGS
 
@@ -58,7 +59,7 @@ def _batch(stage, ndim: int, scaled: Preprocessing) -> dict:
     rows = {
         "image": [preprocess(image, scaled) for image, _ in made],
         "count": [float(len(dots)) for _, dots in made],
-        "dots": [raster(dots, shape) for _, dots in made],
+        "dots": [rasterize_counts(dots, shape) for _, dots in made],
         "size": [shape for _ in made],
         "mask": [1.0 for _ in made],
         "index": list(range(len(made))),
@@ -79,10 +80,9 @@ def _fitted(stage, variables, batch: dict, steps: int):
     def step(carry, number):
         weights, state, moments = carry
         key = jax.random.fold_in(jax.random.key(1), number)
-        slopes, (state, metrics) = jax.grad(stage.loss, has_aux=True)(
-            weights, variables.frozen, state, data, key, number
-        )
-        updates, moments = tx.update(slopes, moments, weights)
+        inputs = StepInput(data, key, number, variables.frozen, state)
+        gradients, (state, metrics) = jax.grad(stage.loss, has_aux=True)(weights, inputs)
+        updates, moments = tx.update(gradients, moments, weights)
         return (optax.apply_updates(weights, updates), state, moments), metrics["loss"]
 
     first = (variables.trained, variables.model_state, tx.init(variables.trained))
