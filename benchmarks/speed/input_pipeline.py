@@ -1,4 +1,4 @@
-"""How fast training crops are made, against how fast the default counter's step consumes them.
+"""Rate of the input pipeline against the rate at which the default counter's step consumes crops.
 
     python -m benchmarks.speed.input_pipeline                    # a minute or two on two idle cores
     CELLCOUNT_RAW_DIR=DIR python -m benchmarks.speed.input_pipeline --out DIR
@@ -18,7 +18,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import itertools
-import json
 import os
 import statistics
 import tempfile
@@ -31,6 +30,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks.output import add_arguments, finish, markdown, median_and_range, shown
 from cellcount_jax import defaults
 from cellcount_jax.data import streaming
 from cellcount_jax.data.preprocess import Preprocessing
@@ -208,9 +208,7 @@ def measure(openers: dict[str, Opener], repeats: int, seconds: float) -> dict[st
     step = statistics.median(found["step"])
     return {
         name: {
-            "images_per_second": statistics.median(rates),
-            "least": min(rates),
-            "greatest": max(rates),
+            "images_per_second": median_and_range(rates),
             "of_step": statistics.median(rates) / step,
         }
         for name, rates in found.items()
@@ -219,49 +217,42 @@ def measure(openers: dict[str, Opener], repeats: int, seconds: float) -> dict[st
 
 def table(results: dict[str, Any]) -> str:
     """Markdown."""
-    lines = [
+    about = (
         f"Images per second, crops of {CROP[0]}x{CROP[1]}, batches of {BATCH}, "
-        f"on {results['device']}; median (least to greatest) of {results['repeats']} repeats.",
-        "",
-        "| images | what | images/s | of what the step consumes |",
-        "| --- | --- | --- | --- |",
+        f"on {results['device']}; median (least to greatest) of {results['repeats']} repeats."
+    )
+    rows = [
+        [images, name, shown(row["images_per_second"], digits=0), f"{row['of_step']:.2f}"]
+        for images, found in results["sets"].items()
+        for name, row in found.items()
     ]
-    for images, rows in results["sets"].items():
-        for name, row in rows.items():
-            spread = f"{row['least']:.0f} to {row['greatest']:.0f}"
-            figures = f"{row['images_per_second']:.0f} ({spread}) | {row['of_step']:.2f}"
-            lines.append(f"| {images} | {name} | {figures} |")
-    return "\n".join(lines) + "\n"
+    head = ["images", "what", "images/s", "of what the step consumes"]
+    return f"{about}\n\n{markdown(head, rows)}\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder")
+    add_arguments(parser)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.3, help="of one measurement")
-    arguments = parser.parse_args()
+    options = parser.parse_args()
     name, cells = vgg_images()
     sets = {"random 2048x2048": large_images(), name: cells}
     measured = {}
     with tempfile.TemporaryDirectory() as folder:
         for images, samples in sets.items():
             openers = variants(samples, settings(), Path(folder))
-            measured[images] = measure(openers, arguments.repeats, arguments.seconds)
+            measured[images] = measure(openers, options.repeats, options.seconds)
     results = {
         "device": sharding.describe_device(),
         "cores": os.cpu_count(),
         "versions": {p: importlib.metadata.version(p) for p in ("jax", "grain", "numpy")},
         "crop": CROP,
         "batch_size": BATCH,
-        "repeats": arguments.repeats,
+        "repeats": options.repeats,
         "sets": measured,
     }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    text = table(results)
-    (arguments.out / "input_pipeline.json").write_text(json.dumps(results, indent=2) + "\n")
-    (arguments.out / "input_pipeline.md").write_text(text)
-    print(text)
-    print(f"wrote input_pipeline.json and input_pipeline.md in {arguments.out}")
+    finish(options, "input_pipeline", results, table(results))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Random crops, flips and quarter turns of a batch, inside the jitted step.
+"""Random crops, flips, rotations and intensity changes of a batch, inside the jitted step.
 
-Every map of a row (image, target, raster of dots) goes through the same change. Works for
-[B, H, W, ...] and [B, D, H, W, ...]; quarter turns are in the plane of the last two space axes.
+All maps of a row (image, target, raster of dots) are transformed alike. Works for [B, H, W, ...]
+and [B, D, H, W, ...]; rotations are in the plane of the last two space axes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ import jax.numpy as jnp
 def random_crop(
     key: jax.Array, maps: Mapping[str, jax.Array], sizes: jax.Array, crop: Sequence[int]
 ) -> dict[str, jax.Array]:
-    """Cuts one window of `crop` from each row, anywhere inside the row's real size.
+    """Crops each row at a random position inside its real size.
 
     Args:
       key: random key.
       maps: name -> [B, *space] or [B, *space, C].
-      sizes: [B, ndim] real size of each row; beyond it lies padding.
-      crop: side of the window per space axis; no larger than the padded space.
+      sizes: [B, ndim] real size of each row, without padding.
+      crop: side per space axis; no larger than the padded rows.
 
     Returns:
       name -> [B, *crop] or [B, *crop, C].
@@ -36,12 +36,12 @@ def random_crop(
     return {name: jax.vmap(cut)(value, corner) for name, value in maps.items()}
 
 
-def random_flips_and_turns(
+def random_flips_and_rotations(
     key: jax.Array, maps: Mapping[str, jax.Array], *, ndim: int
 ) -> dict[str, jax.Array]:
-    """Flips each row along each space axis at random; swaps the last two if they are equal.
+    """Flips each row at random along each space axis, and swaps the last two if they are equal.
 
-    Flips and the swap together make all eight symmetries of the square, quarter turns included.
+    Together these are all eight symmetries of the square, including rotations by 90 degrees.
 
     Args:
       key: random key.
@@ -72,7 +72,15 @@ def random_flips_and_turns(
 def random_brightness(
     key: jax.Array, image: jax.Array, *, ndim: int, contrast: float, offset: float
 ) -> jax.Array:
-    """Multiplies each row by 1 +- contrast about its mean and adds +- offset, uniformly drawn."""
+    """Scales the contrast of each row about its mean, and shifts its brightness.
+
+    Args:
+      key: random key.
+      image: [B, *space, C].
+      ndim: number of space axes.
+      contrast: the factor is uniform between 1 - contrast and 1 + contrast.
+      offset: the shift is uniform between -offset and offset.
+    """
     rows = (image.shape[0], *([1] * (image.ndim - 1)))
     key_a, key_b = jax.random.split(key)
     factor = jax.random.uniform(key_a, rows, minval=1 - contrast, maxval=1 + contrast)

@@ -1,11 +1,10 @@
-"""Batches from data that live on the device: pure functions of (data, step, key).
+"""Batches from data on the device: pure functions of (data, step, key).
 
-`data.streaming` draws the same batches for sets that do not fit there.
+`data.streaming` draws the same batches for datasets that do not fit there.
 
-The order is one endless stream of shuffled epochs: every epoch holds each image exactly once,
-and a batch may reach over the end of one epoch into the next, so that no row is ever padding or
-dropped. The batch of a step depends on the seed and the step alone; a resumed run goes on with the
-batch that would have come.
+The order is one endless stream of shuffled epochs: every epoch contains each image exactly once,
+and a batch may span two epochs, so that no row is padding or dropped. The batch of a step depends
+only on the seed and the step, so a resumed run continues with the same batches.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,49 +31,49 @@ def stack_samples(
     crop: Sequence[int] | None = None,
     multiple: int = 1,
 ) -> dict[str, np.ndarray]:
-    """One array per field, images brought to a common size.
+    """One array per field, with images padded to a common size.
 
-    An image that is too small for the crop (or, without crops, smaller than the largest) goes on
-    in its own mirror image, dots and target with it; what lies beyond that is never read.
+    An image smaller than the crop (or, without crops, than the largest image) is extended by
+    reflection, with its dots and target; the padding beyond that is never used.
 
     Args:
-      samples: images of one number of space axes.
+      samples: images, all 2-D or all 3-D.
       preprocessing: applied to each whole image.
-      target: dots and space shape -> map; without it no `target` is made.
-      crop: side of random crops per space axis, if there are any.
+      target: dots and space shape -> map; without it there is no field `target`.
+      crop: side of random crops per space axis; None for whole images.
       multiple: sides of the rows become multiples of it.
 
     Returns:
-      image [N, *space, C] float32, count [N] (dots in the mirrored image), index [N], size
-      [N, ndim] (what may be cropped from), dots [N, *space] uint8 (raster of dots), and target
+      image [N, *space, C] float32, count [N] (dots of the reflected image), index [N], size
+      [N, ndim] (region to crop from), dots [N, *space] uint8 (raster of dots), and target
       [N, *space].
 
     Raises:
       ValueError: there are no samples.
     """
     if not samples:
-        raise ValueError("no images to train on: this part of the split is empty")
+        raise ValueError("no images to train on: this split is empty")
     sizes = np.array([s.image.shape[:-1] for s in samples])
     if crop is None:
         sizes = np.broadcast_to(-(-sizes.max(axis=0) // multiple) * multiple, sizes.shape)
     else:
         sizes = np.maximum(sizes, np.asarray(crop))
-    # Fresh variables are made from a whole row, whose sides must suit the network, too.
+    # Models are initialised on a whole row, so its sides must suit the network, too.
     space = -(-sizes.max(axis=0) // multiple) * multiple
     fields: dict[str, list[np.ndarray]] = {"image": [], "dots": [], "target": []}
     for sample, size in zip(samples, sizes, strict=True):
         shape = sample.image.shape[:-1]
-        mirrored = [(0, int(full - side)) for full, side in zip(size, shape, strict=True)]
-        unread = [(0, int(full - side)) for full, side in zip(space, size, strict=True)]
+        reflected = [(0, int(full - side)) for full, side in zip(size, shape, strict=True)]
+        unused = [(0, int(full - side)) for full, side in zip(space, size, strict=True)]
         dots = np.zeros((0, len(shape)), np.float32) if sample.dots is None else sample.dots
         maps = {"dots": rasterize_counts(dots, shape)}
         if target is not None:
             maps["target"] = np.asarray(target(dots, shape), np.float32)
         for name, value in maps.items():
-            fields[name].append(np.pad(np.pad(value, mirrored, mode="symmetric"), unread))
+            fields[name].append(np.pad(np.pad(value, reflected, mode="symmetric"), unused))
         image = preprocess(sample.image, preprocessing)
-        image = np.pad(image, [*mirrored, (0, 0)], mode="symmetric")
-        fields["image"].append(np.pad(image, [*unread, (0, 0)]))
+        image = np.pad(image, [*reflected, (0, 0)], mode="symmetric")
+        fields["image"].append(np.pad(image, [*unused, (0, 0)]))
     arrays = {name: np.stack(values) for name, values in fields.items() if values}
     return {
         **arrays,
@@ -93,7 +92,7 @@ def rasterize_counts(dots: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 
 class StreamKeys(NamedTuple):
-    """Random keys of one stream: of its epochs' orders (any step), and of one step's changes."""
+    """Random keys of one stream: for the order of epochs, and for the augmentations of one step."""
 
     order: jax.Array
     crop: jax.Array
@@ -106,7 +105,7 @@ def stream_keys(key: jax.Array, number: jax.Array | int, step: jax.Array | int) 
 
     Args:
       key: the run's data key.
-      number: of the stream, counting the streams' sorted names.
+      number: of the stream in the sorted names of the streams.
       step: may be traced.
     """
     order, change = jax.random.split(jax.random.fold_in(key, number))
@@ -137,15 +136,15 @@ def sample_batch(
     contrast: float = 0.0,
     offset: float = 0.0,
 ) -> dict[str, dict[str, jax.Array]]:
-    """The batch of a step, augmented.
+    """The batch of a step, with augmentation.
 
     Args:
       data: stream name -> fields of `stack_samples`, on the device.
-      step: number of the step, may be traced.
-      key: the run's data key; the same for all steps.
+      step: may be traced.
+      key: the run's data key, the same for all steps.
       sizes: rows per batch of each stream.
       crop: side per space axis of random crops; None takes whole images.
-      flips: random flips and quarter turns.
+      flips: random flips and rotations by 90 degrees.
       contrast: largest relative change of contrast about the mean.
       offset: largest change of brightness, in units of the normalised image.
 
@@ -177,13 +176,13 @@ def augment_batch(
     contrast: float = 0.0,
     offset: float = 0.0,
 ) -> dict[str, dict[str, jax.Array]]:
-    """The batch of a step with each row flipped, turned and lit at random.
+    """Augments each row by flips, rotations and changes of contrast and brightness.
 
     Args:
-      batch: stream name -> fields of whole images or crops, those of `stream.open_stream`.
-      step: as in `sample_batch`, like all that follows.
+      batch: stream name -> fields of whole images or crops, as from `streaming.open_stream`.
+      step: as in `sample_batch`, like all arguments below.
       key: the run's data key.
-      flips: random flips and quarter turns.
+      flips: random flips and rotations.
       contrast: largest relative change of contrast.
       offset: largest change of brightness.
 

@@ -1,7 +1,7 @@
-"""From a file's pixels to a network's input: brightness range, channels, mean and spread.
+"""From a file's pixels to a network's input: intensity range, channels, mean and std.
 
-The brightness range is taken once from the whole image and then applied anywhere in it, so a
-tile gets exactly the values that it has in the whole.
+The intensity range is computed once from the whole image and then applied to any part of it, so a
+tile gets exactly the values that it has in the whole image.
 """
 
 import dataclasses
@@ -11,16 +11,11 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from cellcount_jax.data.channels import adapt_channels
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 SAMPLE_LIMIT = 4_000_000
-"""A larger image's brightness range is taken from a regular grid of at most so many values."""
+"""The intensity range of larger images is computed on a regular grid of at most as many values."""
 
-BEYOND = 4.0
-"""Brightness is clipped this many ranges below the low and above the high end."""
+CLIP_RANGES = 4.0
+"""Intensities are clipped this many ranges below the low and above the high end."""
 
 _ROUNDING = 1e-3
 _METHODS = ("dtype", "percentile", "minmax")
@@ -33,12 +28,12 @@ class Preprocessing:
     Attributes:
       channels: of the network. One channel is repeated, two become three with an empty third,
         three become one by their mean; any other difference is an error.
-      normalise: `dtype` divides 8- and 16-bit integers by the largest number of their type and
-        takes floats in [0, 1] as they are; `percentile` maps the `low` and `high` percentile of
-        the whole image to 0 and 1; `minmax` its least and greatest value.
+      normalise: `dtype` divides 8- and 16-bit integers by the maximum of their type and keeps
+        floats in [0, 1]; `percentile` maps the `low` and `high` percentile of the whole image to
+        0 and 1; `minmax` its minimum and maximum.
       low: lower percentile, in percent.
       high: upper percentile, in percent.
-      mean: subtracted after that; one number, or one per channel.
+      mean: then subtracted; one number, or one per channel.
       std: then divided by; one number, or one per channel.
     """
 
@@ -78,7 +73,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Preprocessing":
-        """From the fields of `to_dict`; what is missing keeps its default.
+        """From the fields of `to_dict`; missing fields keep their defaults.
 
         Raises:
           ValueError: an unknown field, or a value out of range.
@@ -86,12 +81,14 @@ class Preprocessing:
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(fields) - known)
         if unknown:
-            raise ValueError(f"preprocessing: unknown fields {unknown}; there are {sorted(known)}")
+            raise ValueError(
+                f"preprocessing: unknown fields {unknown}; choose from {sorted(known)}"
+            )
         return cls(**fields)
 
 
 class IntensityRange(NamedTuple):
-    """Brightness that becomes 0 and 1, in the file's own numbers."""
+    """Intensities that become 0 and 1, in the units of the file."""
 
     low: float
     high: float
@@ -107,7 +104,7 @@ class Readable(Protocol):
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the file."""
+        """Of the stored values."""
         ...
 
     def read(self, slices: tuple[slice, ...]) -> np.ndarray:
@@ -116,7 +113,7 @@ class Readable(Protocol):
 
 
 def preprocess(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """A whole image as a network takes it.
+    """Preprocesses a whole image.
 
     Args:
       pixels: [H, W, C] or [D, H, W, C], the file's own dtype.
@@ -132,19 +129,18 @@ def preprocess(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def intensity_range(image: np.ndarray | Readable, preprocessing: Preprocessing) -> IntensityRange:
-    """Brightness of the whole image that becomes 0 and 1.
+    """Intensities of the whole image that become 0 and 1.
 
-    Beyond four million values it is taken from a regular grid over the image, the same grid
-    whether the image is in memory or read by parts. Where both percentiles coincide (a few
-    cells on an empty ground), least and greatest value stand in for them. All channels share
-    one range.
+    Above `SAMPLE_LIMIT` values they are computed on a regular grid over the image, the same grid
+    whether the image is in memory or read by parts. If both percentiles coincide (a few cells on
+    an empty background), minimum and maximum are used instead. All channels share one range.
 
     Args:
       image: [*space, C], an array or an image that is read by parts.
-      preprocessing: says how.
+      preprocessing: the network's.
 
     Returns:
-      (low, high) in the image's own numbers; equal for a constant image.
+      (low, high) in the units of the image; equal for a constant image.
 
     Raises:
       ValueError: pixels that are not finite, or a dtype that does not fit.
@@ -164,16 +160,18 @@ def intensity_range(image: np.ndarray | Readable, preprocessing: Preprocessing) 
         if ends[0] < ends[1]:
             low, high = float(ends[0]), float(ends[1])
     if not math.isfinite(high - low):
-        raise ValueError(f"pixels from {low:.6g} to {high:.6g} are no brightness; check the file")
+        raise ValueError(
+            f"pixels from {low:.6g} to {high:.6g} are not valid intensities; check the file"
+        )
     return IntensityRange(low, high)
 
 
 def apply(
     pixels: np.ndarray, preprocessing: Preprocessing, range_: tuple[float, float]
 ) -> np.ndarray:
-    """An image or any part of one as a network takes it, by the whole image's range.
+    """Preprocesses an image, or any part of one, with the whole image's range.
 
-    Every value depends on its own pixel only: a part of the result is the result of the part.
+    Every value depends only on its own pixel: a part of the result is the result of the part.
 
     Args:
       pixels: [H, W, C] or [D, H, W, C], the file's own dtype.
@@ -182,7 +180,7 @@ def apply(
 
     Returns:
       [*space, channels] float32. Before mean and std, `percentile` and `minmax` values are
-      clipped to four ranges below 0 and above 1; a constant image is 0.
+      clipped to [-4, 5]; a constant image is 0.
 
     Raises:
       ValueError: pixels that are not finite, a dtype or number of channels that does not fit.
@@ -215,11 +213,7 @@ def sample_grid(shape: tuple[int, ...]) -> tuple[slice, ...]:
 
 
 def check_finite(pixels: np.ndarray) -> None:
-    """Refuses NaN and infinity.
-
-    Raises:
-      ValueError: naming how many.
-    """
+    """Raises ValueError if pixels are NaN or infinite, with their number."""
     if pixels.dtype.kind != "f":
         return
     wrong = pixels.size - int(np.count_nonzero(np.isfinite(pixels)))
@@ -230,19 +224,41 @@ def check_finite(pixels: np.ndarray) -> None:
         )
 
 
+def adapt_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    """Converts [*space, C] to the network's number of channels.
+
+    Raises:
+      ValueError: no conversion between these numbers of channels.
+    """
+    given = pixels.shape[-1]
+    if given == channels:
+        return pixels
+    if given == 1:
+        return np.repeat(pixels, channels, axis=-1)
+    if (given, channels) == (2, 3):
+        return np.concatenate([pixels, np.zeros_like(pixels[..., :1])], axis=-1)
+    if (given, channels) == (3, 1):
+        # In a fixed order whatever the memory layout, so that a part equals that part of the whole.
+        return (pixels[..., :1] + pixels[..., 1:2] + pixels[..., 2:]) / np.float32(3)
+    raise ValueError(
+        f"the image has {given} channels and the network takes {channels}; choose with "
+        "the option channels"
+    )
+
+
 def _check_dtype(dtype: np.dtype) -> None:
     if dtype.kind not in "buif":
-        raise ValueError(f"pixels of type {dtype} are no brightness; save integers or floats")
+        raise ValueError(f"pixels of type {dtype} are not intensities; save integers or floats")
 
 
 def _full_scale(dtype: np.dtype) -> float:
-    """What `dtype` normalisation divides by."""
+    """Divisor of `dtype` normalisation."""
     _check_dtype(dtype)
     if dtype.kind in "bf":
         return 1.0
     if dtype.itemsize > 2:
         raise ValueError(
-            f"pixels of type {dtype} never fill their type, so dividing by its largest number "
+            f"pixels of type {dtype} use a small part of their range, so dividing by its maximum "
             'makes them black; use normalise="percentile" or save 8 or 16 bits'
         )
     return float(np.iinfo(dtype).max)
@@ -263,9 +279,9 @@ def _by_dtype(pixels: np.ndarray) -> np.ndarray:
 def _by_range(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
     if not low < high:
         return np.zeros(pixels.shape, np.float32)
-    with np.errstate(over="ignore"):  # a range close to nothing; the values are clipped below
+    with np.errstate(over="ignore"):  # of a tiny range; values are clipped below
         if pixels.dtype.itemsize <= 2:
             scaled = (pixels.astype(np.float32) - np.float32(low)) / np.float32(high - low)
-        else:  # differences of longer numbers would lose digits in 32 bits
+        else:  # differences of wider types would lose digits in 32 bits
             scaled = (pixels.astype(np.float64) - low) / (high - low)
-    return np.clip(scaled, -BEYOND, 1 + BEYOND).astype(np.float32, copy=False)
+    return np.clip(scaled, -CLIP_RANGES, 1 + CLIP_RANGES).astype(np.float32, copy=False)

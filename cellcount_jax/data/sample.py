@@ -1,4 +1,4 @@
-"""One annotated image or volume, as every part of the data path passes it on."""
+"""The record of one annotated image or volume."""
 
 import dataclasses
 
@@ -10,14 +10,14 @@ class Sample:
     """One image with its dots.
 
     Attributes:
-      name: unique within its data set; the file's name without its ending.
+      name: unique within its dataset; the file's name without its ending.
       image: [H, W, C] or [D, H, W, C], the file's own dtype and values.
       dots: [N, ndim] float32, (y, x) or (z, y, x) in pixels of `image`, integer = pixel centre;
-        None where the image is not labelled.
-      group: what a split must not tear apart (slide, embryo, laboratory) or, for a patch, the
-        name of the image it was cut from.
-      spacing: size of a pixel in micrometres, (y, x) or (z, y, x), if known.
-      labels: instance mask of the same space shape, where the publisher gives one.
+        None if the image is not labelled.
+      group: images that may have to stay in one split (slide, embryo, laboratory) or, for a
+        patch, the name of the image it was cut from.
+      spacing: pixel size in micrometres, (y, x) or (z, y, x), if known.
+      labels: instance mask of the same space shape, if the publisher provides one.
     """
 
     name: str

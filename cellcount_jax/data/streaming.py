@@ -1,9 +1,9 @@
-"""Batches of sets that do not fit the device: cropped on the host, read ahead by Grain's threads.
+"""Batches of datasets that do not fit on the device: cropped on the host, prefetched by Grain.
 
 The stream is that of `batches.take_batch`: the same shuffled epochs and the same crops, drawn from
-the same keys, so it makes no difference to a run where its data lie. The batch of a step is a pure
-function of seed and step. A run that goes on after step k opens its stream at k and gets what
-would have come; a host that reads some rows of a batch gets those of the whole batch.
+the same keys, so results do not depend on where the data are. The batch of a step is a pure
+function of seed and step: a run resumed after step k opens its stream at k, and a host that reads
+some rows of a batch gets those of the whole batch.
 """
 
 import functools
@@ -28,8 +28,8 @@ Rows = dict[str, np.ndarray]
 
 THREADS = min(8, os.cpu_count() or 1)
 
-AHEAD = 2
-"""Batches per thread that are read before they are asked for."""
+PREFETCH_PER_THREAD = 2
+"""Batches per thread that are read in advance."""
 
 
 def open_stream(
@@ -49,28 +49,29 @@ def open_stream(
     """Endless batches of random crops, or of whole images.
 
     Args:
-      samples: by index, read when needed; of one number of space axes.
+      samples: by index, read when needed; all 2-D or all 3-D.
       preprocessing: of whole images.
       batch_size: rows of the batch over all hosts.
       seed: of the run; its data key is `jax.random.key(seed)`.
       target: dots and space shape -> map; without it no `target` is made.
-      crop: side per space axis of random crops; None takes whole images brought to one size, as
-        `batches.stack` does, for which every image's size is looked up first.
+      crop: side per space axis of random crops; None takes whole images padded to one size, as
+        `batches.stack` does, for which the size of every image is read first.
       multiple: without crops, sides become multiples of it.
-      number: of the stream, counting the sorted names of the run's streams.
-      start_step: the first batch is that of this step.
-      rows: of each batch that are read here, such as `host_rows`; None reads all.
-      threads: that read; 0 reads when asked.
+      number: of the stream in the sorted names of the run's streams.
+      start_step: step of the first batch.
+      rows: of each batch that this host reads; None: all.
+      threads: that read; 0 reads on demand.
 
     Returns:
       Iterator over image [b, *side, C], target [b, *side], count [b], mask [b] (ones) and index
-      [b], before flips and brightness changes (`batches.augment_batch` makes them on the device).
-      Close it when done.
+      [b], before flips and brightness changes, which `batches.augment_batch` makes on the device.
+      Must be closed.
 
     Raises:
-      ValueError: there are no samples; later, an image that cannot be used, by name.
+      ValueError: there are no samples; while reading, an unusable image, by name.
     """
-    _check(samples)
+    if not len(samples):
+        raise ValueError("no images to read: this split is empty")
     reader = WindowReader(preprocessing, target=target)
     own = np.arange(batch_size) if rows is None else np.asarray(rows, int)
     side = _common_side(samples, multiple) if crop is None else np.asarray(crop)
@@ -86,90 +87,37 @@ def open_stream(
             reader.read(int(i), sample, corner, side)
             for i, sample, corner in zip(index, taken, corners, strict=True)
         ]
-        return _stacked(windows, index, len(own))
+        return _stack_windows(windows, index)
 
-    return _ahead(batch, start_step, sys.maxsize, threads)
+    import grain  # takes half a second, and only large datasets need it
 
-
-def open_epoch(
-    samples: Sequence[Sample],
-    preprocessing: Preprocessing,
-    *,
-    batch_size: int,
-    target: batches.Target | None = None,
-    multiple: int = 1,
-    rows: Sequence[int] | None = None,
-    threads: int = THREADS,
-) -> "grain.DatasetIterator[Rows]":
-    """Every image once, whole and in order; rows that are too many have mask 0.
-
-    Args:
-      samples: as in `open_stream`, like all that follows.
-      preprocessing: of whole images.
-      batch_size: rows of the batch over all hosts.
-      target: dots and space shape -> map.
-      multiple: sides become multiples of it.
-      rows: of each batch that are read here. All hosts get equally many batches.
-      threads: that read.
-
-    Returns:
-      Iterator over the fields of `open_stream`; a padding row is zeros, with index -1.
-
-    Raises:
-      ValueError: there are no samples; later, an image that cannot be used, by name.
-    """
-    _check(samples)
-    reader = WindowReader(preprocessing, target=target)
-    own = np.arange(batch_size) if rows is None else np.asarray(rows, int)
-    side = _common_side(samples, multiple)
-    corner = np.zeros_like(side)
-
-    def batch(step: int) -> Rows:
-        index = step * batch_size + own
-        index = index[index < len(samples)]
-        # A host whose rows are all padding reads one image to know how they look.
-        windows = [reader.read(i, samples[i], corner, side) for i in index.tolist() or [0]]
-        return _stacked(windows, index, len(own))
-
-    return _ahead(batch, 0, math.ceil(len(samples) / batch_size), threads)
-
-
-def host_rows(batch_size: int, *, host: int, n_hosts: int) -> range:
-    """Rows of a batch that one of several hosts reads.
-
-    Raises:
-      ValueError: the batch cannot be divided evenly.
-    """
-    if batch_size % n_hosts:
-        raise ValueError(
-            f"a batch of {batch_size} cannot be divided over {n_hosts} hosts; "
-            f"make batch_size a multiple of {n_hosts}"
-        )
-    rows = batch_size // n_hosts
-    return range(host * rows, (host + 1) * rows)
+    prefetch = PREFETCH_PER_THREAD * threads
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+    steps = grain.MapDataset.range(start_step, sys.maxsize)
+    return iter(steps.map(batch).to_iter_dataset(options))
 
 
 def fits_device(
-    parts: Iterable[Sequence[Sample]],
+    streams: Iterable[Sequence[Sample]],
     limit_bytes: float,
     *,
     channels: int,
     crop: Sequence[int] | None = None,
 ) -> bool:
-    """Whether `batches.stack` of all parts together takes no more than a limit.
+    """Whether `batches.stack` of all streams together fits within a limit.
 
     Args:
-      parts: samples of each stream. Of those far too large only the first few are read.
+      streams: samples of each. Of a stream far too large only the first few are read.
       limit_bytes: of device memory.
       channels: of the network's input.
       crop: as in `batches.stack`.
 
     Returns:
-      An estimate by float32 images and targets and the raster of dots.
+      An estimate from float32 images and targets and the raster of dots.
     """
     per_pixel = 4 * channels + 4 + 1
     total = 0
-    for samples in parts:
+    for samples in streams:
         side = np.zeros(1, int) if crop is None else np.asarray(crop)
         for sample in samples:
             side = np.maximum(side, sample.image.shape[:-1])
@@ -177,11 +125,6 @@ def fits_device(
                 return False
         total += len(samples) * math.prod(side.tolist()) * per_pixel
     return total <= limit_bytes
-
-
-def _check(samples: Sequence[Sample]) -> None:
-    if not len(samples):
-        raise ValueError("no images to read: this part of the split is empty")
 
 
 def _common_side(samples: Sequence[Sample], multiple: int) -> np.ndarray:
@@ -192,7 +135,7 @@ def _common_side(samples: Sequence[Sample], multiple: int) -> np.ndarray:
 def _draws(
     n: int, batch_size: int, side: np.ndarray, seed: int, number: int
 ) -> tuple[Callable[[int], np.ndarray], Callable[[int, np.ndarray], np.ndarray]]:
-    """The rows of a step, and the corners of its windows in images of given sizes."""
+    """Functions for the rows of a step and the corners of its windows in images of given sizes."""
     device = _drawing_device()
     key = jax.device_put(jax.random.key(seed), device)
 
@@ -217,42 +160,21 @@ def _epoch_order(key: jax.Array, number: int, epoch: int, *, n: int) -> jax.Arra
 
 @jax.jit
 def _crop_corners(key: jax.Array, number: int, step: int, room: np.ndarray) -> jax.Array:
-    """As `augment.random_crop` draws them; each row's depends on its own room alone."""
+    """As drawn by `augment.random_crop`; each row's depends only on its own room."""
     drawn = batches.stream_keys(key, number, step).crop
     return jax.random.randint(drawn, room.shape, 0, room + 1)
 
 
 def _drawing_device() -> jax.Device:
-    """The host's own, if JAX may use it: no numbers then travel to draw a batch."""
+    """The CPU if JAX may use it: drawing a batch then transfers nothing."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:
         return jax.local_devices()[0]
 
 
-def _stacked(windows: Sequence[Rows], index: np.ndarray, n: int) -> Rows:
-    """Fields of `n` rows; those beyond the index are padding."""
-    real = len(index)
+def _stack_windows(windows: Sequence[Rows], index: np.ndarray) -> Rows:
     fields = {name: np.stack([w[name] for w in windows]) for name in windows[0]}
     dots = fields.pop("dots")
-    fields["count"] = dots.sum(axis=tuple(range(1, dots.ndim)), dtype=np.float32)
-    fields["mask"] = np.ones(real, np.float32)
-    fields = {name: _padded(value[:real], n, 0) for name, value in fields.items()}
-    return {**fields, "index": _padded(index.astype(np.int32), n, -1)}
-
-
-def _padded(value: np.ndarray, n: int, filler: int) -> np.ndarray:
-    if len(value) == n:
-        return value
-    rest = np.full((n - len(value), *value.shape[1:]), filler, value.dtype)
-    return np.concatenate([value, rest])
-
-
-def _ahead(
-    batch: Callable[[int], Rows], start: int, stop: int, threads: int
-) -> "grain.DatasetIterator[Rows]":
-    """Batches of the steps from `start`, in order, read ahead by threads."""
-    import grain  # takes half a second, and only large sets need it
-
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=AHEAD * threads)
-    return iter(grain.MapDataset.range(start, stop).map(batch).to_iter_dataset(options))
+    count = dots.sum(axis=tuple(range(1, dots.ndim)), dtype=np.float32)
+    return {**fields, "count": count, "mask": np.ones_like(count), "index": index.astype(np.int32)}

@@ -1,7 +1,7 @@
 """Training targets from dots: Gaussian densities, inverse-distance maps, sum-pooling.
 
-NumPy on the host, one image or volume at a time, 2-D and 3-D. Dots are [N, ndim] in pixels, an
-integer is a pixel's centre, and dots between pixels are not rounded.
+NumPy on the host, one 2-D image or volume at a time. Dots are [N, ndim] in pixels; integers are
+pixel centres, and dots between pixels are not rounded.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,10 +15,10 @@ from scipy.spatial import cKDTree
 
 from cellcount_jax.data.distance_transform import anisotropy, nearest_distance
 
-CHUNK = 2**21
-"""Kernel values that are scattered together; bounds the memory."""
+CHUNK_SIZE = 2**21
+"""Kernel values that are computed together; bounds the memory."""
 
-NAMES = {1: "x", 2: "yx", 3: "zyx"}
+AXIS_NAMES = {1: "x", 2: "yx", 3: "zyx"}
 
 
 def gaussian_density(
@@ -31,13 +31,13 @@ def gaussian_density(
     """A density map that sums to the number of dots.
 
     Every dot is a Gaussian sampled at pixel centres in a window of `int(truncate * sigma + 0.5)`
-    pixels to each side, divided by its own sum inside the image: no mass is lost at the border.
+    pixels on each side, normalised inside the image: no mass is lost at the border.
 
     Args:
       dots: [N, ndim] pixels; duplicates add up.
       shape: sides of the image, (H, W) or (D, H, W).
       sigma: standard deviation in pixels: a number; a tuple or list with one per axis; or an array
-        with one per dot, [N] or [N, ndim]. 0 puts a dot's whole mass on the nearest pixel.
+        with one per dot, [N] or [N, ndim]. 0 assigns a dot to its nearest pixel.
       truncate: radius of the window in standard deviations.
 
     Returns:
@@ -53,7 +53,7 @@ def gaussian_density(
     density = np.zeros(tuple(shape), np.float32)
     radii = (truncate * sigmas + 0.5).astype(int)
     for rows in _chunks(radii, shape):
-        _scatter(density, points[rows], sigmas[rows], radii[rows])
+        _add_kernels(density, points[rows], sigmas[rows], radii[rows])
     return density
 
 
@@ -68,27 +68,29 @@ def adaptive_sigma(
 
     Args:
       dots: [N, ndim] pixels.
-      beta: sigma is beta times the mean distance to the `k` nearest other dots (all others where
+      beta: sigma is beta times the mean distance to the `k` nearest other dots (all others if
         there are fewer).
       k: number of neighbours.
-      shape: sides of the image; a lone dot takes a quarter of their mean.
+      shape: sides of the image; the sigma of a single dot is a quarter of their mean.
 
     Returns:
-      [N] float32, pixels; 0 for a dot whose neighbours all lie on it.
+      [N] float32, pixels; 0 for a dot whose neighbours all coincide with it.
 
     Raises:
-      ValueError: a lone dot and no `shape`.
+      ValueError: a single dot and no `shape`.
 
-    Source: MCNN (CVPR 2016), Section 2.2; the lone dot's rule is that of the CSRNet code.
+    Source: MCNN (CVPR 2016), Section 2.2; the rule for a single dot is that of the CSRNet code.
     """
     points = np.asarray(dots, np.float64)
     if len(points) == 0:
         return np.zeros(0, np.float32)
     if len(points) == 1:
         if shape is None:
-            raise ValueError("a lone dot has no neighbour to set its sigma: pass the image's shape")
+            raise ValueError(
+                "a single dot has no neighbour to derive sigma from: pass the image's shape"
+            )
         return np.full(1, np.mean(shape) / 4, np.float32)
-    # The first of the neighbours found is the dot itself, or a duplicate at the same distance 0.
+    # The first neighbour found is the dot itself, or a duplicate at the same distance 0.
     distances, _ = cKDTree(points).query(points, k=range(2, min(k + 1, len(points)) + 1))
     return (beta * distances.mean(axis=1)).astype(np.float32)
 
@@ -119,10 +121,10 @@ def inverse_distance_map(
     """
     values = distance_map(dots, shape, spacing=spacing)
     flat = values.reshape(-1)
-    # ln 0 and an exponential beyond float32 have the right limits, 1 and 0; inf is "no dot".
+    # log(0) and overflow have the right limits, 1 and 0; inf means "no dot".
     with np.errstate(divide="ignore", over="ignore"):
-        for start in range(0, flat.size, CHUNK):
-            part = flat[start : start + CHUNK]
+        for start in range(0, flat.size, CHUNK_SIZE):
+            part = flat[start : start + CHUNK_SIZE]
             power = 0.02 * part + 0.75
             np.exp(np.multiply(power, np.log(part), out=power), out=power)
             np.reciprocal(np.add(power, 1.0, out=power), out=part)
@@ -191,10 +193,10 @@ def _checked(dots: ArrayLike, shape: Sequence[int]) -> np.ndarray:
         raise ValueError(
             f"dots of shape {points.shape} do not fit an image of shape {tuple(shape)}"
         )
-    # A pixel reaches half a side beyond its centre; the negated form also catches NaN.
+    # A pixel extends half a side beyond its centre; the negated form also catches NaN.
     outside = ~((points >= -0.5) & (points <= np.asarray(shape) - 0.5)).all(axis=1)
     if outside.any():
-        names = NAMES.get(len(shape), "")
+        names = AXIS_NAMES.get(len(shape), "")
         first = points[np.flatnonzero(outside)[0]]
         where = ", ".join(f"{n}={v:g}" for n, v in zip(names, first, strict=True))
         sides = ", ".join(f"{n} {s}" for n, s in zip(names, shape, strict=True))
@@ -225,22 +227,22 @@ def _sigma_per_dot(sigma: float | Sequence[float] | np.ndarray, points: np.ndarr
 
 
 def _chunks(radii: np.ndarray, shape: Sequence[int]) -> Iterator[np.ndarray]:
-    """Indices of dots, those with windows of about one size together, in chunks that fit."""
+    """Indices of dots in chunks that fit, with windows of similar size together."""
     windows = np.minimum(2 * radii + 1, np.asarray(shape)).astype(np.float64)
     order = np.argsort(windows.prod(axis=1), kind="stable")
     start = 0
     while start < len(order):
         largest = np.maximum.accumulate(windows[order[start:]], axis=0).prod(axis=1)
-        # The padded work of a chunk stays below its bound and below twice what is needed.
+        # The padded size of a chunk stays below the limit and below twice what is needed.
         numbers = np.arange(1, len(largest) + 1)
         needed = np.cumsum(windows[order[start:]].prod(axis=1))
-        fits = (largest * numbers <= CHUNK) & (largest * numbers <= 2 * needed)
+        fits = (largest * numbers <= CHUNK_SIZE) & (largest * numbers <= 2 * needed)
         stop = start + max(1, len(fits) if fits.all() else int(np.argmin(fits)))
         yield order[start:stop]
         start = stop
 
 
-def _scatter(
+def _add_kernels(
     density: np.ndarray, points: np.ndarray, sigmas: np.ndarray, radii: np.ndarray
 ) -> None:
     """Adds the outer products of the dots' 1-D kernels [n, k] to the map."""
@@ -259,11 +261,11 @@ def _scatter(
 def _kernels(
     at: np.ndarray, sigma: np.ndarray, radius: np.ndarray, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """First pixel [n] and weights [n, k], of sum 1, of 1-D Gaussians inside an axis of `side`."""
+    """First pixels [n] and weights [n, k], of sum 1, of 1-D Gaussians on an axis of `side`."""
     width = min(2 * int(radius.max()) + 1, side)
     first = np.clip(np.ceil(at - radius).astype(int), 0, side - width)
     squared = np.square(first[:, None] + np.arange(width) - at[:, None])
-    # The nearest pixel always belongs to the window, and its weight cannot underflow.
+    # The nearest pixel is always in the window, and its weight cannot underflow.
     nearest = squared.min(axis=1, keepdims=True)
     inside = squared <= np.maximum(np.square(radius[:, None]), nearest)
     spread = np.maximum(2 * np.square(sigma), 1e-12)[:, None]

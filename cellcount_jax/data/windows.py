@@ -1,8 +1,7 @@
-"""Windows of images and of their targets, read without working on the whole image.
+"""Windows of images and their targets, read without processing the whole image.
 
-A window is given by the positions it shows along each space axis. Beyond its end an image goes on
-in its own mirror image. What is read equals the same part of what `batches.stack` makes of the
-whole image; densities to float32 rounding.
+A window may extend beyond the image, which continues by reflection. The result equals that part of
+the output of `batches.stack_samples` for the whole image; densities up to float32 rounding.
 """
 
 import functools
@@ -18,19 +17,19 @@ from cellcount_jax.io.cache import ArrayCache
 Box = tuple[slice, ...]
 
 CACHE_BYTES = 512 * 2**20
-"""Whole targets are kept up to this size, where a target cannot be made for a window alone."""
+"""Size of the cache of whole targets, for targets that cannot be computed for a window alone."""
 
 
 class WindowReader:
-    """Reads windows of samples, from any thread.
+    """Reads windows of samples; thread-safe.
 
-    The brightness range of an image is found when it is first read, and kept.
+    The intensity range of an image is computed when it is first read, and kept.
 
     Args:
       preprocessing: of whole images.
-      target: dots and space shape -> map. A `targets.gaussian_density` of one sigma is made near
-        the window alone; any other is made for the whole image and kept for a while.
-      cache_bytes: size of the whole targets that are kept.
+      target: dots and space shape -> map. A `targets.gaussian_density` with one sigma is computed
+        around the window; any other is computed for the whole image and cached.
+      cache_bytes: size of the cache of whole targets.
     """
 
     def __init__(
@@ -51,20 +50,20 @@ class WindowReader:
         """One window.
 
         Args:
-          index: of the sample in its set; names it in what is kept.
+          index: of the sample in its dataset; the key of the caches.
           sample: the image with its dots, if it has any.
-          corner: first position per space axis.
-          side: number of positions per space axis.
+          corner: first pixel of the window.
+          side: of the window, per space axis.
 
         Returns:
           image [*side, C] float32, dots (raster) [*side] uint8 and, if there is one, target
           [*side] float32.
 
         Raises:
-          ValueError: pixels or dots that cannot be used, with the sample's name.
+          ValueError: unusable pixels or dots, with the sample's name.
         """
         shape = sample.image.shape[:-1]
-        at = [mirrored(n, c, s) for n, c, s in zip(shape, corner, side, strict=True)]
+        at = [reflected_indices(n, c, s) for n, c, s in zip(shape, corner, side, strict=True)]
         box = tuple(slice(int(a.min()), int(a.max()) + 1) for a in at)
         dots = np.zeros((0, len(shape)), np.float32) if sample.dots is None else sample.dots
         try:
@@ -95,21 +94,21 @@ class WindowReader:
         return whole[box]
 
 
-def mirrored(n: int, start: int, length: int) -> np.ndarray:
-    """Pixels of an axis of `n` shown from position `start` on, as NumPy's `symmetric` padding."""
+def reflected_indices(n: int, start: int, length: int) -> np.ndarray:
+    """Pixels of an axis of length `n` from position `start`, as in NumPy's `symmetric` padding."""
     at = np.arange(start, start + length) % (2 * n)
     return np.minimum(at, 2 * n - 1 - at)
 
 
 def unfold(part: np.ndarray, at: Sequence[np.ndarray]) -> np.ndarray:
-    """A window from the box of pixels that it shows.
+    """A window from the box of pixels that it contains.
 
     Args:
-      part: values from the least to the greatest pixel of `at`, on the leading axes.
-      at: pixels that the window shows along each of these axes.
+      part: values from the first to the last pixel in `at`, along the leading axes.
+      at: pixels of the window along each of these axes.
     """
     for axis, pixels in enumerate(at):
-        if pixels[-1] - pixels[0] != len(pixels) - 1:  # not a plain run: some are mirrored
+        if pixels[-1] - pixels[0] != len(pixels) - 1:  # some are reflected
             part = part.take(pixels - pixels.min(), axis=axis)
     return part
 
@@ -123,7 +122,7 @@ def raster_part(dots: np.ndarray, shape: Sequence[int], box: Box) -> np.ndarray:
 
 
 def gaussian_reach(target: batches.Target, ndim: int) -> np.ndarray | None:
-    """Pixels per axis beyond which a dot adds nothing to a density; None for other targets."""
+    """Pixels per axis beyond which a dot does not contribute; None for other targets."""
     if not isinstance(target, functools.partial) or target.func is not targets.gaussian_density:
         return None
     options = {"truncate": 4.0, **target.keywords}
@@ -138,9 +137,9 @@ def density_part(
 ) -> np.ndarray:
     """A box of the whole image's density, from the dots that reach it."""
     first, last = _ends(box)
-    margin = reach + 1  # a dot between pixels belongs to both
+    margin = reach + 1  # a dot between two pixels belongs to both
     near = ((dots >= first - margin) & (dots <= last - 1 + margin)).all(axis=1)
-    # Room for whole kernels: a kernel is divided by its sum inside the image, not inside the box.
+    # Room for whole kernels, as each is normalised inside the image, not inside the box.
     start = np.maximum(first - 2 * margin, 0)
     stop = np.minimum(last + 2 * margin, shape)
     grown = target(dots[near] - start, tuple(stop - start))

@@ -1,4 +1,4 @@
-"""Augmentations: every map of a row goes the same way, and nothing is lost."""
+"""Augmentations: all maps of a row change alike, in every direction and within the bounds."""
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,12 @@ from cellcount_jax.data import augment
 
 
 @pytest.mark.parametrize("space", [(6, 6), (3, 4, 4)])
-def test_flips_and_turns_reach_every_symmetry_and_keep_maps_together(space):
+def test_flips_and_rotations_reach_every_symmetry_and_keep_maps_together(space):
     ndim = len(space)
     row = np.arange(np.prod(space), dtype=np.float32).reshape(space)
     rows = np.broadcast_to(row, (400, *space))
     maps = {"image": jnp.asarray(rows)[..., None], "target": jnp.asarray(rows)}
-    out = augment.random_flips_and_turns(jax.random.key(0), maps, ndim=ndim)
+    out = augment.random_flips_and_rotations(jax.random.key(0), maps, ndim=ndim)
     np.testing.assert_array_equal(out["image"][..., 0], out["target"])
     seen = {np.asarray(r).tobytes() for r in out["target"]}
     assert len(seen) == 2 ** (ndim + 1)  # flips per axis, and the swap of the last two
@@ -25,7 +25,7 @@ def test_flips_and_turns_reach_every_symmetry_and_keep_maps_together(space):
 
 def test_images_that_are_not_square_are_only_flipped():
     maps = {"target": jnp.zeros((5, 4, 6))}
-    out = augment.random_flips_and_turns(jax.random.key(0), maps, ndim=2)
+    out = augment.random_flips_and_rotations(jax.random.key(0), maps, ndim=2)
     assert out["target"].shape == (5, 4, 6)
 
 
@@ -39,8 +39,42 @@ def test_crops_stay_inside_the_real_size_and_agree_between_maps():
     assert corners == {(y, x) for y in range(3) for x in range(4)}
 
 
-def test_brightness_keeps_the_mean_when_only_contrast_changes():
-    image = jax.random.uniform(jax.random.key(0), (4, 5, 5, 1))
-    out = augment.random_brightness(jax.random.key(1), image, ndim=2, contrast=0.5, offset=0.0)
-    np.testing.assert_allclose(out.mean((1, 2, 3)), image.mean((1, 2, 3)), atol=1e-6)
-    assert not np.allclose(out, image)
+def changes(space, *, contrast: float, offset: float) -> tuple[np.ndarray, np.ndarray]:
+    """Contrast factor and brightness shift of 400 rows of noise; all else is checked here."""
+    image = jax.random.uniform(jax.random.key(0), (400, *space, 2))
+    out = augment.random_brightness(
+        jax.random.key(1), image, ndim=len(space), contrast=contrast, offset=offset
+    )
+    axes = tuple(range(1, len(space) + 1))
+    mean, new_mean = image.mean(axes, keepdims=True), out.mean(axes, keepdims=True)
+    factor = out.std(axes) / image.std(axes)
+    np.testing.assert_allclose(factor[:, 0], factor[:, 1], rtol=1e-4)  # channels change alike
+    scaled = (image - mean) * factor[:, :1].reshape(-1, *[1] * (len(space) + 1))
+    np.testing.assert_allclose(out - new_mean, scaled, atol=1e-5)  # never inverted
+    shift = (new_mean - mean).reshape(400, 2)
+    np.testing.assert_allclose(shift[:, 0], shift[:, 1], atol=1e-5)
+    return np.asarray(factor[:, 0]), np.asarray(shift[:, 0])
+
+
+@pytest.mark.parametrize("space", [(8, 9), (3, 5, 6)])
+def test_contrast_rises_and_falls_within_its_bounds_and_keeps_the_mean(space):
+    factor, shift = changes(space, contrast=0.5, offset=0.0)
+    np.testing.assert_allclose(shift, 0, atol=1e-6)
+    assert 0.5 - 1e-3 <= factor.min() < 0.52
+    assert 1.48 < factor.max() <= 1.5 + 1e-3
+    assert factor.mean() == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("space", [(8, 9), (3, 5, 6)])
+def test_brightness_rises_and_falls_within_its_bounds_and_keeps_the_contrast(space):
+    factor, shift = changes(space, contrast=0.0, offset=0.3)
+    np.testing.assert_allclose(factor, 1, atol=1e-4)
+    assert -0.3 - 1e-5 <= shift.min() < -0.28
+    assert 0.28 < shift.max() <= 0.3 + 1e-5
+    assert shift.mean() == pytest.approx(0.0, abs=0.03)
+
+
+def test_contrast_and_brightness_are_drawn_independently_for_each_row():
+    factor, shift = changes((8, 9), contrast=0.5, offset=0.3)
+    assert len(np.unique(factor)) == len(np.unique(shift)) == 400
+    assert abs(np.corrcoef(factor, shift)[0, 1]) < 0.15

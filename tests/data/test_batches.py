@@ -1,4 +1,4 @@
-"""The stream of batches: every image once an epoch, the same after a restart."""
+"""The stream of batches: every image once per epoch, the same after a restart."""
 
 import jax
 import jax.numpy as jnp
@@ -28,37 +28,39 @@ def test_every_epoch_holds_each_row_once(n, size):
     )
     epochs = stream[: len(stream) // n * n].reshape(-1, n)
     np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(n), (len(epochs), 1)))
-    assert len({tuple(e) for e in epochs}) > 1  # shuffled anew
+    assert len({tuple(e) for e in epochs}) > 1  # reshuffled
 
 
-def test_crop_counts_its_dots_and_stacking_mirrors_small_images():
+def test_a_crop_counts_its_dots_and_small_images_are_reflected():
     samples = [sample("a", (20, 20), [[3, 3], [10, 12]]), sample("b", (8, 20), [[7, 5]])]
-    data = batches.stack(samples, plain(), crop=(16, 16), target=_target)
+    data = batches.stack_samples(samples, plain(), crop=(16, 16), target=_target)
     assert data["image"].shape == (2, 20, 20, 1)
     assert data["size"].tolist() == [[20, 20], [16, 20]]
-    assert data["count"].tolist() == [2, 2]  # the second image with its mirror image
+    assert data["count"].tolist() == [2, 2]  # the second image with its reflection
     assert data["dots"][1, 8, 5] == 1
     np.testing.assert_allclose(data["target"].sum((1, 2)), data["count"], rtol=1e-4)
     device = {"labelled": jax.tree.map(jnp.asarray, data)}
     for step in range(5):
-        batch = batches.take_batch(
+        batch = batches.sample_batch(
             device, jnp.int32(step), jax.random.key(0), sizes={"labelled": 4}, crop=(16, 16)
         )["labelled"]
         assert batch["image"].shape == (4, 16, 16, 1)
-        # Far from the borders of a crop a dot's kernel is whole; at least no mass is made up.
+        # Kernels at the border of a crop are cut; no mass is added.
         assert np.all(batch["target"].sum((1, 2)) <= data["count"].max() + 1e-3)
         np.testing.assert_array_equal(batch["count"], np.rint(batch["count"]))
 
 
-def test_the_batch_of_a_step_depends_on_seed_and_step_alone():
+def test_the_batch_of_a_step_depends_only_on_seed_and_step():
     data = {
-        "labelled": batches.stack([sample(str(i), (8, 8), [[i, i]]) for i in range(5)], plain())
+        "labelled": batches.stack_samples(
+            [sample(str(i), (8, 8), [[i, i]]) for i in range(5)], plain()
+        )
     }
     data = jax.tree.map(jnp.asarray, data)
 
     def batch(step, seed=0):
         key = jax.random.key(seed)
-        return batches.take_batch(data, jnp.int32(step), key, sizes={"labelled": 2})["labelled"]
+        return batches.sample_batch(data, jnp.int32(step), key, sizes={"labelled": 2})["labelled"]
 
     np.testing.assert_array_equal(batch(3)["index"], batch(3)["index"])
     assert any(not np.array_equal(batch(s)["index"], batch(s, 1)["index"]) for s in range(5))
@@ -66,7 +68,7 @@ def test_the_batch_of_a_step_depends_on_seed_and_step_alone():
 
 def test_nothing_to_train_on_is_an_error():
     with pytest.raises(ValueError, match="no images to train on"):
-        batches.stack([], plain())
+        batches.stack_samples([], plain())
 
 
 def _target(dots, shape):

@@ -1,4 +1,4 @@
-"""Brightness range, channels, mean and spread; a part is preprocessed like the whole."""
+"""Intensity range, channels, mean and std; a part is preprocessed like the whole."""
 
 import json
 from pathlib import Path
@@ -8,14 +8,13 @@ import pytest
 
 from cellcount_jax.data import preprocess as module
 from cellcount_jax.data.preprocess import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     Preprocessing,
     apply,
     intensity_range,
     preprocess,
     sample_grid,
 )
+from cellcount_jax.defaults import IMAGENET_MEAN, IMAGENET_STD
 from cellcount_jax.io.images.image import open_lazy
 from tests.io.images.image_writers import pixels, tiff_bytes
 
@@ -26,7 +25,7 @@ MINMAX = Preprocessing(channels=1, normalise="minmax")
 @pytest.mark.parametrize(
     ("dtype", "top"), [("uint8", 255), ("uint16", 65535), ("int16", 32767), ("bool", 1)]
 )
-def test_integers_are_divided_by_the_largest_of_their_type(dtype: str, top: int) -> None:
+def test_integers_are_divided_by_the_maximum_of_their_type(dtype: str, top: int) -> None:
     array = np.array([[[0], [1]]]).astype(dtype)
     array[0, 1] = top
     result = preprocess(array, Preprocessing(channels=1))
@@ -51,7 +50,7 @@ def test_wide_integers_need_a_range(dtype: str) -> None:
     assert (result.min(), result.max()) == (0, 1)
 
 
-def test_mean_and_spread_per_channel() -> None:
+def test_mean_and_std_per_channel() -> None:
     array = pixels(6, 5, 3)
     setting = Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD)
     expected = (array / 255 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
@@ -68,7 +67,7 @@ def test_percentiles_become_0_and_1() -> None:
     assert result.max() > 1 > 0 > result.min()
 
 
-def test_far_values_are_clipped() -> None:
+def test_extreme_values_are_clipped() -> None:
     array = np.zeros((100, 100, 1), np.float32)
     array[::2] = 1
     array[0, 0], array[0, 1] = 1e6, -1e6
@@ -83,7 +82,7 @@ def test_a_constant_image_is_zero(setting: Preprocessing, dtype: str) -> None:
     np.testing.assert_array_equal(result, np.zeros((6, 5, 1), np.float32))
 
 
-def test_a_few_cells_on_an_empty_ground_are_seen() -> None:
+def test_a_few_cells_on_an_empty_background_stay_visible() -> None:
     array = np.zeros((100, 100, 1), np.uint16)
     array[50, 50], array[20, 20] = 400, 200
     result = preprocess(array, PERCENTILE)
@@ -94,7 +93,7 @@ def test_a_few_cells_on_an_empty_ground_are_seen() -> None:
 
 @pytest.mark.parametrize("normalise", ["dtype", "percentile", "minmax"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite_are_refused(normalise: str, value: float) -> None:
+def test_values_that_are_not_finite_are_errors(normalise: str, value: float) -> None:
     array = pixels(6, 5, 1, dtype="float32")
     array[0, :2] = value
     with pytest.raises(ValueError, match="2 of 30 values are not finite"):
@@ -108,14 +107,14 @@ def test_extreme_floats_stay_finite() -> None:
     narrow[::2], narrow[0, 0] = 0, 1e300
     assert preprocess(narrow, PERCENTILE).max() == 5
     assert np.isfinite(preprocess(np.array([[[3e38], [-3e38]]], np.float32), MINMAX)).all()
-    with pytest.raises(ValueError, match="are no brightness"):
+    with pytest.raises(ValueError, match="are not valid intensities"):
         preprocess(np.array([[[1.7e308], [-1.7e308]]]), MINMAX)
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "datetime64[s]"])
-def test_types_that_are_no_brightness(dtype: str) -> None:
+def test_types_that_are_not_intensities(dtype: str) -> None:
     for setting in (Preprocessing(), PERCENTILE):
-        with pytest.raises(ValueError, match="are no brightness"):
+        with pytest.raises(ValueError, match="are not intensities"):
             preprocess(np.zeros((3, 3, 1), dtype), setting)
 
 
@@ -135,7 +134,7 @@ def test_channels_are_adapted() -> None:
 
 
 @pytest.mark.parametrize("shape", [(5, 4), (0, 4, 1), (2, 3, 4, 5, 1)])
-def test_shapes_that_are_no_image(shape: tuple[int, ...]) -> None:
+def test_shapes_that_are_not_images(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"must be \[H, W, C\] or \[D, H, W, C\]"):
         preprocess(np.zeros(shape), Preprocessing())
 
@@ -178,10 +177,8 @@ def test_the_range_is_the_same_in_memory_and_by_parts(
                 assert intensity_range(lazy, setting) == expected
 
 
-def test_settings_survive_json() -> None:
-    setting = Preprocessing(
-        channels=3, normalise="percentile", low=2, mean=IMAGENET_MEAN
-    )
+def test_settings_round_trip_through_json() -> None:
+    setting = Preprocessing(channels=3, normalise="percentile", low=2, mean=IMAGENET_MEAN)
     assert Preprocessing.from_dict(json.loads(json.dumps(setting.to_dict()))) == setting
     assert Preprocessing.from_dict({}) == Preprocessing()
 
@@ -200,7 +197,7 @@ def test_settings_survive_json() -> None:
         ({"std": [0.0]}, "must be greater than 0"),
     ],
 )
-def test_settings_that_make_no_sense(fields: dict, message: str) -> None:
+def test_invalid_settings(fields: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Preprocessing.from_dict(fields)
 

@@ -1,4 +1,4 @@
-"""The streamed batches are those of `batches.take_batch`, from any step, on any number of hosts."""
+"""Streamed batches are those of `batches.sample_batch`, from any step, for any number of hosts."""
 
 import functools
 import itertools
@@ -33,11 +33,11 @@ def flat() -> list[Sample]:
 
 
 def resident(samples, steps, *, size, crop, target, multiple=1):
-    """Batches of `take_batch`, without its flips."""
-    data = batches.stack(samples, RANGED, target=target, crop=crop, multiple=multiple)
+    """Batches of `sample_batch`, without its flips."""
+    data = batches.stack_samples(samples, RANGED, target=target, crop=crop, multiple=multiple)
     data = {"labelled": jax.tree.map(jnp.asarray, data)}
     take = jax.jit(
-        functools.partial(batches.take_batch, sizes={"labelled": size}, crop=crop, flips=False)
+        functools.partial(batches.sample_batch, sizes={"labelled": size}, crop=crop, flips=False)
     )
     return [jax.device_get(take(data, s, jax.random.key(SEED))["labelled"]) for s in steps]
 
@@ -76,14 +76,14 @@ def test_volumes(flat):
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
-def test_opened_at_a_step_it_goes_on_as_if_never_closed(flat, threads):
+def test_a_stream_opened_at_a_step_continues_unchanged(flat, threads):
     unbroken = read(flat, range(9), crop=(16, 16), target=DENSITY)
     resumed = read(flat, range(5, 9), crop=(16, 16), target=DENSITY, threads=threads)
     for a, b in zip(resumed, unbroken[5:], strict=True):
         assert_same(a, b, rtol=0, atol=0)
 
 
-def test_its_state_restores_it(flat):
+def test_a_saved_state_restores_the_stream(flat):
     opened = functools.partial(
         streaming.open_stream, flat, RANGED, seed=SEED, batch_size=2, crop=(8, 8), threads=1
     )
@@ -106,7 +106,7 @@ def test_hosts_read_the_rows_of_one_batch(flat, n_hosts):
             range(4),
             crop=(16, 16),
             target=DENSITY,
-            rows=streaming.host_rows(4, host=i, n_hosts=n_hosts),
+            rows=range(i * 4 // n_hosts, (i + 1) * 4 // n_hosts),
         )
         for i in range(n_hosts)
     ]
@@ -123,7 +123,7 @@ def test_every_epoch_holds_each_image_once(flat):
     assert len({tuple(e) for e in epochs}) > 1
 
 
-def test_streams_of_other_numbers_and_seeds_differ(flat):
+def test_other_streams_and_seeds_differ(flat):
     def order(**options):
         return [tuple(b["index"]) for b in read(flat, range(5), crop=(8, 8), **options)]
 
@@ -131,34 +131,7 @@ def test_streams_of_other_numbers_and_seeds_differ(flat):
     assert order() != order(seed=SEED + 1)
 
 
-@pytest.mark.parametrize("n_hosts", [1, 2])
-def test_an_epoch_is_exact_and_its_padding_is_masked(flat, n_hosts):
-    wanted = batches.stack(flat, RANGED, target=DENSITY, multiple=8)
-    hosts = []
-    for host in range(n_hosts):
-        rows = streaming.host_rows(4, host=host, n_hosts=n_hosts)
-        epoch = streaming.open_epoch(
-            flat, RANGED, batch_size=4, target=DENSITY, multiple=8, rows=rows, threads=1
-        )
-        hosts.append(list(epoch))
-        epoch.close()
-    assert [len(h) for h in hosts] == [2] * n_hosts  # equally many, or hosts would wait
-    for batch in itertools.chain(*hosts):
-        padding = batch["mask"] == 0
-        assert (batch["index"][padding] == -1).all()
-        assert not any(batch[f][padding].any() for f in ("image", "target", "count"))
-    steps = [
-        {name: np.concatenate([b[name] for b in parts]) for name in parts[0]}
-        for parts in zip(*hosts, strict=True)
-    ]
-    joined = {name: np.concatenate([b[name] for b in steps]) for name in steps[0]}
-    real = joined["mask"] == 1
-    assert joined["index"][real].tolist() == [0, 1, 2, 3, 4]
-    for name in ("image", "target", "count"):
-        np.testing.assert_allclose(joined[name][real], wanted[name], rtol=0, atol=1e-6)
-
-
-def test_reading_does_not_run_far_ahead():
+def test_prefetching_is_bounded():
     class Counted(list):
         reads = 0
 
@@ -172,21 +145,19 @@ def test_reading_does_not_run_far_ahead():
     )
     next(found)
     found.close()
-    assert samples.reads <= 2 * (2 + streaming.AHEAD)
+    assert samples.reads <= 2 * (2 + streaming.PREFETCH_PER_THREAD)
 
 
-def test_errors_name_the_image_and_what_to_do(flat):
+def test_errors_name_the_image(flat):
     with pytest.raises(ValueError, match="empty"):
         streaming.open_stream([], RANGED, batch_size=2, seed=0)
-    with pytest.raises(ValueError, match=r"batch of 6 .* 4 hosts"):
-        streaming.host_rows(6, host=0, n_hosts=4)
     broken = Sample("broken", np.full((8, 8, 1), np.nan, np.float32), None)
     with pytest.raises(ValueError, match=r"broken: .*not finite"):
         read([broken], range(1), crop=(4, 4))
 
 
 def test_fits_device_estimates_what_is_stacked(flat):
-    data = batches.stack(flat, RANGED, target=DENSITY, crop=(16, 60))
+    data = batches.stack_samples(flat, RANGED, target=DENSITY, crop=(16, 60))
     stacked = sum(data[f].nbytes for f in ("image", "target", "dots"))
     fits = functools.partial(streaming.fits_device, channels=1, crop=(16, 60))
     assert fits([flat], stacked)

@@ -1,4 +1,4 @@
-"""Windows equal the same part of the whole."""
+"""Windows equal that part of the whole image."""
 
 import functools
 
@@ -11,10 +11,12 @@ from cellcount_jax.data.sample import Sample
 
 
 @pytest.mark.parametrize("n", [1, 3, 7])
-def test_mirrored_positions_are_numpys_symmetric_padding(n):
+def test_reflected_indices_are_symmetric_padding(n):
     whole = np.pad(np.arange(n), (0, 15), mode="symmetric")
     for start in range(len(whole) - 4):
-        np.testing.assert_array_equal(windows.mirrored(n, start, 4), whole[start : start + 4])
+        np.testing.assert_array_equal(
+            windows.reflected_indices(n, start, 4), whole[start : start + 4]
+        )
 
 
 @pytest.mark.parametrize("sigma", [0.0, 1.0, 3.0, (4.0, 0.6)])
@@ -34,10 +36,10 @@ def test_density_of_a_window_is_the_window_of_the_density(sigma):
         part = windows.density_part(target, dots, shape, box, reach)
         np.testing.assert_allclose(part, whole[box], rtol=0, atol=1e-6)
         raster = windows.raster_part(dots, shape, box)
-        np.testing.assert_array_equal(raster, batches.raster(dots, shape)[box])
+        np.testing.assert_array_equal(raster, batches.rasterize_counts(dots, shape)[box])
 
 
-def test_only_plain_gaussians_are_made_by_part():
+def test_only_gaussians_with_one_sigma_are_computed_by_part():
     density = targets.gaussian_density
     per_dot = functools.partial(density, sigma=np.ones(3))
     assert windows.gaussian_reach(per_dot, 2) is None
@@ -46,7 +48,7 @@ def test_only_plain_gaussians_are_made_by_part():
     np.testing.assert_array_equal(windows.gaussian_reach(wide, 3), [6, 6, 6])
 
 
-def test_brightness_range_is_found_once_and_whole_targets_are_kept_up_to_a_size(monkeypatch):
+def test_intensity_ranges_are_computed_once_and_whole_targets_are_cached_up_to_a_size(monkeypatch):
     calls = {"range": 0, "target": 0}
     real = windows.intensity_range
 
@@ -68,5 +70,5 @@ def test_brightness_range_is_found_once_and_whole_targets_are_kept_up_to_a_size(
     for i in (0, 1, 0, 2, 2, 0):
         reader.read(i, samples[i], corner, side)
     assert calls == {"range": 3, "target": 3}
-    reader.read(1, samples[1], corner, side)  # was unused for the longest time
+    reader.read(1, samples[1], corner, side)  # least recently used
     assert calls == {"range": 3, "target": 4}
