@@ -16,7 +16,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from cellcount_jax.inference.counter import Counter
-from cellcount_jax.io.images.image import list_images
+from cellcount_jax.io.images.find import list_images
 from cellcount_jax.prediction.predict_files import predict_files
 from cellcount_jax.reporting import explanation_report, figures
 from cellcount_jax.runtime import distributed, setup

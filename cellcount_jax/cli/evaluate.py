@@ -1,4 +1,4 @@
-"""`cellcount evaluate` and `explain`: how far off a counter is, and why it counts so many."""
+"""`cellcount evaluate` and `explain`: a counter's errors, and what its counts are made of."""
 
 import argparse
 from pathlib import Path
@@ -9,21 +9,32 @@ from cellcount_jax.runtime.setup import configure_process
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
-    sub = command("evaluate", _evaluate, "Compare counts with the dots in a folder: a report.")
+    sub = command(
+        "evaluate", _evaluate, "Compare counts with the dots in a folder and write a report."
+    )
     sub.add_argument("folder", type=Path, help="images with dots, as for train")
-    sub.add_argument("--model", type=Path, required=True, help="finished run, .cellcount or nuclei")
-    sub.add_argument("-o", "--out", type=Path, required=True)
+    sub.add_argument(
+        "--model",
+        type=Path,
+        required=True,
+        help="folder of a finished run, .cellcount file, or nuclei",
+    )
+    sub.add_argument("-o", "--out", type=Path, required=True, help="folder of the report")
     sub.add_argument("--radius", type=float, help="matching radius in pixels; default: as trained")
     sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
     sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
     sub.add_argument(
-        "--regions", type=Path, help="file, or folder of files, of regions: errors of each, too"
+        "--regions", type=Path, help="file of regions, or folder of such files: errors of each, too"
     )
 
-    sub = command("explain", _explain, "Show why: what each prototype adds to an image's count.")
-    sub.add_argument("paths", nargs="+", type=Path, help="files or folders")
-    sub.add_argument("--model", type=Path, required=True, help="folder of a CountXplain run")
-    sub.add_argument("-o", "--out", type=Path, required=True)
+    sub = command(
+        "explain", _explain, "Explain counts: what each prototype adds to an image's count."
+    )
+    sub.add_argument("paths", nargs="+", type=Path, help="image files or folders")
+    sub.add_argument(
+        "--model", type=Path, required=True, help="run whose last stage has prototypes"
+    )
+    sub.add_argument("-o", "--out", type=Path, required=True, help="folder of the explanations")
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -48,7 +59,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _explain(options: argparse.Namespace) -> int:
     from cellcount_jax.inference.counter import Counter
-    from cellcount_jax.io.images.image import list_images
+    from cellcount_jax.io.images.find import list_images
     from cellcount_jax.reporting import explanation_report
 
     configure_process(verbose=options.verbose)

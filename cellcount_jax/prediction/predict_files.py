@@ -15,7 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 import cellcount_jax
 from cellcount_jax.inference.counter import Counter
-from cellcount_jax.io.images.image import list_images
+from cellcount_jax.io.images.find import list_images
 from cellcount_jax.prediction import counts_csv, writers
 from cellcount_jax.prediction.counts_csv import CsvRow
 from cellcount_jax.prediction.options import Options

@@ -21,6 +21,12 @@ Outline = tuple[str, list[np.ndarray] | None]
 """Name of a region and its rings [M, 2] (y, x), integers at corners of pixels; None for points and
 lines."""
 
+_ALLOWED_OPTIONS = {
+    "order": ("yx", "xy"),
+    "origin": ("centre", "corner"),
+    "dialect": ("fiji", "cellfinder"),
+    "ndim": (2, 3),
+}
 _MASK_FORMATS = ("PNG", "JPEG", "TIFF", "NPY")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 MAX_COORDINATE = 1e9
@@ -76,9 +82,13 @@ class Dots:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a file does not say itself; `io.annotations.dots.read_dots` explains each."""
+    """What a file does not say itself; `io.annotations.dots.read_dots` explains each.
 
-    image_shape: tuple[int, ...] | None = None
+    Raises:
+      ValueError: a value that is not allowed, or two that contradict each other.
+    """
+
+    image_shape: Sequence[int] | None = None
     ndim: int | None = None
     order: str | None = None
     origin: str | None = None
@@ -86,6 +96,21 @@ class Options:
     dialect: str | None = None
     image_name: str | None = None
     target: str = ""  # name of the file to write
+
+    def __post_init__(self) -> None:
+        for name, allowed in _ALLOWED_OPTIONS.items():
+            value = getattr(self, name)
+            if value is not None and value not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+        if self.image_shape is None:
+            return
+        shape = tuple(int(side) for side in self.image_shape)
+        if len(shape) not in (2, 3) or min(shape) < 1:
+            raise ValueError(f"image_shape must be (H, W) or (D, H, W), got {shape}")
+        if self.ndim not in (None, len(shape)):
+            raise ValueError(f"ndim={self.ndim} but image_shape={shape}")
+        object.__setattr__(self, "image_shape", shape)
+        object.__setattr__(self, "ndim", len(shape))
 
 
 @dataclasses.dataclass(frozen=True)

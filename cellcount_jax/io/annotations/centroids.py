@@ -8,19 +8,16 @@ import numpy as np
 MAX_TABLE_LABEL = 1 << 24
 
 
-def label_centroids(
-    mask: np.ndarray, *, labelled: tuple[np.ndarray, ...] | None = None
-) -> np.ndarray:
+def label_centroids(mask: np.ndarray) -> np.ndarray:
     """Centroids of the cells of a label mask.
 
     Args:
       mask: [*space] integers, 0 is background, each other number one cell.
-      labelled: `np.nonzero(mask)`, if the caller has it.
 
     Returns:
       [N, ndim] float32, in pixels, in the order of the labels.
     """
-    positions = np.nonzero(mask) if labelled is None else labelled
+    positions = np.nonzero(mask)
     labels = mask[positions]
     if labels.size and labels.max() >= MAX_TABLE_LABEL:
         labels = np.unique(labels, return_inverse=True)[1] + 1

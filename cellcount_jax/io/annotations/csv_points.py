@@ -4,6 +4,7 @@ Columns are found by name, in any case and order. Only a table without a header 
 position, and only when the order is given.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,8 +16,8 @@ _NAMES: tuple[tuple[tuple[str, str, str], bool], ...] = (
     (("z", "y", "x"), False),
     (("location_center_z", "location_center_y", "location_center_x"), False),  # CellProfiler
     (("", "centroid y px", "centroid x px"), True),  # QuPath's measurement table
+    (("", "centroid y µm", "centroid x µm"), True),
 )
-_MICROMETRES = (("", "centroid y µm", "centroid x µm"), True)
 _SCORES = ("score", "probability", "prob")
 _LABELS = ("label", "class", "type", "category")
 _IMAGES = ("image", "image_name", "filename", "file_name", "image_filename")
@@ -25,66 +26,59 @@ _QUPATH = frozenset(("x", "y", "c", "z", "t", "class", "name", "color"))
 
 def is_napari(file: base.AnnotationFile) -> bool:
     """Table with the columns that napari's points layers write."""
-    return "axis-0" in file.once(csv_table.parse).names
+    return "axis-0" in file.once(csv_table.parse).header
 
 
 def is_spotiflow(file: base.AnnotationFile) -> bool:
     """Table with the columns that Spotiflow writes."""
-    return {"y", "x", "intensity", "probability"} <= set(file.once(csv_table.parse).names)
+    return {"y", "x", "intensity", "probability"} <= set(file.once(csv_table.parse).header)
 
 
 def is_qupath(file: base.AnnotationFile) -> bool:
     """Table with tabs whose columns are those of QuPath's point annotations and no others."""
-    t = file.once(csv_table.parse)
-    is_marked = t.trailing or not {"class", "name", "color"}.isdisjoint(t.names)
-    return t.delimiter == "\t" and {"x", "y"} <= set(t.names) <= _QUPATH and is_marked
+    table = file.once(csv_table.parse)
+    names = set(table.header)
+    is_marked = table.trailing or bool(names & {"class", "name", "color"})
+    return table.delimiter == "\t" and {"x", "y"} <= names <= _QUPATH and is_marked
 
 
 def read(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
     """Dots of a napari, Spotiflow or plain table."""
-    t = file.once(csv_table.parse)
-    if t.header is None:
-        return _read_headerless(file, options, t)
-    columns, corner = _coordinates(file, options, t)
-    rows = _rows_of_image(file, options, t)
-    points = np.stack(
-        [csv_table.numbers(file, t, i, t.header[i] or f"column {i + 1}") for i in columns], axis=1
-    )
+    table = file.once(csv_table.parse)
+    columns, corner = _coordinates(table, options) if table.header else _by_position(table, options)
+    rows = _rows_of_image(table, options)
+    points = np.stack([table.numbers(i) for i in columns], axis=1)
     planar = False
-    if len(columns) == 2 and "slice" in t.header:  # ImageJ's results table, counted from 1
-        planes = csv_table.numbers(file, t, t.header.index("slice"), "slice") - 1
+    slices = table.find("slice")
+    if len(columns) == 2 and slices is not None:  # ImageJ's results table, counted from 1
+        planes = table.numbers(slices) - 1
         if len(planes) and planes.max() > 0:
             points, planar = np.concatenate([planes[:, None], points], axis=1), True
-    scores = next((t.header.index(name) for name in _SCORES if name in t.header), None)
-    labels = next((t.header.index(name) for name in _LABELS if name in t.header), None)
+    scores, labels = table.find(*_SCORES), table.find(*_LABELS)
     return base.RawDots(
         points=points[rows],
-        numbers=np.asarray(t.lines, np.int64)[rows].tolist(),
-        scores=None if scores is None else csv_table.numbers(file, t, scores, "score")[rows],
-        labels=None if labels is None else [t.columns[labels][i] for i in rows],
+        numbers=np.asarray(table.lines, np.int64)[rows].tolist(),
+        scores=None if scores is None else table.numbers(scores)[rows],
+        labels=None if labels is None else [table.columns[labels][i] for i in rows],
         corner=corner,
         planar=planar,
+        ordered=not table.header,
     )
 
 
 def read_qupath(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
     """Dots of QuPath's table of point annotations: corners are integers, planes count from 0."""
-    t = file.once(csv_table.parse)
-    if t.header is None or not {"x", "y"} <= set(t.header):
+    table = file.once(csv_table.parse)
+    x, y, z, t, label = map(table.find, ("x", "y", "z", "t", "class"))
+    if x is None or y is None:
         file.fail("is not a QuPath table of points: it has no columns x and y")
-    columns = {name: i for i, name in enumerate(t.header)}
-    axes = [csv_table.numbers(file, t, columns[name], name) for name in ("y", "x")]
-    if "t" in columns:
-        times = csv_table.numbers(file, t, columns["t"], "t", blank=0.0)
-        if len(np.unique(times)) > 1:
-            file.fail("holds points of several time points. Export one at a time")
+    if t is not None and len(np.unique(table.numbers(t, blank=0.0))) > 1:
+        file.fail("holds points of several time points. Export one at a time")
     # An empty cell is plane 0.
-    planes = csv_table.numbers(file, t, columns["z"], "z", blank=0.0) if "z" in columns else None
-    points = np.stack([np.zeros_like(axes[0]) if planes is None else planes, *axes], axis=1)
-    labels = t.columns[columns["class"]] if "class" in columns else None
-    if labels is not None and not any(labels):
-        labels = None
-    return base.RawDots(points, t.lines, labels=labels, corner=True, planar=planes is None)
+    planes = np.zeros(len(table.lines)) if z is None else table.numbers(z, blank=0.0)
+    points = np.stack([planes, table.numbers(y), table.numbers(x)], axis=1)
+    labels = None if label is None or not any(table.columns[label]) else table.columns[label]
+    return base.RawDots(points, table.lines, labels=labels, corner=True, planar=z is None)
 
 
 def write(dots: base.Dots, options: base.Options) -> bytes:
@@ -106,72 +100,60 @@ def write_spotiflow(dots: base.Dots, options: base.Options) -> bytes:
 def write_qupath(dots: base.Dots, options: base.Options) -> bytes:
     """QuPath's table of points; planes are whole numbers and scores are left out."""
     shift = 0.0 if options.origin == "centre" else 0.5
-    places = dots.points.astype(np.float64)
-    header, columns = ["x", "y"], [csv_table.shortest(places[:, i] + shift) for i in (-1, -2)]
-    if places.shape[1] == 3:
+    points = dots.points.astype(np.float64)
+    header, columns = ["x", "y"], [csv_table.shortest(points[:, i] + shift) for i in (-1, -2)]
+    if points.shape[1] == 3:
         header.append("z")
-        columns.append([str(int(z)) for z in np.rint(places[:, 0])])
+        columns.append([str(int(z)) for z in np.rint(points[:, 0])])
     blanks = [""] * len(dots)
     columns += [dots.label_list, blanks, blanks]
     _check_labels(dots)
     return csv_table.dump([*header, "class", "name", "color"], columns, "\t")
 
 
-def _coordinates(
-    file: base.AnnotationFile, options: base.Options, t: csv_table.Table
-) -> tuple[list[int], bool]:
+def _coordinates(table: csv_table.Table, options: base.Options) -> tuple[list[int], bool]:
     """Columns of (y, x) or (z, y, x), and whether integers are corners."""
-    header = tuple(name.replace("μ", "µ").replace(" um", " µm") for name in t.names)
+    header = tuple(name.replace("μ", "µ").replace(" um", " µm") for name in table.header)
     for prefix in ("axis-", "centroid-"):  # napari, scikit-image's regionprops_table
-        axes = [
-            name for name in header if name.startswith(prefix) and name[len(prefix) :].isdigit()
-        ]
+        axes = [name for name in header if re.fullmatch(prefix + r"\d+", name)]
         if axes:
             wanted = [f"{prefix}{i}" for i in range(len(axes))]
             if sorted(axes) != wanted or len(axes) not in (2, 3):
-                file.fail(
+                table.file.fail(
                     f"has the axes {', '.join(axes)}; dots need {prefix}0, {prefix}1 and, in a "
                     f"volume, {prefix}2. Save one time point and channel only"
                 )
             return [header.index(name) for name in wanted], False
-    for names, corner in (*_NAMES, _MICROMETRES):
+    for names, corner in _NAMES:
         if names[1] in header and names[2] in header:
             if "µm" in names[1] and options.spacing is None:
-                file.fail("gives positions in micrometres. Pass spacing=(y, x), the pixel size")
+                text = "gives positions in micrometres. Pass spacing=(y, x), the pixel size"
+                table.file.fail(text)
             return [header.index(name) for name in names if name and name in header], corner
     found = ", ".join(base.quoted(name) for name in header[:8])
-    file.fail(
-        f"has no columns x and y (nor axis-0, axis-1); read with {csv_table.delimiter_name(t)}: "
+    table.file.fail(
+        f"has no columns x and y (nor axis-0, axis-1); read with {table.delimiter_name}: "
         f"{found}. Rename the columns of the positions"
     )
 
 
-def _rows_of_image(
-    file: base.AnnotationFile, options: base.Options, t: csv_table.Table
-) -> Sequence[int]:
-    for name in _IMAGES:
-        if name in t.names:
-            cells = t.columns[t.names.index(name)]
-            images = sorted(set(cells))
-            if len(images) > 1:
-                image = base.pick_image(file, images, options.image_name)
-                return [i for i, cell in enumerate(cells) if cell == image]
-    return range(len(t.lines))
-
-
-def _read_headerless(
-    file: base.AnnotationFile, options: base.Options, t: csv_table.Table
-) -> base.RawDots:
-    if len(t.columns) not in (2, 3):
-        file.fail(f"has no header and {len(t.columns)} columns. Name the columns: x, y", 1)
+def _by_position(table: csv_table.Table, options: base.Options) -> tuple[list[int], bool]:
+    """As `_coordinates`, for a table without a header."""
+    columns = list(range(len(table.columns)))
+    if len(columns) not in (2, 3):
+        table.file.fail(f"has no header and {len(columns)} columns. Name the columns: x, y", 1)
     if options.order is None:
-        file.fail('has no header. Pass order="xy" or order="yx", or name the columns', 1)
-    points = np.stack(
-        [csv_table.numbers(file, t, i, f"column {i + 1}") for i in range(len(t.columns))], axis=1
-    )
-    if options.order == "xy":
-        points = points[:, ::-1]
-    return base.RawDots(points, t.lines, ordered=True)
+        table.file.fail('has no header. Pass order="xy" or order="yx", or name the columns', 1)
+    return columns[::-1] if options.order == "xy" else columns, False
+
+
+def _rows_of_image(table: csv_table.Table, options: base.Options) -> Sequence[int]:
+    for column in (table.header.index(name) for name in _IMAGES if name in table.header):
+        images = sorted(set(table.columns[column]))
+        if len(images) > 1:
+            image = base.pick_image(table.file, images, options.image_name)
+            return [i for i, cell in enumerate(table.columns[column]) if cell == image]
+    return range(len(table.lines))
 
 
 def _dump(dots: base.Dots, names: Sequence[str], score: str, index: bool = False) -> bytes:

@@ -1,5 +1,6 @@
-"""Text tables: delimiter, header, columns of numbers, with the line of every row."""
+"""Text tables: delimiter, header, columns of numbers, and the line of every row."""
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -11,10 +12,10 @@ import numpy as np
 from cellcount_jax.io.annotations import base
 
 _DELIMITERS = ("\t", ";", ",", " ")
-_NAMES = {"\t": "tab", ";": "semicolon", ",": "comma", " ": "space"}
+_DELIMITER_NAMES = {"\t": "tab", ";": "semicolon", ",": "comma", " ": "space"}
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 _DIGITS = frozenset("0123456789+-.eE ")
-# What a header must name at least once; a delimiter under which it does is the right one.
+# Names of coordinates; a delimiter under which two cells are such names is the right one.
 _AXIS = re.compile(r"axis-\d|centroid-\d|x|y|location_center_[xy]|centroid [xy] .*")
 
 
@@ -23,23 +24,66 @@ class Table:
     """A parsed table.
 
     Attributes:
-      header: column names in lower case, None when the first line holds numbers.
+      file: for messages.
+      header: column names in lower case, empty if the first line holds numbers.
       columns: the cells of each column, as text.
       lines: line number of each row, from 1.
       delimiter: one of tab, semicolon, comma, space.
       trailing: the header ends in a delimiter, as QuPath writes it.
     """
 
-    header: tuple[str, ...] | None
+    file: base.AnnotationFile
+    header: tuple[str, ...]
     columns: tuple[Sequence[str], ...]
     lines: Sequence[int]
     delimiter: str
     trailing: bool
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Column names, none without a header."""
-        return self.header or ()
+    def delimiter_name(self) -> str:
+        """Word for the delimiter, for messages."""
+        return _DELIMITER_NAMES[self.delimiter]
+
+    def find(self, *names: str) -> int | None:
+        """Index of the first of these columns that there is."""
+        return next((self.header.index(name) for name in names if name in self.header), None)
+
+    def numbers(self, column: int, *, blank: float | None = None) -> np.ndarray:
+        """One column as [N] float64, finite.
+
+        A decimal comma is read as such where commas do not delimit cells.
+
+        Args:
+          column: index of the column.
+          blank: value of an empty cell; None makes it an error.
+        """
+        name = (self.header[column] if self.header else "") or f"column {column + 1}"
+        cells = self._decimal_points(self.columns[column], name)
+        if blank is not None:
+            cells = [cell if cell.strip() else repr(blank) for cell in cells]
+        if set("".join(cells)) <= _DIGITS:
+            with contextlib.suppress(ValueError):
+                values = np.array(cells, dtype=np.str_).astype(np.float64)
+                if np.isfinite(values).all():
+                    return values
+        for cell, line in zip(cells, self.lines, strict=True):
+            if not _NUMBER.fullmatch(cell.strip()) or "," in cell or not np.isfinite(float(cell)):
+                text = f"{name} is {base.quoted(cell.strip())}, not a finite number"
+                self.file.fail(text, line)
+        return np.array([float(cell) for cell in cells], np.float64)
+
+    def _decimal_points(self, cells: Sequence[str], name: str) -> Sequence[str]:
+        joined = "\n".join(cells)
+        if self.delimiter == "," or "," not in joined:
+            return cells
+        for cell, line in zip(cells, self.lines, strict=True):
+            if cell.count(",") > 1 or ("," in cell and "." in cell):
+                self.file.fail(
+                    f"{name} is {base.quoted(cell)}: with both comma and point, or two commas, "
+                    "it is not clear which is decimal",
+                    line,
+                )
+        return joined.replace(",", ".").split("\n")
 
 
 def parse(file: base.AnnotationFile) -> Table:
@@ -54,47 +98,12 @@ def parse(file: base.AnnotationFile) -> Table:
     if trailing:
         head = head[:-1]
     rows, numbers = _rows(file, lines, first + has_header, delimiter, len(head))
-    header = tuple(cell.strip().strip('"').lower() for cell in head) if has_header else None
-    if header is not None:
-        named = [name for name in header if name]
-        twice = {name for name in named if named.count(name) > 1 and _AXIS.fullmatch(name)}
-        if twice:
-            file.fail(f"two columns are called {base.quoted(min(twice))}", first + 1)
+    header = tuple(cell.strip().strip('"').lower() for cell in head) if has_header else ()
+    twice = {name for name in header if header.count(name) > 1 and _AXIS.fullmatch(name)}
+    if twice:
+        file.fail(f"two columns are called {base.quoted(min(twice))}", first + 1)
     columns = tuple(zip(*rows, strict=True)) if rows else ((),) * len(head)
-    return Table(header, columns, numbers, delimiter, trailing)
-
-
-def numbers(
-    file: base.AnnotationFile, table: Table, column: int, name: str, *, blank: float | None = None
-) -> np.ndarray:
-    """One column as float64 [N].
-
-    Args:
-      file: the file, for messages.
-      table: the parsed table.
-      column: index of the column.
-      name: what to call it in messages.
-      blank: value of an empty cell; None makes it an error.
-
-    Returns:
-      [N] float64, finite. A decimal comma is read as such where commas do not delimit cells.
-    """
-    cells: Sequence[str] = table.columns[column]
-    if table.delimiter != ",":
-        cells = _decimal_points(file, table, cells, name)
-    if blank is not None:
-        cells = [cell if cell.strip() else repr(blank) for cell in cells]
-    if set("".join(cells)) <= _DIGITS:
-        try:
-            values = np.array(cells, dtype=np.str_).astype(np.float64)
-            if np.isfinite(values).all():
-                return values
-        except ValueError:
-            pass
-    for cell, line in zip(cells, table.lines, strict=True):
-        if not _NUMBER.fullmatch(cell.strip()) or "," in cell or not np.isfinite(float(cell)):
-            file.fail(f"{name} is {base.quoted(cell.strip())}, not a finite number", line)
-    return np.array([float(cell) for cell in cells], np.float64)
+    return Table(file, header, columns, numbers, delimiter, trailing)
 
 
 def dump(header: Sequence[str], columns: Sequence[Iterable[str]], delimiter: str = ",") -> bytes:
@@ -174,24 +183,3 @@ def _rows(
         if len(row) != width:
             file.fail(f"{len(row)} cells where the first line has {width}", kept[j] + 1)
     return rows, [i + 1 for i in kept]
-
-
-def _decimal_points(
-    file: base.AnnotationFile, table: Table, cells: Sequence[str], name: str
-) -> Sequence[str]:
-    joined = "\n".join(cells)
-    if "," not in joined:
-        return cells
-    for cell, line in zip(cells, table.lines, strict=True):
-        if cell.count(",") > 1 or ("," in cell and "." in cell):
-            file.fail(
-                f"{name} is {base.quoted(cell)}: with both comma and point, or two commas, "
-                "it is not clear which is decimal",
-                line,
-            )
-    return joined.replace(",", ".").split("\n")
-
-
-def delimiter_name(table: Table) -> str:
-    """Word for the delimiter, for messages."""
-    return _NAMES[table.delimiter]

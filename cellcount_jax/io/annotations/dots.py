@@ -20,28 +20,15 @@ corners; slices from 1 |
 | `label_mask` | a number per cell, also Cellpose's `_seg.npy`; centres | as ours |
 """
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from cellcount_jax.io.annotations import base, coordinates, registry
 from cellcount_jax.io.annotations.base import Dots
-from cellcount_jax.io.annotations.coordinates import outside, outside_message
-
-__all__ = [
-    "FORMAT_NAMES",
-    "Dots",
-    "detect_format",
-    "locate_dots",
-    "outside",
-    "outside_message",
-    "read_dots",
-    "write_dots",
-]
 
 FORMAT_NAMES = tuple(registry.FORMATS)
 
@@ -98,34 +85,32 @@ def locate_dots(
     path: str | os.PathLike[str],
     *,
     format: str | None = None,
-    image_shape: Sequence[int] | None = None,
     allow_outside: bool = False,
-    **options,
+    **options: Any,
 ) -> tuple[Dots, list[int], str]:
     """As `read_dots`, with the place of each dot in the file.
 
     Args:
       path: the file.
       format: as in `read_dots`.
-      image_shape: as in `read_dots`.
       allow_outside: keep dots outside the image.
       **options: the other options of `read_dots`.
 
     Returns:
       The dots, the number of each one's line or item counted from 1, and what is counted.
     """
-    chosen = _options(image_shape=_shape(image_shape), **options)
+    chosen = base.Options(**options)
     file = base.AnnotationFile(os.fspath(path), Path(path).read_bytes())
-    reader = registry.FORMATS[_known(format) if format else registry.detect(file)]
+    reader = _format(format or registry.detect(file))
     if not file.data.strip():
         file.fail("is empty")
     raw = reader.read(file, chosen)
     dots = coordinates.to_pixel_coordinates(file, raw, chosen)
     numbers = [int(number) for number in raw.numbers]
     if chosen.image_shape is not None and not allow_outside:
-        out = np.flatnonzero(outside(dots.points, chosen.image_shape))
+        out = np.flatnonzero(coordinates.outside(dots.points, chosen.image_shape))
         if len(out):
-            text = outside_message(dots.points, chosen.image_shape, int(out[0]))
+            text = coordinates.outside_message(dots.points, chosen.image_shape, int(out[0]))
             file.fail(text, numbers[out[0]], raw.item)
     return dots, numbers, raw.item
 
@@ -171,14 +156,14 @@ def write_dots(
             )
     if not isinstance(dots, Dots):
         dots = Dots(np.asarray(dots))
-    chosen = _options(
-        image_shape=_shape(image_shape),
+    chosen = base.Options(
+        image_shape=image_shape,
         origin=origin,
         dialect=dialect,
         image_name=image_name or f"{path.stem}.tif",
         target=path.name,
     )
-    writer = registry.FORMATS[_known(format)].write
+    writer = _format(format).write
     try:
         data = writer(dots, chosen)
     except ValueError as error:
@@ -195,35 +180,7 @@ def detect_format(path: str | os.PathLike[str]) -> str:
     return registry.detect(base.AnnotationFile(os.fspath(path), Path(path).read_bytes()))
 
 
-def _options(**given) -> base.Options:
-    options = base.Options(**given)
-    for name, allowed in (
-        ("order", ("yx", "xy")),
-        ("origin", ("centre", "corner")),
-        ("dialect", ("fiji", "cellfinder")),
-        ("ndim", (2, 3)),
-    ):
-        value = getattr(options, name)
-        if value is not None and value not in allowed:
-            raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
-    if options.image_shape is not None:
-        ndim = len(options.image_shape)
-        if options.ndim not in (None, ndim):
-            raise ValueError(f"ndim={options.ndim} but image_shape={options.image_shape}")
-        options = dataclasses.replace(options, ndim=ndim)
-    return options
-
-
-def _shape(image_shape: Sequence[int] | None) -> tuple[int, ...] | None:
-    if image_shape is None:
-        return None
-    shape = tuple(int(side) for side in image_shape)
-    if len(shape) not in (2, 3) or min(shape) < 1:
-        raise ValueError(f"image_shape must be (H, W) or (D, H, W), got {tuple(image_shape)}")
-    return shape
-
-
-def _known(format: str) -> str:
-    if format not in registry.FORMATS:
-        raise ValueError(f"format {format!r} is not one of {', '.join(FORMAT_NAMES)}")
-    return format
+def _format(name: str) -> registry.Format:
+    if name not in registry.FORMATS:
+        raise ValueError(f"format {name!r} is not one of {', '.join(FORMAT_NAMES)}")
+    return registry.FORMATS[name]

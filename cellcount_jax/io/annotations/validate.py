@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from cellcount_jax.io.annotations.dots import Dots, locate_dots, outside, outside_message
+from cellcount_jax.io.annotations.base import Dots
+from cellcount_jax.io.annotations.coordinates import outside, outside_message
+from cellcount_jax.io.annotations.dots import locate_dots
 
 # With fewer dots, their extent says nothing about their unit.
 _MIN_DOTS = 20
@@ -139,24 +141,19 @@ def _physical_units(
     reach = points[:, -2:].max(axis=0)
     advice = "Pass spacing= the pixel size if they are in micrometres"
     if spacing is not None:
-        size = np.broadcast_to(np.ravel(np.asarray(spacing, np.float64)), (len(np.ravel(spacing)),))
-        scaled = reach / size[-2:]
+        scaled = reach / np.ravel(np.asarray(spacing, np.float64))[-2:]
         fits = (scaled <= sides).all() and (scaled >= sides * 0.6).any()
         if fits and ((reach > sides).any() or (reach < sides * 0.6).all()):
             return (
-                f"the dots reach {_pair(reach)}, which fills the image only when divided by the "
-                f"pixel size. {advice}"
+                f"the dots reach y={reach[0]:.4g}, x={reach[1]:.4g}, which fills the image only "
+                f"when divided by the pixel size. {advice}"
             )
     if (reach < sides * _MAX_SUSPECT_EXTENT).all() and points.min() >= 0:
         return (
             f"all {len(points)} dots lie within y < {reach[0]:.4g}, x < {reach[1]:.4g} of an image "
-            f"{shape[-2]} high, {shape[-1]} wide, and are no whole pixels. {advice}"
+            f"{shape[-2]} high, {shape[-1]} wide, and are not whole pixels. {advice}"
         )
     return None
-
-
-def _pair(values: np.ndarray) -> str:
-    return f"y={values[0]:.4g}, x={values[1]:.4g}"
 
 
 def _duplicates(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

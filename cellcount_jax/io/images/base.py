@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -123,6 +123,12 @@ def to_micrometres(value: object, unit: object) -> float | None:
     name = str(unit).strip().lower().replace("\\u00b5", "u").replace("µ", "u").replace("μ", "u")
     size = number * _MICROMETRES.get(name, math.nan)
     return size if 0 < size < math.inf else None
+
+
+def spacing_of(lengths: Iterable[tuple[str, object, object]]) -> dict[str, float]:
+    """Micrometres by axis letter of (axis, length, unit), without those that are unknown."""
+    sizes = {axis: to_micrometres(value, unit) for axis, value, unit in lengths}
+    return {axis: size for axis, size in sizes.items() if size is not None}
 
 
 def pick_scene(sizes: Sequence[int], scene: int | None) -> int:

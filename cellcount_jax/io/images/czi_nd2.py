@@ -159,13 +159,11 @@ def _czi_metadata(xml: str) -> tuple[dict[str, float], tuple[str, ...]]:
         root = ElementTree.fromstring(xml)
     except Exception:  # the parser and defusedxml raise many kinds; metadata are optional
         return {}, ()
-    sizes = {
-        d.get("Id"): base.to_micrometres(d.findtext("Value"), "m")
-        for d in root.iterfind(".//Scaling/Items/Distance")
-    }
+    distances = root.iterfind(".//Scaling/Items/Distance")
+    spacing = base.spacing_of((str(d.get("Id")), d.findtext("Value"), "m") for d in distances)
     channels = root.iterfind("./Metadata/Information/Image/Dimensions/Channels/Channel")
     names = [c.get("Name") or c.get("Id") or "" for c in channels]
-    return {str(a): s for a, s in sizes.items() if s is not None}, tuple(names)
+    return spacing, tuple(names)
 
 
 def _optional(name: str, what: str) -> ModuleType:

@@ -12,22 +12,9 @@ import numpy as np
 from cellcount_jax.io.images import base
 from cellcount_jax.io.images.axes import Channels, Layout, arrange, read_part
 from cellcount_jax.io.images.base import ImageError
-from cellcount_jax.io.images.find import IMAGE_ENDINGS, list_images
 from cellcount_jax.io.images.registry import open_reader
 
 _LOG = logging.getLogger(__name__)
-
-__all__ = [
-    "IMAGE_ENDINGS",
-    "MAX_PIXELS",
-    "Image",
-    "ImageError",
-    "LazyImage",
-    "list_images",
-    "open_lazy",
-    "read_image",
-    "read_stored",
-]
 
 MAX_PIXELS = 2**29
 """Most values (pixels times channels) that are read at once unless a caller allows more."""

@@ -213,10 +213,8 @@ def _spacing(
             if not isinstance(factors, Sequence) or len(factors) != len(axes):
                 raise base.ProblemError("has a scale that does not fit its axes; write it again")
             scale = scale * np.asarray(factors, float)
-    sizes = {
-        c: base.to_micrometres(s, units[c]) for c, s in zip(axes, scale, strict=True) if c in "ZYX"
-    }
-    return {letter: size for letter, size in sizes.items() if size is not None}
+    lengths = zip(axes, scale, strict=True)
+    return base.spacing_of((c, length, units[c]) for c, length in lengths if c in "ZYX")
 
 
 def _channel_names(metadata: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,20 +1,24 @@
-"""TIFF and its kin (OME, ImageJ, tiled slides), by tile or strip, through tifffile."""
+"""TIFF and its relatives (OME, ImageJ, tiled slides), read by tile or strip with tifffile."""
 
+import functools
+import itertools
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
 
 from cellcount_jax.io.cache import ArrayCache
 from cellcount_jax.io.images import base
-from cellcount_jax.io.images.chunks import length, outer_axes, read_frames
+from cellcount_jax.io.images.chunks import length, outer_axes, overlap, read_frames
 from cellcount_jax.io.images.tiff_color import to_colours
 from cellcount_jax.io.images.tiff_metadata import channel_names, spacing
-from cellcount_jax.io.images.tiff_pages import PageReader, check_inside, memory_map
 from cellcount_jax.io.log_capture import tiff_damage_is_an_error
 
+Page = tifffile.TiffPage | tifffile.TiffFrame
 Read = Callable[[base.Slices], np.ndarray]
 
 
@@ -29,7 +33,7 @@ def open_tiff(path: Path, request: base.Request) -> base.ImageReader:
       The image; it keeps the file open.
 
     Raises:
-      ProblemError: damaged, too large, or a choice is left open.
+      ProblemError: damaged, too large, or the caller must choose.
       Exception: whatever tifffile raises on damaged files.
     """
     tif = None
@@ -76,8 +80,8 @@ def _part_reader(
     page = series.keyframe
     plain = series.transform is None
     if plain and series.dataoffset is not None and page.is_memmappable:
-        check_inside(page, series.dataoffset, math.prod(shape) * series.dtype.itemsize)
-        array = memory_map(page, shape, series.dataoffset)
+        _check_inside(page, series.dataoffset, math.prod(shape) * series.dtype.itemsize)
+        array = _memory_map(page, shape, series.dataoffset)
         return (lambda slices: np.asarray(array[slices])), shape, True
     n_outer = outer_axes(shape, page.size)
     frame = shape[n_outer:] if n_outer is not None else ()
@@ -86,7 +90,7 @@ def _part_reader(
         base.check_size(math.prod(shape), limit, "can only be read whole; it declares an image")
         cache = ArrayCache()
         return (lambda s: cache.get(0, lambda: series.asarray().reshape(shape))[s]), shape, True
-    pages = PageReader(series)
+    pages = _PageReader(series)
     base.check_size(math.prod(pages.piece), limit, "is stored in pieces")
 
     def read_frame(number: int, slices: base.Slices) -> np.ndarray:
@@ -105,3 +109,118 @@ def _spread(slices: base.Slices, frame: tuple[int, ...], shaped: tuple[int, ...]
     """Slices of a frame's axes as slices of (separate sample, depth, row, column, sample)."""
     long = iter(s for s, n in zip(slices, frame, strict=True) if n > 1)
     return tuple(next(long) if n > 1 else slice(0, 1, 1) for n in shaped)
+
+
+class _PageReader:
+    """Reads parts of the pages of one series as [separate sample, depth, row, column, sample].
+
+    Attributes:
+      piece: shape of a tile or strip in these five axes.
+    """
+
+    def __init__(self, series: tifffile.TiffPageSeries):
+        self._series = series
+        self._keyframe = series.keyframe
+        self._cache = ArrayCache()
+        self._lock = threading.RLock()
+        self.piece = _piece_shape(self._keyframe)
+
+    def read(self, number: int, slices: base.Slices) -> np.ndarray:
+        """A part of a page by its number in the series."""
+        with self._lock, tiff_damage_is_an_error():
+            page = self._series[number]
+        if page is None:
+            raise base.ProblemError(
+                "lacks planes that its metadata name; copy all files of the set"
+            )
+        if not _is_contiguous(page):
+            return self._compose(page, number, slices)
+        _check_inside(page, page.dataoffsets[0], self._keyframe.nbytes)
+        with self._lock:
+            array = _memory_map(page, self._keyframe.shaped, page.dataoffsets[0])
+        return np.array(array[slices])
+
+    def _compose(self, page: Page, number: int, slices: base.Slices) -> np.ndarray:
+        shaped, sizes = self._keyframe.shaped, self.piece
+        part = np.full([length(s) for s in slices], self._keyframe.nodata, self._keyframe.dtype)
+        counts = [-(-n // size) for n, size in zip(shaped[:4], sizes[:4], strict=True)]
+        touched = [
+            range(s.start // size, (s.stop - 1) // size + 1)
+            for s, size in zip(slices[:4], sizes[:4], strict=True)
+        ]
+        for position in itertools.product(*touched):
+            overlaps = [
+                overlap(s, i * size, min((i + 1) * size, n))
+                for s, i, size, n in zip(slices, (*position, 0), sizes, shaped, strict=True)
+            ]
+            if not all(overlaps):
+                continue
+            index = int(np.ravel_multi_index(position, counts))
+            piece = self._cache.get((number, index), functools.partial(self._decode, page, index))
+            if piece.size:
+                inside, outside = zip(*(o for o in overlaps if o is not None), strict=True)
+                part[outside] = piece[None][inside]
+        return part
+
+    def _decode(self, page: Page, index: int) -> np.ndarray:
+        """One tile or strip [depth, row, column, sample]; empty where the file leaves it out."""
+        keyframe = self._keyframe
+        if index >= min(len(page.dataoffsets), len(page.databytecounts)):
+            raise base.ProblemError("lacks tiles or strips that it declares; copy it again")
+        offset, size = page.dataoffsets[index], page.databytecounts[index]
+        if offset == 0 or size == 0:
+            if not keyframe.is_tiled:
+                raise base.ProblemError("lacks strips that it declares; copy it again")
+            return np.empty(0, keyframe.dtype)
+        _check_inside(page, offset, size)
+        tables = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}
+        options: Any = {name: table for name, table in tables.items() if table is not None}
+        with self._lock:
+            handle = _opened(page)
+            decode: Any = keyframe.decode
+            handle.seek(offset)
+            data = handle.read(size)
+        return decode(data, index, **options)[0]
+
+
+def _piece_shape(keyframe: tifffile.TiffPage) -> tuple[int, int, int, int, int]:
+    """Shape of a tile or strip: separate sample, depth, row, column, sample."""
+    if keyframe.is_tiled:
+        piece = (keyframe.tiledepth, keyframe.tilelength, keyframe.tilewidth)
+    else:
+        piece = (1, min(keyframe.rowsperstrip, keyframe.imagelength), keyframe.imagewidth)
+    return (1, *piece, keyframe.shaped[-1])
+
+
+def _memory_map(page: Page, shape: tuple[int, ...], offset: int) -> np.ndarray:
+    """Values that are stored uncompressed from an offset on."""
+    keyframe: Any = page.keyframe
+    kind = f"{page.parent.byteorder}{keyframe.dtype.char}"
+    return _opened(page).memmap_array(kind, shape, offset=offset)
+
+
+def _check_inside(page: Page, offset: int, size: int) -> None:
+    """Refuses a range of bytes beyond the end of the file.
+
+    Raises:
+      ProblemError: the file is cut short.
+    """
+    if offset < 0 or size < 0 or offset + size > page.parent.filehandle.size:
+        raise base.ProblemError("is cut short: it declares more than it holds; copy it again")
+
+
+def _opened(page: Page) -> tifffile.FileHandle:
+    """The page's file; files of a set are closed until they are needed."""
+    handle = page.parent.filehandle
+    if handle.closed:
+        handle.open()
+    return handle
+
+
+def _is_contiguous(page: Page) -> bool:
+    """Whether a page is uncompressed and its strips follow each other."""
+    keyframe: Any = page.keyframe
+    if not keyframe.is_memmappable:
+        return False
+    ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
+    return list(page.dataoffsets[1:]) == ends[:-1] and len(ends) > 0

@@ -7,7 +7,7 @@ from typing import Any
 import tifffile
 from defusedxml import ElementTree
 
-from cellcount_jax.io.images.base import to_micrometres
+from cellcount_jax.io.images.base import spacing_of
 
 _MAX_PIXEL_SIZE = 20.0
 """Resolution tags above this (um per pixel) are for printing, such as 72 dots per inch."""
@@ -61,49 +61,38 @@ def _ome_pixels(tif: tifffile.TiffFile, scene: int) -> Any:
 def _ome_spacing(pixels: Any) -> dict[str, float]:
     if pixels is None:
         return {}
-    sizes = {
-        axis: to_micrometres(
-            pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "um")
-        )
-        for axis in "ZYX"
-    }
-    return {axis: size for axis, size in sizes.items() if size is not None}
+    names = ((axis, f"PhysicalSize{axis}") for axis in "ZYX")
+    return spacing_of((axis, pixels.get(n), pixels.get(f"{n}Unit", "um")) for axis, n in names)
 
 
-def _imagej_spacing(facts: dict[str, Any], page: tifffile.TiffPage) -> dict[str, float]:
-    unit = facts.get("unit", "")
-    sizes = {"Z": to_micrometres(facts.get("spacing"), unit)}
-    for axis, tag in (("Y", "YResolution"), ("X", "XResolution")):
-        density = _rational(page, tag)
-        sizes[axis] = (
-            to_micrometres(1 / density, facts.get("yunit", unit) if axis == "Y" else unit)
-            if density
-            else None
-        )
-    return {axis: size for axis, size in sizes.items() if size is not None}
+def _imagej_spacing(metadata: dict[str, Any], page: tifffile.TiffPage) -> dict[str, float]:
+    unit = metadata.get("unit", "")
+    units = {"Z": unit, "Y": metadata.get("yunit", unit), "X": unit}
+    sizes: dict[str, Any] = {axis: 1 / density for axis, density in _densities(page).items()}
+    sizes |= {"Z": metadata.get("spacing")}
+    return spacing_of((axis, size, units[axis]) for axis, size in sizes.items())
 
 
 def _tag_spacing(page: tifffile.TiffPage) -> dict[str, float]:
     unit = page.tags.valueof("ResolutionUnit")
     length = {2: 25400.0, 3: 10000.0}.get(int(unit)) if unit is not None else None
-    sizes = {}
-    for axis, tag in (("Y", "YResolution"), ("X", "XResolution")):
-        density = _rational(page, tag)
-        if length and density and length / density <= _MAX_PIXEL_SIZE:
-            sizes[axis] = length / density
-    return sizes
+    sizes = {axis: length / n for axis, n in _densities(page).items()} if length else {}
+    return {axis: size for axis, size in sizes.items() if size <= _MAX_PIXEL_SIZE}
 
 
 def _slide_spacing(page: tifffile.TiffPage) -> dict[str, float]:
     """Aperio slides write `MPP = 0.25` (micrometres per pixel) in their description."""
     found = re.search(r"\|\s*MPP\s*=\s*([0-9.]+)", page.description or "")
-    size = to_micrometres(found[1], "um") if found else None
-    return {"Y": size, "X": size} if size is not None else {}
+    return spacing_of((axis, found[1], "um") for axis in "YX") if found else {}
 
 
-def _rational(page: tifffile.TiffPage, tag: str) -> float | None:
-    value = page.tags.valueof(tag)
-    if not isinstance(value, tuple) or len(value) != 2 or not value[0] or not value[1]:
-        return None
-    density = value[0] / value[1]
-    return density if 0 < density < math.inf else None
+def _densities(page: tifffile.TiffPage) -> dict[str, float]:
+    """Pixels per unit by axis from the resolution tags, as far as they are valid."""
+    densities = {}
+    for axis in "YX":
+        value = page.tags.valueof(f"{axis}Resolution")
+        if isinstance(value, tuple) and len(value) == 2 and value[0] and value[1]:
+            density = value[0] / value[1]
+            if 0 < density < math.inf:
+                densities[axis] = density
+    return densities

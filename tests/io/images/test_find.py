@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cellcount_jax.io.images.image import ImageError, list_images
+from cellcount_jax.io.images.base import ImageError
+from cellcount_jax.io.images.find import list_images
 from tests.io.images.image_writers import pixels, write_ome_zarr
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cellcount_jax.io.images.image import ImageError, list_images, open_lazy, read_image
+from cellcount_jax.io.images.find import list_images
+from cellcount_jax.io.images.image import ImageError, open_lazy, read_image
 from tests.io.images.image_writers import pixels, write_array, write_group, write_ome_zarr
 
 ARRAY = pixels(2, 6, 16, 18, dtype="uint16")
