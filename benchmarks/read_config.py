@@ -1,6 +1,7 @@
 """Configs by the names that commands give them."""
 
 import ast
+import functools
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +15,20 @@ def read_config(name: str, fields: Sequence[str] = ()) -> ConfigDict:
     Args:
       name: path of a config file, relative to the repository, and its preset.
       fields: changed fields, such as `model.base_channels=16`.
+
+    Raises:
+      ValueError: the config has no such field.
     """
     path, _, preset = name.partition(":")
     module = importlib.import_module(".".join(Path(path).with_suffix("").parts))
     config: ConfigDict = module.get_config(preset)
     for field in fields:
         key, _, value = field.partition("=")
-        config.update_from_flattened_dict({key: _parsed(value)})
+        *parents, last = key.split(".")
+        section = functools.reduce(lambda node, part: node.get(part, {}), parents, config)
+        if last not in section:
+            raise ValueError(f"{field}: {name} has no field {key}")
+        section[last] = _parsed(value)
     return config
 
 

@@ -1,4 +1,4 @@
-"""Speed of this package beside the same networks written plainly in PyTorch.
+"""Speed of this package beside the same networks in plain PyTorch.
 
     python -m benchmarks.speed.against_torch --torch-python VENV/bin/python           # all, an hour
     python -m benchmarks.speed.against_torch --networks sau_net_3d --what step --pairs 9
@@ -6,7 +6,7 @@
 Fixed shapes: images 4x256x256x3 (`--batch` for another number), volumes 1x32x96x96. `predict` is
 the compiled `predict` of a method's stage against the twin under `torch.inference_mode`; `step` is
 `training.step` (loss, gradient, update) against loss, backward and a fused Adam; what each
-minimises stands in the table. CountXplain predicts from images and trains on stored features.
+minimises is in the table. CountXplain predicts from images and trains on stored features.
 
 PyTorch runs in a process and, with `--torch-python`, an interpreter of its own. First both sides
 get the same weights and must agree: maps, loss and norm of the gradient, in float32. Then every
@@ -25,7 +25,6 @@ import importlib.metadata
 import json
 import math
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -35,6 +34,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks.output import (
+    add_arguments,
+    finish,
+    markdown,
+    median_and_range,
+    shown,
+    write,
+)
 from benchmarks.speed import network_cases
 from benchmarks.speed.jax_programs import (
     PROGRAMS,
@@ -130,9 +137,9 @@ def measure(
         time.sleep(PAUSE)
         pairs.append((ours, twin("time", n=theirs_n)["seconds"]))
     return {
-        "jax_seconds": spread([ours for ours, _ in pairs]),
-        "torch_seconds": spread([theirs for _, theirs in pairs]),
-        "ratio": spread([theirs / ours for ours, theirs in pairs]),
+        "jax_seconds": median_and_range([ours for ours, _ in pairs]),
+        "torch_seconds": median_and_range([theirs for _, theirs in pairs]),
+        "ratio": median_and_range([theirs / ours for ours, theirs in pairs]),
         "flops": flops,
         "jax_compile_seconds": compiling,
         "torch_variant": choice["variant"],
@@ -144,13 +151,8 @@ def measure(
 
 
 def runs(seconds_of_one: float, seconds: float) -> int:
-    """Runs that take so long."""
+    """Number of runs that take at least that long."""
     return max(1, math.ceil(seconds / seconds_of_one))
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Median, least and greatest."""
-    return {"median": statistics.median(values), "least": min(values), "greatest": max(values)}
 
 
 def matmul_rates(twin: Worker, dtypes: list[str]) -> dict[str, dict[str, float]]:
@@ -184,20 +186,18 @@ def describe(twin: Worker, options: argparse.Namespace) -> dict[str, Any]:
 def table(results: dict[str, Any]) -> str:
     """Markdown."""
     where, versions = results["device"], results["versions"]
-    lines = [
+    about = (
         f"{where}, threads {results['threads']}, load before {results['load_average_before']:.1f}; "
         f"{', '.join(f'{k} {v}' for k, v in versions.items())}. "
         f"Images {results['batch_of_images']}x256x256x3, volumes 1x32x96x96. "
         f"Medians of {results['pairs']} alternating pairs (least to greatest). "
-        "A ratio above 1: JAX is faster.",
-        "",
-        "| network | what | dtype | JAX ms | PyTorch ms | fastest variant | PyTorch / JAX "
-        "| GFLOP/s | share of a matmul |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+        "A ratio above 1: JAX is faster."
+    )
+    head = ["network", "what", "dtype", "JAX ms", "PyTorch ms", "fastest variant", "PyTorch / JAX"]
+    rows = []
     peaks = {k: max(v.values()) for k, v in results["matmul_flops_per_second"].items()}
     for row in results["rows"]:
-        ratio, seconds = row["ratio"], row["jax_seconds"]["median"]
+        seconds = row["jax_seconds"]["median"]
         rate = row["flops"] / seconds
         what = row["loss"] if row["what"] == "step" else ""
         cells = [
@@ -207,20 +207,23 @@ def table(results: dict[str, Any]) -> str:
             f"{1e3 * seconds:.4g}",
             f"{1e3 * row['torch_seconds']['median']:.4g}",
             row["torch_variant"],
-            f"{ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['greatest']:.2f})",
+            shown(row["ratio"]),
             f"{rate / 1e9:.4g}",
             f"{rate / peaks[row['dtype']]:.0%}",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append(cells)
     rates = (
         f"{dtype} {rates['jax'] / 1e9:.4g} (JAX), {rates['torch'] / 1e9:.4g} (PyTorch)"
         for dtype, rates in results["matmul_flops_per_second"].items()
     )
-    lines += ["", f"Large matmul, GFLOP/s: {'; '.join(rates)}. Largest relative difference on the "]
     worst = {name: max(found.values()) for name, found in results["equality"].items()}
-    lines[-1] += f"same weights: {', '.join(f'{k} {v:.0e}' for k, v in worst.items())}."
-    lines += [f"\nNot measured: {line}." for line in results["unequal"]]
-    return "\n".join(lines) + "\n"
+    below = (
+        f"Large matmul, GFLOP/s: {'; '.join(rates)}. Largest relative difference on the same "
+        f"weights: {', '.join(f'{k} {v:.0e}' for k, v in worst.items())}."
+    )
+    measured = markdown([*head, "GFLOP/s", "share of a matmul"], rows)
+    unequal = [f"Not measured: {line}." for line in results["unequal"]]
+    return "\n\n".join([about, measured, below, *unequal]) + "\n"
 
 
 def joined(earlier: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
@@ -237,15 +240,8 @@ def joined(earlier: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
     return {**earlier, "load_average_before": max(loads), "matmul_flops_per_second": rates}
 
 
-def write(results: dict[str, Any], folder: Path) -> None:
-    """Both files; after every row, so that a long run leaves what it has."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "against_torch.json").write_text(json.dumps(results, indent=2) + "\n")
-    (folder / "against_torch.md").write_text(table(results))
-
-
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Of the command line."""
+    """Options of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     cases = sorted(network_cases.CASES)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=cases)
@@ -256,8 +252,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=4, help="images in a batch")
     parser.add_argument("--seconds", type=float, default=0.5, help="least of one repetition")
     parser.add_argument("--torch-python", default=sys.executable, help="has PyTorch")
-    parser.add_argument("--append", action="store_true", help="to the table that lies in --out")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder")
+    parser.add_argument("--append", action="store_true", help="to the table in --out")
+    add_arguments(parser)
     return parser.parse_args(arguments)
 
 
@@ -280,7 +276,6 @@ def main(arguments: list[str] | None = None) -> None:
             except UnequalError as error:
                 print(error, flush=True)
                 results["unequal"].append(str(error))
-                write(results, options.out)
                 continue
             for dtype in options.dtypes:
                 case = network_cases.build(name, dataclasses.replace(settings, dtype=dtype))
@@ -290,9 +285,9 @@ def main(arguments: list[str] | None = None) -> None:
                     row["loss"] = network_cases.LOSSES[name]
                     print(name, what, dtype, flush=True)
                     results["rows"].append(row | measure(case, twin, what, dtype, options))
-                    write(results, options.out)
-    print(table(results))
-    print(f"wrote against_torch.json and against_torch.md in {options.out}")
+                    # After every row, so that an interrupted run leaves what it has.
+                    write(options.out, "against_torch", results, table(results))
+    finish(options, "against_torch", results, table(results))
     if results["unequal"]:
         sys.exit(1)
 

@@ -1,18 +1,18 @@
-"""Seconds of the model in the box on one 2048x2048 image, beside its network in plain PyTorch.
+"""Seconds of the bundled model on one 2048x2048 image, beside its network in plain PyTorch.
 
     python -m benchmarks.speed.bundled_against_torch --torch-python VENV/bin/python  # five minutes
 
-A made-up image of nuclei as wide as the network wants them, so that it sees 2048x2048 pixels.
-Ours is `Counter.count` in one warm process: brightness, size of the cells (`estimated`: and the
-resizing to it), windows, network, peaks. PyTorch's is the network alone, on the same normalised
-pixels at once. First both maps must agree; then the fastest PyTorch variant takes turns with us.
-The ratio of each pair is PyTorch's seconds over ours, above 1 where we are faster.
+The image is synthetic, its nuclei as wide as those the network was trained on, so that it sees
+2048x2048 pixels. Ours is `Counter.count` in one warm process: intensity range, cell diameter
+(`estimated`: with the resizing by it), windows, network, peaks. PyTorch's is the network alone, on
+the same normalised pixels at once. First both maps must agree; then the fastest PyTorch variant
+takes turns with us. The ratio of each pair is PyTorch's seconds over ours, above 1 where we are
+faster.
 
-Writes box_against_torch.json and box_against_torch.md.
+Writes bundled_against_torch.json and bundled_against_torch.md.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -25,13 +25,13 @@ import numpy as np
 from flax import traverse_util
 from ml_collections import ConfigDict
 
+from benchmarks.output import add_arguments, finish, markdown, median_and_range, shown
 from benchmarks.speed.against_torch import (
     PAUSE,
     TOLERANCE,
     VARIANTS,
     UnequalError,
     difference,
-    spread,
 )
 from benchmarks.speed.network_cases import unet_options
 from benchmarks.speed.torch_reference.client import Worker
@@ -121,9 +121,9 @@ def measure(model: str, side: int, pairs: int, torch_python: str) -> dict[str, A
         "largest_difference": apart,
         "torch_variant": choice["variant"],
         "torch_variant_seconds": choice["seconds"],
-        **{key: spread([r[key] for r in rows]) for key in ("ours", "estimated", "torch")},
-        "ratio": spread([r["torch"] / r["ours"] for r in rows]),
-        "ratio_estimated": spread([r["torch"] / r["estimated"] for r in rows]),
+        **{key: median_and_range([r[key] for r in rows]) for key in ("ours", "estimated", "torch")},
+        "ratio": median_and_range([r["torch"] / r["ours"] for r in rows]),
+        "ratio_estimated": median_and_range([r["torch"] / r["estimated"] for r in rows]),
         "pairs": rows,
     }
 
@@ -131,15 +131,12 @@ def measure(model: str, side: int, pairs: int, torch_python: str) -> dict[str, A
 def table(found: dict[str, Any]) -> str:
     """Markdown."""
     side, pairs = found["side"], len(found["pairs"])
-    lines = [
+    about = (
         f"One {side}x{side} image, {found['cells']:.0f} nuclei found; {found['device']}; jax "
         f"{found['jax']}, torch {found['torch_version']} ({found['torch_variant']}). Medians of "
         f"{pairs} alternating pairs (least to greatest); maps differ by "
-        f"{found['largest_difference']:.0e}.",
-        "",
-        "| | seconds | PyTorch's seconds / these |",
-        "|---|---|---|",
-    ]
+        f"{found['largest_difference']:.0e}."
+    )
     names = {
         "ours": ("count, diameter given", "ratio"),
         "estimated": (
@@ -148,13 +145,12 @@ def table(found: dict[str, Any]) -> str:
         ),
         "torch": ("the network alone in PyTorch", None),
     }
-    for key, (name, ratio) in names.items():
-        lines.append(f"| {name} | {_shown(found[key])} | {_shown(found[ratio]) if ratio else ''} |")
-    return "\n".join(lines) + "\n"
-
-
-def _shown(values: dict[str, float]) -> str:
-    return f"{values['median']:.2f} ({values['least']:.2f} to {values['greatest']:.2f})"
+    rows = [
+        [name, shown(found[key]), shown(found[ratio]) if ratio else ""]
+        for key, (name, ratio) in names.items()
+    ]
+    head = ["", "seconds", "PyTorch's seconds / these"]
+    return f"{about}\n\n{markdown(head, rows)}\n"
 
 
 def main() -> None:
@@ -164,14 +160,11 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=2048)
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--torch-python", default=sys.executable, help="has PyTorch")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder")
+    add_arguments(parser)
     options = parser.parse_args()
     use_huge_pages()  # as the package's commands do
     found = measure(options.model, options.side, options.pairs, options.torch_python)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "box_against_torch.json").write_text(json.dumps(found, indent=2) + "\n")
-    (options.out / "box_against_torch.md").write_text(table(found))
-    print(table(found))
+    finish(options, "bundled_against_torch", found, table(found))
 
 
 if __name__ == "__main__":

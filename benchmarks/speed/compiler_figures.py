@@ -1,4 +1,4 @@
-"""Figures read off a program that was compiled for one TPU v5e chip of many."""
+"""Figures of a program compiled for one TPU v5e chip of many."""
 
 import math
 import re

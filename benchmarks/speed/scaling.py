@@ -3,33 +3,32 @@
     python -m benchmarks.speed.scaling                  # two CPU cores: a rehearsal, a few minutes
     python -m benchmarks.speed.scaling --config configs/dcl_vgg.py --batch 64  # a machine with GPUs
 
-On a CPU the devices are made up and share its cores: what is shown is that the same program runs
-on all of them and what the split costs, not a speed-up. The global batch stays the same. Every
-program is compiled twice, each time in a process of its own: with an empty folder of compiled
-programs (cold) and with the folder that the first one left (warm).
+On a CPU the devices are simulated and share its cores: the run shows that the same program works on
+all of them and what the split costs, not a speed-up. The global batch stays the same. Every program
+is compiled twice, in two processes: with an empty cache of compiled programs (cold) and with the
+cache that the first process left (warm).
 
-Steps are timed in turn on all numbers of devices, warm-up excluded; median of the repeats.
-Writes scaling.json and scaling.md.
+Steps are timed in turn on all numbers of devices, warm-up excluded; median of the repeats. Writes
+scaling.json and scaling.md.
 """
 
 import argparse
-import importlib
 import importlib.metadata
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks.output import add_arguments, finish, markdown, median_and_range, shown
+from benchmarks.read_config import read_config
 from cellcount_jax.methods import build_stages
 from cellcount_jax.methods.base import Tree
 from cellcount_jax.runtime import sharding
@@ -38,14 +37,7 @@ from cellcount_jax.training.step import create_state, make_step
 
 NUMBERS = (1, 2, 4, 8)
 
-PROGRAM = "from benchmarks import scaling; scaling.worker()"
-
-
-def load_config(name: str) -> ConfigDict:
-    """The config of FILE or FILE:preset."""
-    path, _, preset = name.partition(":")
-    module = ".".join(Path(path).with_suffix("").parts)
-    return importlib.import_module(module).get_config(preset)
+PROGRAM = "from benchmarks.speed import scaling; scaling.worker()"
 
 
 def rows(batch: int, side: int, channels: int) -> Tree:
@@ -81,7 +73,7 @@ def compiled_step(config: ConfigDict, data: Tree, n_devices: int) -> tuple[Calla
     def advance() -> None:
         nonlocal state
         state, metrics = compiled(state, {}, placed)
-        jax.block_until_ready(metrics)  # made-up devices may deadlock otherwise
+        jax.block_until_ready(metrics)  # simulated devices may deadlock otherwise
 
     return advance, seconds
 
@@ -89,7 +81,7 @@ def compiled_step(config: ConfigDict, data: Tree, n_devices: int) -> tuple[Calla
 def worker() -> None:
     """Compiles for every number of devices and, if asked, times the steps; prints JSON."""
     asked = json.loads(sys.argv[1])
-    config = load_config(asked["config"])
+    config = read_config(asked["config"])
     data = rows(asked["batch"], asked["side"], config.preprocessing.channels)
     numbers = [n for n in NUMBERS if n <= jax.device_count() and asked["batch"] % n == 0]
     steps, compiling = {}, {}
@@ -128,9 +120,7 @@ def measure(asked: dict[str, Any]) -> dict[str, Any]:
     found = {}
     for n, rates in warm["rates"].items():
         found[n] = {
-            "images_per_second": statistics.median(rates),
-            "least": min(rates),
-            "greatest": max(rates),
+            "images_per_second": median_and_range(rates),
             "compile_seconds_cold": cold["compile_seconds"][n],
             "compile_seconds_warm": warm["compile_seconds"][n],
         }
@@ -145,39 +135,36 @@ def measure(asked: dict[str, Any]) -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> str:
     """Markdown."""
-    lines = [
+    about = (
         f"{results['config']}, first stage, global batch {results['batch']} of "
         f"{results['side']}x{results['side']}, on {results['device']}, jax {results['jax']}; "
-        f"median (least to greatest) of {results['repeats']} repeats.",
-        "",
-        "| devices | images/s | compile cold, s | compile warm, s |",
-        "| --- | --- | --- | --- |",
+        f"median (least to greatest) of {results['repeats']} repeats."
+    )
+    rows = [
+        [
+            str(n),
+            shown(row["images_per_second"], digits=1),
+            f"{row['compile_seconds_cold']:.1f}",
+            f"{row['compile_seconds_warm']:.1f}",
+        ]
+        for n, row in results["devices"].items()
     ]
-    for n, row in results["devices"].items():
-        spread = f"{row['least']:.1f} to {row['greatest']:.1f}"
-        lines.append(
-            f"| {n} | {row['images_per_second']:.1f} ({spread}) "
-            f"| {row['compile_seconds_cold']:.1f} | {row['compile_seconds_warm']:.1f} |"
-        )
-    return "\n".join(lines) + "\n"
+    head = ["devices", "images/s", "compile cold, s", "compile warm, s"]
+    return f"{about}\n\n{markdown(head, rows)}\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder")
+    add_arguments(parser)
     parser.add_argument("--config", default="configs/dcl_vgg.py:quick", help="FILE.py:preset")
     parser.add_argument("--batch", type=int, default=8, help="images, over all devices")
     parser.add_argument("--side", type=int, default=64, help="of the images")
     parser.add_argument("--steps", type=int, default=3, help="of one measurement")
     parser.add_argument("--repeats", type=int, default=5)
-    given = vars(parser.parse_args())
-    out = given.pop("out")
-    results = measure(given)
-    out.mkdir(parents=True, exist_ok=True)
-    text = table(results)
-    (out / "scaling.json").write_text(json.dumps(results, indent=2) + "\n")
-    (out / "scaling.md").write_text(text)
-    print(text)
+    options = parser.parse_args()
+    asked = {k: getattr(options, k) for k in ("config", "batch", "side", "steps", "repeats")}
+    results = measure(asked)
+    finish(options, "scaling", results, table(results))
 
 
 if __name__ == "__main__":

@@ -1,22 +1,21 @@
-"""How long `cellcount predict` takes to begin: one 256x256 image, as a whole process.
+"""Start-up time of `cellcount predict`: one 256x256 image, as a whole process.
 
     python -m benchmarks.speed.startup                     # two minutes
 
-In turns: a process that imports jax, flax.linen and optax and jits one function; `cellcount
-predict` with the model in the box and nothing compiled before (cold); the same again (warm: what
-it compiled is found in the cache). Prints seconds of the wall clock and the ratios to the first.
+In turns: a process that imports jax, flax.linen and optax and jits one function (bare); `cellcount
+predict` with the bundled model and an empty cache of compiled programs (cold); the same again with
+the cache that it left (warm). Prints wall-clock seconds and the ratios to the first.
 """
 
 import argparse
-import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.output import add_arguments, finish, median_and_range, shown
 from cellcount_jax.simulation import simulate
 
 BARE = "import jax, flax.linen, optax; jax.jit(lambda x: 2 * x)(1.0).block_until_ready()"
@@ -48,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/startup.json"))
+    add_arguments(parser)
     options = parser.parse_args()
     rounds = []
     with tempfile.TemporaryDirectory() as name:
@@ -58,17 +57,19 @@ def main() -> None:
         one_round(image, folder / "first", options.model)  # reads the files from the disk
         for i in range(options.rounds):
             rounds.append(one_round(image, folder / str(i), options.model))
-    print(f"a 256x256 image, medians of {options.rounds} rounds (least to greatest)")
+    finish(options, "startup", {"rounds": rounds}, table(rounds))
+
+
+def table(rounds: list[dict[str, float]]) -> str:
+    """A line per process: seconds, and for `cellcount predict` the ratio to the bare process."""
+    lines = [f"A 256x256 image, medians of {len(rounds)} rounds (least to greatest)."]
     for key in ("bare", "cold", "warm"):
-        values = [r[key] for r in rounds]
-        text = f"{key}: {statistics.median(values):.2f} s ({min(values):.2f} to {max(values):.2f})"
+        text = f"{key}: {shown(median_and_range([r[key] for r in rounds]))} s"
         if key in GOAL:
-            ratios = [r[key] / r["bare"] for r in rounds]
-            text += f", ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to "
-            text += f"{max(ratios):.2f}), goal {GOAL[key]:g}"
-        print(text)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(rounds, indent=2) + "\n")
+            ratios = median_and_range([r[key] / r["bare"] for r in rounds])
+            text += f", ratio {shown(ratios)}, goal {GOAL[key]:g}"
+        lines.append(text)
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""What the real training steps would cost on TPU pods, compiled ahead of time on this machine.
+"""Costs of the training steps on TPU pods, compiled ahead of time on this machine.
 
     pip install -e '.[tpu]'
     python -m benchmarks.speed.tpu_estimates  # the table of docs/devices.md
     python -m benchmarks.speed.tpu_estimates --cases dcl --topologies v5e:4x4
 
-No TPU is needed: libtpu compiles for a topology that it is told. Figures are the compiler's own,
-per chip: floating-point operations, bytes read and written, memory, and what a step sends to the
-other chips. The estimated time of a step is the larger of operations and bytes over the chip's peak
-rates, with nothing else counted: a lower bound, not a measurement. Every chip has the same number
-of rows on either topology. Message passing is compiled in both its forms.
+No TPU is needed: libtpu compiles for a given topology. Figures are the compiler's own, per chip:
+floating-point operations, bytes read and written, memory, and bytes sent to the other chips in a
+step. The estimated time of a step is the larger of operations and bytes over the chip's peak rates
+and nothing else: a lower bound, not a measurement. Every chip has the same number of rows on either
+topology. Message passing is compiled in both its forms.
 
 Writes tpu_estimates.json and tpu_estimates.md.
 """
@@ -20,7 +20,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -29,6 +28,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from benchmarks.output import add_arguments, finish, markdown
 from benchmarks.speed.compiler_figures import PEAK_BYTES, PEAK_FLOPS, estimate
 from cellcount_jax.data import batches
 from cellcount_jax.methods import build_stages
@@ -193,35 +193,43 @@ def timed(compile_one: Callable[[], jax.stages.Compiled]) -> dict[str, float]:
 
 def table(results: Mapping[str, Any]) -> str:
     """Markdown."""
-    lines = [
+    about = (
         f"v5e, {MEMORY / 2**30:.0f} GiB, {PEAK_FLOPS / 1e12:.0f} TFLOP/s, {PEAK_BYTES / 1e9:.0f} "
         "GB/s a chip; bfloat16 with float32 parameters; all figures, rows too, per chip and "
-        "step.",
-        "",
-        "| step | chips | rows | TFLOP | GB moved | GiB held | MB all-reduced | ms at least |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "step."
+    )
+    steps = [
+        [
+            row["name"],
+            str(row["chips"]),
+            " + ".join(str(n) for n in row["rows"].values()),
+            f"{row['flops'] / 1e12:.3g}",
+            f"{row['bytes'] / 1e9:.3g}",
+            f"{row['memory'] / 2**30:.2f}",
+            f"{row['collective_bytes'] / 1e6:.3g}",
+            f"{row['seconds'] * 1e3:.3g}",
+        ]
+        for row in results["steps"]
     ]
-    for row in results["steps"]:
-        rows = " + ".join(str(n) for n in row["rows"].values())
-        lines.append(
-            f"| {row['name']} | {row['chips']} | {rows} | {row['flops'] / 1e12:.3g} "
-            f"| {row['bytes'] / 1e9:.3g} | {row['memory'] / 2**30:.2f} "
-            f"| {row['collective_bytes'] / 1e6:.3g} | {row['seconds'] * 1e3:.3g} |"
-        )
-    lines += [
-        "",
-        "Global message passing with its gradient, 4 grids of 32x32 with 512 channels a chip:",
-        "",
-        "| form | GFLOP | GB moved | gathers | scatters | loops | ms at least |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+    forms = [
+        [
+            row["name"],
+            f"{row['flops'] / 1e9:.3g}",
+            f"{row['bytes'] / 1e9:.3g}",
+            *(str(row[key]) for key in ("gathers", "scatters", "loops")),
+            f"{row['seconds'] * 1e3:.3g}",
+        ]
+        for row in results["message_passing"]
     ]
-    for row in results["message_passing"]:
-        lines.append(
-            f"| {row['name']} | {row['flops'] / 1e9:.3g} | {row['bytes'] / 1e9:.3g} "
-            f"| {row['gathers']} | {row['scatters']} | {row['loops']} "
-            f"| {row['seconds'] * 1e3:.3g} |"
-        )
-    return "\n".join(lines) + "\n"
+    held = ["TFLOP", "GB moved", "GiB held", "MB all-reduced", "ms at least"]
+    operations = ["GFLOP", "GB moved", "gathers", "scatters", "loops", "ms at least"]
+    parts = (
+        about,
+        markdown(["step", "chips", "rows", *held], steps),
+        "Global message passing with its gradient, 4 grids of 32x32 with 512 channels per chip:",
+        markdown(["form", *operations], forms),
+    )
+    return "\n\n".join(parts) + "\n"
 
 
 def measure(names: list[str], topology_names: list[str]) -> dict[str, Any]:
@@ -244,17 +252,13 @@ def measure(names: list[str], topology_names: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder")
+    add_arguments(parser)
     parser.add_argument("--cases", nargs="+", default=list(cases()), choices=list(cases()))
     parser.add_argument("--topologies", nargs="+", default=list(TOPOLOGIES))
-    arguments = parser.parse_args()
+    options = parser.parse_args()
     versions = {p: importlib.metadata.version(p) for p in ("jax", "libtpu")}
-    results = {"versions": versions, **measure(arguments.cases, arguments.topologies)}
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    text = table(results)
-    (arguments.out / "tpu_estimates.json").write_text(json.dumps(results, indent=2) + "\n")
-    (arguments.out / "tpu_estimates.md").write_text(text)
-    print(text)
+    results = {"versions": versions, **measure(options.cases, options.topologies)}
+    finish(options, "tpu_estimates", results, table(results))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The comparison with PyTorch: networks agree on the same weights; figures and complaints.
+"""The comparison with PyTorch: networks agree on the same weights; figures and errors.
 
 Comparisons need an interpreter with PyTorch and are skipped without one: this one, or the path in
 CELLCOUNT_TORCH_PYTHON.
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import output
 from benchmarks.speed import against_torch, network_cases
 from benchmarks.speed.network_cases import Case, Settings
 from benchmarks.speed.torch_reference.client import ROOT, Worker
@@ -140,7 +141,7 @@ def test_no_pytorch_is_one_clear_line(python):
         worker("describe")
 
 
-def test_the_workers_complaint_is_passed_on(tmp_path):
+def test_the_workers_error_is_passed_on(tmp_path):
     script = tmp_path / "python"
     script.write_text('#!/bin/sh\nread line\necho \'{"error": "no such network"}\'\n')
     script.chmod(0o755)
@@ -149,15 +150,15 @@ def test_the_workers_complaint_is_passed_on(tmp_path):
 
 
 def test_table_and_json_of_a_run(tmp_path):
-    spread = against_torch.spread([1.5, 1.0, 2.0])
+    spread = output.median_and_range([1.5, 1.0, 2.0])
     assert spread == {"median": 1.5, "least": 1.0, "greatest": 2.0}
     row = {
         "network": "dcl",
         "what": "step",
         "dtype": "float32",
         "loss": "L1 of the count, Adam",
-        "jax_seconds": against_torch.spread([2.0]),
-        "torch_seconds": against_torch.spread([3.0]),
+        "jax_seconds": output.median_and_range([2.0]),
+        "torch_seconds": output.median_and_range([3.0]),
         "torch_variant": "compiled",
         "ratio": spread,
         "flops": 2e11,
@@ -174,7 +175,7 @@ def test_table_and_json_of_a_run(tmp_path):
         "unequal": ["csrnet: density differs from PyTorch's"],
         "rows": [row],
     }
-    against_torch.write(results, tmp_path / "out")
+    output.write(tmp_path / "out", "against_torch", results, against_torch.table(results))
     assert json.loads((tmp_path / "out/against_torch.json").read_text()) == results
     text = (tmp_path / "out/against_torch.md").read_text()
     expected = (

@@ -1,4 +1,4 @@
-"""Training steps compiled for TPU pods on this machine, and the figures read off them."""
+"""Training steps compiled for TPU pods on this machine, and their figures."""
 
 import importlib.util
 import json
@@ -21,7 +21,7 @@ needs_libtpu = pytest.mark.skipif(
 
 def compiled(work: str) -> dict:
     """What a few lines print as JSON, in a process of its own: libtpu stays out of this one."""
-    program = f"import json\nfrom benchmarks import tpu_estimates as t\n{work}"
+    program = f"import json\nfrom benchmarks.speed import tpu_estimates as t\n{work}"
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,

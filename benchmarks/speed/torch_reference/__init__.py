@@ -1,4 +1,4 @@
-"""The networks of this package written plainly in PyTorch, to compare outputs and speed with.
+"""The networks of this package in plain PyTorch, to compare outputs and speed with.
 
 One file per network, with the loss of its method and a function that loads flax parameters. Only
 PyTorch and NumPy are imported here, never JAX or cellcount_jax: `worker` runs these in a process

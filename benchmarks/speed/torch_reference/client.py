@@ -1,4 +1,4 @@
-"""Talks to the worker process; needs no PyTorch itself."""
+"""Client of the worker process; needs no PyTorch itself."""
 
 import json
 import subprocess
@@ -6,11 +6,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Worker:
-    """A PyTorch process, started when entered and ended when left."""
+    """A PyTorch process that lives as long as the context."""
 
     def __init__(self, python: str) -> None:
         self.python = python

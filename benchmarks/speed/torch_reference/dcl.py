@@ -59,7 +59,7 @@ def loss(module: nn.Module, batch: Maps) -> torch.Tensor:
 
 
 def load_flax(module: Counter, params: Arrays, batch_stats: Arrays) -> None:
-    """Fills the counter with the parameters of `methods.dcl.Counter`."""
+    """Fills the counter with the parameters of `methods.dcl.DCLCounter`."""
     vgg.load_flax(module.backbone, vgg.VGG19, params, batch_stats, "backbone/")
     for name in ("u", "v"):
         weights.copy_linear(

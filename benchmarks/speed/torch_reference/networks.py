@@ -22,8 +22,9 @@ class Network:
       build: options -> module, whose call turns images into named maps.
       load_flax: (module, parameters, batch statistics), both flat by path.
       loss: (trained part, batch) -> scalar.
+      learning_rate: of Adam.
+      decay: weight decay, which makes it AdamW; None for Adam.
       trained: module -> the part that training changes.
-      adam: arguments of the optimiser; `decay`, if given, makes it AdamW.
     """
 
     build: Callable[..., nn.Module]
@@ -48,20 +49,16 @@ NETWORKS = {
         trained=lambda module: module.head,
     ),
     "unet": Network(unet.UNet, unet.load_flax, unet.loss, 2e-3),
-    "sau_net_2d": Network(
-        functools.partial(sau_net.SAUNet, ndim=2, channels=3),
-        sau_net.load_flax,
-        sau_net.loss,
-        1e-3,
-        decay=1.0,
-    ),
-    "sau_net_3d": Network(
-        functools.partial(sau_net.SAUNet, ndim=3, channels=1),
-        sau_net.load_flax,
-        sau_net.loss,
-        1e-3,
-        decay=1.0,
-    ),
+    **{
+        f"sau_net_{ndim}d": Network(
+            functools.partial(sau_net.SAUNet, ndim=ndim, channels=channels),
+            sau_net.load_flax,
+            sau_net.loss,
+            1e-3,
+            decay=1.0,
+        )
+        for ndim, channels in ((2, 3), (3, 1))
+    },
 }
 
 

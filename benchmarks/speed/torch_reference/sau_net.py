@@ -1,4 +1,4 @@
-"""SAU-Net (BIBM 2019) with instance norm, for images and volumes."""
+"""SAU-Net (ACM BCB 2019) with instance norm, for images and volumes."""
 
 import torch
 from torch import nn

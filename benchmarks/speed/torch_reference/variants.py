@@ -1,4 +1,4 @@
-"""The ways in which a user may run the same network: layout, compiler, number format."""
+"""Ways to run the same network in PyTorch: memory layout, compiler, number format."""
 
 import contextlib
 import dataclasses

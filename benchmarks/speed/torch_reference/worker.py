@@ -1,4 +1,4 @@
-"""A process that holds one network and does what it is told, one line of JSON at a time.
+"""A process that holds one network and answers requests, one line of JSON each.
 
     python -m benchmarks.speed.torch_reference.worker  # started by against_torch
 
@@ -169,7 +169,7 @@ def _wait() -> None:
 
 
 def _full_precision(wanted: bool) -> None:
-    """Whether a GPU must not shorten float32 factors to TF32."""
+    """Forbids or allows a GPU to compute float32 products in TF32."""
     torch.set_float32_matmul_precision("highest" if wanted else "high")
     torch.backends.cudnn.allow_tf32 = not wanted
     torch.backends.cudnn.benchmark = not wanted
