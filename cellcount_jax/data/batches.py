@@ -63,17 +63,13 @@ def stack_samples(
     fields: dict[str, list[np.ndarray]] = {"image": [], "dots": [], "target": []}
     for sample, size in zip(samples, sizes, strict=True):
         shape = sample.image.shape[:-1]
-        reflected = [(0, int(full - side)) for full, side in zip(size, shape, strict=True)]
-        unused = [(0, int(full - side)) for full, side in zip(space, size, strict=True)]
         dots = np.zeros((0, len(shape)), np.float32) if sample.dots is None else sample.dots
-        maps = {"dots": rasterize_counts(dots, shape)}
+        maps = {"image": preprocess(sample.image, preprocessing)}
+        maps["dots"] = rasterize_counts(dots, shape)
         if target is not None:
             maps["target"] = np.asarray(target(dots, shape), np.float32)
         for name, value in maps.items():
-            fields[name].append(np.pad(np.pad(value, reflected, mode="symmetric"), unused))
-        image = preprocess(sample.image, preprocessing)
-        image = np.pad(image, [*reflected, (0, 0)], mode="symmetric")
-        fields["image"].append(np.pad(image, [*unused, (0, 0)]))
+            fields[name].append(_pad(value, size, space))
     arrays = {name: np.stack(values) for name, values in fields.items() if values}
     return {
         **arrays,
@@ -81,6 +77,14 @@ def stack_samples(
         "index": np.arange(len(samples), dtype=np.int32),
         "size": sizes.astype(np.int32),
     }
+
+
+def _pad(value: np.ndarray, size: np.ndarray, space: np.ndarray) -> np.ndarray:
+    """Extends the space axes by reflection up to `size`, then by zeros up to `space`."""
+    for sides, mode in ((size, "symmetric"), (space, "constant")):
+        widths = [(0, int(new - old)) for old, new in zip(value.shape, sides, strict=False)]
+        value = np.pad(value, widths + [(0, 0)] * (value.ndim - len(sides)), mode=mode)  # type: ignore[call-overload]
+    return value
 
 
 def rasterize_counts(dots: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -55,7 +55,7 @@ def open_stream(
       seed: of the run; its data key is `jax.random.key(seed)`.
       target: dots and space shape -> map; without it no `target` is made.
       crop: side per space axis of random crops; None takes whole images padded to one size, as
-        `batches.stack` does, for which the size of every image is read first.
+        `batches.stack_samples` does, for which the size of every image is read first.
       multiple: without crops, sides become multiples of it.
       number: of the stream in the sorted names of the run's streams.
       start_step: step of the first batch.
@@ -72,25 +72,17 @@ def open_stream(
     """
     if not len(samples):
         raise ValueError("no images to read: this split is empty")
-    reader = WindowReader(preprocessing, target=target)
-    own = np.arange(batch_size) if rows is None else np.asarray(rows, int)
-    side = _common_side(samples, multiple) if crop is None else np.asarray(crop)
-    index_of, corners_of = _draws(len(samples), batch_size, side, seed, number)
-
-    def batch(step: int) -> Rows:
-        index = index_of(step)[own]
-        taken = [samples[int(i)] for i in index]
-        sizes = np.tile(side, (batch_size, 1))
-        sizes[own] = np.maximum(side, [s.image.shape[:-1] for s in taken])
-        corners = corners_of(step, sizes)[own]
-        windows = [
-            reader.read(int(i), sample, corner, side)
-            for i, sample, corner in zip(index, taken, corners, strict=True)
-        ]
-        return _stack_windows(windows, index)
-
     import grain  # takes half a second, and only large datasets need it
 
+    side = _common_side(samples, multiple) if crop is None else np.asarray(crop)
+    batch = functools.partial(
+        _read_batch,
+        samples,
+        WindowReader(preprocessing, target=target),
+        side,
+        np.arange(batch_size) if rows is None else np.asarray(rows, int),
+        _draws(len(samples), batch_size, side, seed, number),
+    )
     prefetch = PREFETCH_PER_THREAD * threads
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
     steps = grain.MapDataset.range(start_step, sys.maxsize)
@@ -104,13 +96,13 @@ def fits_device(
     channels: int,
     crop: Sequence[int] | None = None,
 ) -> bool:
-    """Whether `batches.stack` of all streams together fits within a limit.
+    """Whether `batches.stack_samples` of all streams together fits within a limit.
 
     Args:
       streams: samples of each. Of a stream far too large only the first few are read.
       limit_bytes: of device memory.
       channels: of the network's input.
-      crop: as in `batches.stack`.
+      crop: as in `batches.stack_samples`.
 
     Returns:
       An estimate from float32 images and targets and the raster of dots.
@@ -134,8 +126,8 @@ def _common_side(samples: Sequence[Sample], multiple: int) -> np.ndarray:
 
 def _draws(
     n: int, batch_size: int, side: np.ndarray, seed: int, number: int
-) -> tuple[Callable[[int], np.ndarray], Callable[[int, np.ndarray], np.ndarray]]:
-    """Functions for the rows of a step and the corners of its windows in images of given sizes."""
+) -> tuple[Callable[[int], np.ndarray], Callable[[int, np.ndarray, np.ndarray], np.ndarray]]:
+    """Functions of the step: indices of its samples, and corners of windows in some of its rows."""
     device = _drawing_device()
     key = jax.device_put(jax.random.key(seed), device)
 
@@ -147,8 +139,10 @@ def _draws(
         places = range(step * batch_size, (step + 1) * batch_size)
         return np.array([order(p // n)[p % n] for p in places], np.int32)
 
-    def corners_of(step: int, sizes: np.ndarray) -> np.ndarray:
-        return np.asarray(_crop_corners(key, number, step, sizes - side))
+    def corners_of(step: int, rows: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        room = np.zeros((batch_size, len(side)), int)
+        room[rows] = np.maximum(sizes - side, 0)
+        return np.asarray(_crop_corners(key, number, step, room))[rows]
 
     return index_of, corners_of
 
@@ -173,7 +167,22 @@ def _drawing_device() -> jax.Device:
         return jax.local_devices()[0]
 
 
-def _stack_windows(windows: Sequence[Rows], index: np.ndarray) -> Rows:
+def _read_batch(
+    samples: Sequence[Sample],
+    reader: WindowReader,
+    side: np.ndarray,
+    rows: np.ndarray,
+    draws: tuple[Callable[[int], np.ndarray], Callable[[int, np.ndarray, np.ndarray], np.ndarray]],
+    step: int,
+) -> Rows:
+    index_of, corners_of = draws
+    index = index_of(step)[rows]
+    taken = [samples[int(i)] for i in index]
+    corners = corners_of(step, rows, np.array([s.image.shape[:-1] for s in taken]))
+    windows = [
+        reader.read(int(i), sample, corner, side)
+        for i, sample, corner in zip(index, taken, corners, strict=True)
+    ]
     fields = {name: np.stack([w[name] for w in windows]) for name in windows[0]}
     dots = fields.pop("dots")
     count = dots.sum(axis=tuple(range(1, dots.ndim)), dtype=np.float32)

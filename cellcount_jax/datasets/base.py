@@ -25,7 +25,7 @@ class Published:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Benchmark:
-    """One public data set.
+    """One public dataset.
 
     Attributes:
       name: of its folder, and in configs.

@@ -14,7 +14,7 @@ from cellcount_jax.datasets.splits import Protocol
 from cellcount_jax.simulation.simulate import simulate_dataset
 
 N_SIMULATED_IMAGES = 200
-"""As many images as the VGG set has."""
+"""As many images as in the VGG dataset."""
 
 SIMULATED_VOLUMES = {"train": 4, "test": 5, "unlabelled": 12}
 SIMULATED_VOLUME_SHAPE = (32, 112, 112)
@@ -71,11 +71,8 @@ def load_dataset(
       download: download the official archive if there are neither raw nor prepared data.
       n_train: number of labelled images to train on (0 and None: all).
 
-    Returns:
-      The samples of each split.
-
     Raises:
-      ValueError: unknown names, missing or wrong files; one line that says what to do.
+      ValueError: unknown names, missing or wrong files.
     """
     benchmark = get_benchmark(name)
     chosen = get_protocol(benchmark, protocol)

@@ -1,4 +1,4 @@
-"""The table of benchmark data sets."""
+"""The table of benchmarks."""
 
 from cellcount_jax.datasets.base import Benchmark
 from cellcount_jax.datasets.bbbc050 import BBBC050

@@ -1,4 +1,4 @@
-"""Benchmarks as TFDS data sets without TensorFlow: array_record files of tensors."""
+"""Benchmarks as TFDS datasets without TensorFlow: array_record files of tensors."""
 
 import contextlib
 import functools
@@ -16,7 +16,7 @@ from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets.base import Benchmark
 
 VERSION = "1.0.0"
-"""Raised when the decoding of any raw file or the record changes: sets are then prepared anew."""
+"""Raised when the decoding of raw files or the record changes: datasets are prepared again."""
 
 SPLIT = "images"
 """All images lie in one TFDS split; protocols split them when they are loaded."""
@@ -24,7 +24,7 @@ SPLIT = "images"
 tfds.disable_progress_bar()
 
 
-class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Writes what `benchmark.read` yields from the folder `raw`."""
 
     VERSION = tfds.core.Version(VERSION)
@@ -128,7 +128,7 @@ def prepare(benchmark: Benchmark, raw: Path, *, data_dir: Path, name: str) -> Re
     """Opens the preparation `name` of a benchmark, making it first if it does not exist.
 
     Args:
-      benchmark: the data set.
+      benchmark: the dataset.
       raw: folder of the raw files.
       data_dir: TFDS folder.
       name: of the preparation: the raw files' fingerprint.

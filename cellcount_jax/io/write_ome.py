@@ -78,6 +78,13 @@ def create_ome_zarr(
             "delete_existing": True,
         }
     ).result()
+    attributes = {"ome": _ome_metadata(axes, spacing, name)}
+    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    (path / "zarr.json").write_text(json.dumps(group, indent=2), encoding="utf-8")
+    return store
+
+
+def _ome_metadata(axes: str, spacing: Sequence[float] | None, name: str | None) -> dict[str, Any]:
     unit = {} if spacing is None else {"unit": "micrometer"}
     described = [
         {"name": a, "type": "channel"} if a == "c" else {"name": a, "type": "space"} | unit
@@ -86,7 +93,4 @@ def create_ome_zarr(
     scale = [1.0] * (len(axes) - len(spacing or ())) + [float(s) for s in spacing or ()]
     level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
     image = ({"name": name} if name else {}) | {"axes": described, "datasets": [level]}
-    ome = {"version": "0.5", "multiscales": [image]}
-    group = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}}
-    (path / "zarr.json").write_text(json.dumps(group, indent=2), encoding="utf-8")
-    return store
+    return {"version": "0.5", "multiscales": [image]}

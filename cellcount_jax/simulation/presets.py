@@ -11,121 +11,67 @@ import numpy as np
 class Fluorescence2D:
     """A 2-D fluorescence image, uint8 [H, W, 3]; defaults are fitted to the VGG cells.
 
-    Brightness is in grey levels of the 8-bit image, lengths are in pixels.
-
-    Attributes:
-      reference_shape: (H, W) of the counts below; other shapes keep the density.
-      count_mean: mean number of cells at the reference shape.
-      count_std: its standard deviation.
-      count_range: smallest and largest number of cells at the reference shape.
-      radius: mean radius of a cell, pixels.
-      radius_spread: standard deviation of the radius between cells, pixels.
-      roughness: standard deviation of the outline from a circle, fraction of the radius.
-      brightness: mean brightness of a cell in focus, grey levels.
-      brightness_spread: standard deviation between cells, fraction of `brightness`.
-      texture: standard deviation inside a cell, fraction of its brightness.
-      texture_scale: correlation length (Gaussian sigma) of the texture, pixels.
-      overlap: how far two cells may overlap: centres are at least (1 - overlap) diameters apart.
-      crowding: standard deviation of the density of cells, in waves about as long as the image,
-        fraction of its mean.
-      centring: mean drop of the density from the centre to the middle of a side, fraction.
-      clustered: fraction of the cells that lie in clusters, 0 to 1.
-      cluster_size: mean number of cells per cluster.
-      cluster_spread: standard deviation of cells about their cluster's centre, per axis, pixels.
-      blur: smallest and largest defocus (Gaussian sigma), uniform in between, pixels.
-      shared_focus: whether touching cells have the same defocus, as if at the same depth.
-      background: mean grey level without cells.
-      haze: diffuse background, as a multiple of the cells' mean intensity.
-      illumination: drop of the background from its mean to its minimum, fraction; 0 is even.
-      illumination_variety: random tilt and twist of the illumination relative to a centred dome.
-      photons: photons per grey level for shot noise; 0 for no shot noise.
-      read_noise: standard deviation of the camera noise before colour coding, grey levels.
-      chroma_subsampling: whether colour is stored at half resolution, as in a JPEG file (4:2:0).
-      spacing: pixel size, (y, x) micrometres, if known.
+    Brightness is in grey levels, lengths are in pixels; sd is a standard deviation.
     """
 
-    reference_shape: tuple[int, ...] = (256, 256)
-    count_mean: float = 174.0
-    count_std: float = 64.0
-    count_range: tuple[int, int] = (70, 320)
-    radius: float = 4.95
-    radius_spread: float = 0.12
-    roughness: float = 0.06
-    brightness: float = 160.0
-    brightness_spread: float = 0.08
-    texture: float = 0.22
-    texture_scale: float = 1.6
-    overlap: float = 1.0
-    crowding: float = 0.33
-    centring: float = 0.25
-    clustered: float = 0.0
-    cluster_size: float = 8.0
-    cluster_spread: float = 12.0
-    blur: tuple[float, float] = (0.3, 2.9)
-    shared_focus: bool = True
-    background: float = 29.5
-    haze: float = 1.1
-    illumination: float = 1.0
-    illumination_variety: float = 0.55
-    photons: float = 0.0
-    read_noise: float = 8.4
-    chroma_subsampling: bool = True
-    spacing: tuple[float, ...] | None = None
+    reference_shape: tuple[int, ...] = (256, 256)  # of the counts; other shapes keep the density
+    count_mean: float = 174.0  # mean number of cells at the reference shape
+    count_std: float = 64.0  # its sd
+    count_range: tuple[int, int] = (70, 320)  # smallest and largest number of cells
+    radius: float = 4.95  # mean radius of a cell, pixels
+    radius_spread: float = 0.12  # sd of the radius between cells, pixels
+    roughness: float = 0.06  # sd of the outline from a circle, fraction of the radius
+    brightness: float = 160.0  # mean brightness of a cell in focus, grey levels
+    brightness_spread: float = 0.08  # sd between cells, fraction of `brightness`
+    texture: float = 0.22  # sd inside a cell, fraction of its brightness
+    texture_scale: float = 1.6  # correlation length (Gaussian sigma) of the texture, pixels
+    overlap: float = 1.0  # centres are at least (1 - overlap) diameters apart
+    crowding: float = 0.33  # sd of the density, in waves about as long as the image, fraction
+    centring: float = 0.25  # mean drop of the density from centre to side, fraction
+    clustered: float = 0.0  # fraction of the cells that lie in clusters, 0 to 1
+    cluster_size: float = 8.0  # mean number of cells per cluster
+    cluster_spread: float = 12.0  # sd of cells about their cluster's centre, per axis, pixels
+    blur: tuple[float, float] = (0.3, 2.9)  # range of the defocus (Gaussian sigma), pixels
+    shared_focus: bool = True  # touching cells have the same defocus
+    background: float = 29.5  # mean grey level without cells
+    haze: float = 1.1  # diffuse background, as a multiple of the cells' mean intensity
+    illumination: float = 1.0  # drop of the background from mean to minimum, fraction; 0 is even
+    illumination_variety: float = 0.55  # random tilt and twist relative to a centred dome
+    photons: float = 0.0  # photons per grey level for shot noise; 0 for no shot noise
+    read_noise: float = 8.4  # sd of the camera noise before colour coding, grey levels
+    chroma_subsampling: bool = True  # colour at half resolution, as in JPEG files (4:2:0)
+    spacing: tuple[float, ...] | None = None  # pixel size, (y, x) micrometres, if known
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LightSheet3D:
     """A 3-D light-sheet volume of nuclei, uint16 [D, H, W, 1]; defaults resemble mouse cortex.
 
-    Brightness is in camera counts, lengths are in voxels along (z, y, x).
-
-    Attributes:
-      reference_shape: (D, H, W) of the counts below; other shapes keep the density.
-      count_mean: mean number of nuclei at the reference shape.
-      count_std: its standard deviation.
-      count_range: smallest and largest number of nuclei at the reference shape.
-      radius: mean semi-axes of a nucleus (z, y, x), voxels.
-      radius_spread: standard deviation of a nucleus's size, fraction of its radius.
-      elongation: independent standard deviation of each semi-axis, fraction.
-      brightness: mean brightness of a nucleus in focus, camera counts above the background.
-      brightness_spread: standard deviation between nuclei, fraction of `brightness`.
-      texture: standard deviation inside a nucleus, fraction of its brightness.
-      texture_scale: correlation length (Gaussian sigma) of the texture, voxels in plane.
-      min_distance: smallest distance between centres, fraction of the mean diameter.
-      crowding: standard deviation of the density of nuclei, fraction of its mean.
-      psf: standard deviations of the point spread function (z, y, x), voxels.
-      attenuation: light lost from the first to the last slice of the reference shape, 0 to 1.
-      background: mean camera count without nuclei, including the camera's offset.
-      haze: diffuse background, as a multiple of the nuclei's mean intensity.
-      illumination: drop of the illumination from its mean to its minimum in plane, fraction.
-      illumination_variety: random tilt and twist of the illumination relative to a centred dome.
-      photons: photons per camera count for shot noise; 0 for no shot noise.
-      read_noise: standard deviation of the camera noise, camera counts.
-      spacing: voxel size, (z, y, x) micrometres.
+    Brightness is in camera counts, lengths are in voxels (z, y, x); sd is a standard deviation.
     """
 
-    reference_shape: tuple[int, ...] = (64, 224, 224)
-    count_mean: float = 861.0
-    count_std: float = 256.0
-    count_range: tuple[int, int] = (250, 1600)
-    radius: tuple[float, float, float] = (2.0, 6.0, 6.0)
-    radius_spread: float = 0.12
-    elongation: float = 0.14
-    brightness: float = 2400.0
-    brightness_spread: float = 0.25
-    texture: float = 0.2
-    texture_scale: float = 1.5
-    min_distance: float = 0.9
-    crowding: float = 0.4
-    psf: tuple[float, float, float] = (1.3, 1.2, 1.2)
-    attenuation: float = 0.35
-    background: float = 420.0
-    haze: float = 1.2
-    illumination: float = 0.4
-    illumination_variety: float = 0.5
-    photons: float = 0.3
-    read_noise: float = 12.0
-    spacing: tuple[float, ...] | None = (2.5, 0.75, 0.75)
+    reference_shape: tuple[int, ...] = (64, 224, 224)  # of the counts; others keep the density
+    count_mean: float = 861.0  # mean number of nuclei at the reference shape
+    count_std: float = 256.0  # its sd
+    count_range: tuple[int, int] = (250, 1600)  # smallest and largest number of nuclei
+    radius: tuple[float, float, float] = (2.0, 6.0, 6.0)  # mean semi-axes of a nucleus
+    radius_spread: float = 0.12  # sd of a nucleus's size, fraction of its radius
+    elongation: float = 0.14  # independent sd of each semi-axis, fraction
+    brightness: float = 2400.0  # mean of a nucleus in focus, camera counts above the background
+    brightness_spread: float = 0.25  # sd between nuclei, fraction of `brightness`
+    texture: float = 0.2  # sd inside a nucleus, fraction of its brightness
+    texture_scale: float = 1.5  # correlation length (Gaussian sigma), voxels in plane
+    min_distance: float = 0.9  # smallest distance between centres, fraction of the mean diameter
+    crowding: float = 0.4  # sd of the density of nuclei, fraction of its mean
+    psf: tuple[float, float, float] = (1.3, 1.2, 1.2)  # sds of the point spread function
+    attenuation: float = 0.35  # light lost from first to last slice of the reference shape
+    background: float = 420.0  # mean camera count without nuclei, including the camera's offset
+    haze: float = 1.2  # diffuse background, as a multiple of the nuclei's mean intensity
+    illumination: float = 0.4  # drop from mean to minimum in plane, fraction
+    illumination_variety: float = 0.5  # random tilt and twist relative to a centred dome
+    photons: float = 0.3  # photons per camera count for shot noise; 0 for no shot noise
+    read_noise: float = 12.0  # sd of the camera noise, camera counts
+    spacing: tuple[float, ...] | None = (2.5, 0.75, 0.75)  # voxel size, (z, y, x) micrometres
 
 
 Preset = Fluorescence2D | LightSheet3D

@@ -2,7 +2,7 @@
 
 Two presets. "vgg": 2-D fluorescence in the style of SIMCEP (Lehmussola et al., "Computational
 framework for simulating fluorescence microscope images with cell populations", IEEE TMI 2007),
-fitted to the images of the VGG cell counting set (Lempitsky and Zisserman, NeurIPS 2010).
+fitted to the images of the VGG cell counting dataset (Lempitsky and Zisserman, NeurIPS 2010).
 "light_sheet": nuclei of cleared mouse cortex under a light-sheet microscope.
 
 Everything is NumPy in double precision, rounded to integers at the end, and depends only on the

@@ -42,7 +42,7 @@ def test_published_sizes(name, protocol, n, train, validation, test):
 
 
 @pytest.mark.parametrize("name", list(BENCHMARKS))
-def test_every_protocol_divides(name):
+def test_every_protocol_splits(name):
     groups = ["train", "test", "DAPI", "Cy3"] * 13
     for protocol in BENCHMARKS[name].protocols.values():
         division = divide(protocol, 52, groups)
@@ -54,14 +54,14 @@ def test_every_protocol_divides(name):
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(3, 60), st.integers(0, 3), st.sampled_from(["image", "group", "stratified"]))
-def test_parts_are_disjoint_and_complete(n, seed, unit):
+def test_splits_are_disjoint_and_complete(n, seed, unit):
     groups = [f"g{i % 7}" for i in range(n)]
     division = divide(Protocol("p", "", 10, 9, 1, unit=unit), n, groups, seed=seed)
     rows = sorted(i for part in division.values() for i in part)
     assert rows == list(range(n))
 
 
-def test_order_of_the_names_is_without_effect():
+def test_the_order_of_the_names_has_no_effect():
     names = names_of(20)
     forward = split(SHUFFLED, names, [""] * 20, [True] * 20, 3)
     backward = split(SHUFFLED, names[::-1], [""] * 20, [True] * 20, 3)
@@ -92,7 +92,7 @@ def test_carved_validation_is_a_whole_group():
     assert sum(map(len, owners)) == len(set().union(*owners))
 
 
-def test_strata_are_divided_alike():
+def test_strata_are_split_in_the_same_ratio():
     groups = ["a"] * 40 + ["b"] * 20
     division = divide(Protocol("p", "", 2, 1, 1, unit="stratified"), 60, groups)
     for part, n in {"train": 20, "validation": 10, "test": 10}.items():
@@ -100,7 +100,7 @@ def test_strata_are_divided_alike():
         assert sum(groups[i] == "b" for i in division[part]) == n // 2
 
 
-def test_consistency_takes_the_published_permutation():
+def test_consistency_uses_the_published_permutation():
     order = np.random.RandomState(5455).permutation(200).tolist()
     protocol = BENCHMARKS["vgg_cells"].protocols["consistency"]
     division = divide(protocol, 200, seed=7)
@@ -110,7 +110,7 @@ def test_consistency_takes_the_published_permutation():
     assert "validation" not in division
 
 
-def test_light_sheet_takes_one_labelled_volume():
+def test_light_sheet_has_one_labelled_volume():
     groups = ["train"] * 16 + ["test"] * 5 + ["unlabelled"] * 55
     labelled = [g != "unlabelled" for g in groups]
     protocols = BENCHMARKS["light_sheet"].protocols
@@ -125,7 +125,7 @@ def test_light_sheet_takes_one_labelled_volume():
     assert sizes(supervised) == {"train": 14, "validation": 2, "test": 5}
 
 
-def test_unlabelled_images_are_neither_trained_on_nor_tested():
+def test_unlabelled_images_are_in_neither_train_nor_test():
     labelled = [i % 2 == 0 for i in range(20)]
     division = divide(SHUFFLED, 20, labelled=labelled)
     assert all(labelled[i] for rows in division.values() for i in rows)
@@ -142,7 +142,7 @@ def test_only_one_group():
         divide(protocol, 5, ["Cy3"] * 5)
 
 
-def test_training_on_few_is_nested_and_sees_no_other_label():
+def test_few_training_images_are_nested_and_no_other_labels_are_used():
     half = BENCHMARKS["vgg_cells"].protocols["half"]
     ten, thirty = (divide(half, 200, n_train=n) for n in (10, 30))
     assert sizes(ten) == {"train": 10, "test": 100}
@@ -153,7 +153,7 @@ def test_training_on_few_is_nested_and_sees_no_other_label():
     assert sizes(dcl) == {"train": 10, "test": 90}
 
 
-def test_sets_of_another_size_keep_the_ratio():
+def test_datasets_of_another_size_keep_the_ratio():
     assert sizes(divide(BENCHMARKS["vgg_cells"].protocols["dcl"], 20)) == {
         "train": 10,
         "validation": 1,
@@ -167,7 +167,7 @@ def test_apportion():
     assert apportion(10, [1, 0, 1]) == [5, 0, 5]
 
 
-def test_hash_tells_divisions_apart():
+def test_the_hash_identifies_the_splits():
     names = names_of(20)
     division = divide(SHUFFLED, 20)
     shuffled = {part: rows[::-1] for part, rows in division.items()}
@@ -181,7 +181,7 @@ def test_duplicate_names():
         split(SHUFFLED, ["a", "a"], ["", ""], [True, True], 0)
 
 
-def test_the_fullest_images_keep_their_labels_where_a_protocol_says_so():
+def test_the_fullest_images_keep_their_labels_if_the_protocol_says_so():
     counts = [3, 9, 4, 1, 8, 2, 7, 5, 6, 0]
     few = Protocol("few", "a test", train=8, test=2, labelled=2, fullest_first=True)
     division = divide(few, 10, counts=counts)
