@@ -1,6 +1,7 @@
-"""The researcher's door, as a process of its own."""
+"""The research entry point, as a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -30,16 +31,37 @@ def run(*flags, raw=None, cwd=ROOT):
         (["--config=configs/dcl_vgg.py:tiny", "--mode=predict", "--images=x.png"], "no finished"),
     ],
 )
-def test_mistakes_end_in_a_clear_line(flags, line, tmp_path):
+def test_errors_are_one_line_that_names_the_cause(flags, line, tmp_path):
     done = run(*flags, f"--workdir={tmp_path / 'run'}")
     assert done.returncode != 0
     assert line in done.stderr.strip().splitlines()[-1]
 
 
+def test_an_interrupted_run_ends_in_one_line(tmp_path):
+    command = [sys.executable, "-m", "cellcount_jax.main", "--config=configs/dcl_vgg.py:tiny"]
+    environment = {**os.environ, "TFDS_DATA_DIR": "/nonexistent/prepared"}
+    environment.pop("CELLCOUNT_RAW_DIR", None)
+    workdir = tmp_path / "run"
+    with subprocess.Popen(
+        [*command, f"--workdir={workdir}"],
+        env=environment,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        lines = iter(process.stderr.readline, "")
+        assert any("SIMULATED" in line for line in lines)  # data are loaded, training starts
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130, rest
+    assert rest.strip().splitlines()[-1] == "stopped; the same command resumes"
+    assert "Traceback" not in rest
+
+
 @pytest.mark.slow
-def test_without_data_it_trains_on_simulated_cells_and_says_so(tmp_path):
+def test_without_data_it_trains_on_simulated_cells_with_a_warning(tmp_path):
     done = run("--config=configs/dcl_vgg.py:tiny", f"--workdir={tmp_path / 'run'}")
     assert done.returncode == 0, done.stderr
-    assert "simulated" in done.stderr
+    assert "SIMULATED" in done.stderr
     assert '"dataset_is_fallback": true' in (tmp_path / "run" / "results.json").read_text()
     assert "Simulated cells." in (tmp_path / "run" / "report.html").read_text()

@@ -1,19 +1,19 @@
-"""What the commands share."""
+"""Types and options that several commands share."""
 
 import argparse
 from collections.abc import Callable, Sequence
 
 Run = Callable[[argparse.Namespace], int]
-"""Does what a command is for and returns the exit code."""
+"""Executes a command and returns its exit status."""
 
 AddCommand = Callable[[str, Run, str], argparse.ArgumentParser]
-"""Takes name, what to run and a line of help; returns the parser of the command's options."""
+"""Takes a name, a function and a line of help; returns the parser of the command's options."""
 
 MODEL_HELP = (
-    "finished run, .cellcount file, or nuclei, which comes with the package; default: nuclei"
+    "folder of a finished run, .cellcount file, or nuclei, which is bundled; default: nuclei"
 )
 
 
 def channels_of(given: Sequence[str] | None) -> list[int | str] | None:
-    """Channels by index or name."""
+    """Channels by index (digits) or name."""
     return None if given is None else [int(c) if c.isdigit() else c for c in given]

@@ -1,4 +1,4 @@
-"""`cellcount propose`, `data`, `dots` and `simulate`: images and dots without a counter."""
+"""`cellcount propose`, `data`, `dots` and `simulate`: images and dots, without a counter."""
 
 import argparse
 from pathlib import Path
@@ -8,39 +8,61 @@ from cellcount_jax.cli.common import AddCommand
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
-    sub = command("propose", _propose, "Write first dots for a folder, to be corrected by hand.")
-    sub.add_argument("folder", type=Path)
-    sub.add_argument("--method", choices=("otsu", "log"), default="otsu")
+    sub = command(
+        "propose", _propose, "Propose dots for a folder of images, to be corrected by hand."
+    )
+    sub.add_argument("folder", type=Path, help="with the images; dots are written to its dots/")
+    sub.add_argument(
+        "--method",
+        choices=("otsu", "log"),
+        default="otsu",
+        help="threshold that splits touching cells, or blobs of one size; default: otsu",
+    )
     sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
-    sub.add_argument("--dark", action="store_true", help="cells are darker than their ground")
-    sub.add_argument("--overwrite", action="store_true", help="replace dots that are there already")
+    sub.add_argument("--dark", action="store_true", help="cells are darker than the background")
+    sub.add_argument("--overwrite", action="store_true", help="replace existing dots")
 
-    sub = command("data", _data, "List the benchmark sets, or check one against its publication.")
+    sub = command(
+        "data", _data, "List the benchmark data sets, or check one against its publication."
+    )
     actions = sub.add_subparsers(required=True, dest="action", metavar="list|check")
-    actions.add_parser("list", help="what is here and where to get the rest")
-    check = actions.add_parser("check", help="images, sizes, counts against the published ones")
-    check.add_argument("name")
+    actions.add_parser("list", help="which data sets are here and where to get the rest")
+    check = actions.add_parser(
+        "check", help="compare images, sizes and counts with the published ones"
+    )
+    check.add_argument("name", help="of a data set, as listed")
 
     sub = command("dots", _dots, "Check dots against their images, or convert them.")
     actions = sub.add_subparsers(required=True, dest="action", metavar="check|convert")
-    check = actions.add_parser("check", help="dots outside, swapped, twice, counted from 1, in um")
-    check.add_argument("path", type=Path, help="a folder, or a file of dots")
-    check.add_argument("--image", type=Path, help="the image of a single file of dots")
-    convert = actions.add_parser(
-        "convert", help="from any format that is read to one that is written"
+    check = actions.add_parser(
+        "check", help="find dots that are outside, swapped, duplicate, 1-based or in um"
     )
-    convert.add_argument("source", type=Path)
-    convert.add_argument("target", type=Path)
-    convert.add_argument("--format", help="of the target; default by its ending")
+    check.add_argument("path", type=Path, help="folder of images with dots, or a file of dots")
+    check.add_argument("--image", type=Path, help="the image of a single file of dots")
+    convert = actions.add_parser("convert", help="write dots in another format")
+    convert.add_argument("source", type=Path, help="file of dots, of any format that is read")
+    convert.add_argument("target", type=Path, help="file to write")
+    convert.add_argument("--format", help="of the target; default: by its suffix")
 
     sub = command("simulate", _simulate, "Write simulated images with exact dots.")
-    sub.add_argument("folder", type=Path)
-    sub.add_argument("-n", "--number", type=int, default=10)
-    sub.add_argument("--preset", choices=("vgg", "light_sheet"), default="vgg")
+    sub.add_argument("folder", type=Path, help="to write to; made if missing")
+    sub.add_argument("-n", "--number", type=int, default=10, help="of images; default: 10")
+    sub.add_argument(
+        "--preset",
+        choices=("vgg", "light_sheet"),
+        default="vgg",
+        help="kind of images: 2-D fluorescence, or light-sheet volumes; default: vgg",
+    )
     sub.add_argument("--shape", type=int, nargs="+", help="height width, or depth height width")
-    sub.add_argument("--count", type=int, help="cells per image; default: the preset's spread")
-    sub.add_argument("--format", choices=("png", "tiff", "zarr"))
-    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument(
+        "--count", type=int, help="cells per image; default: random, within the preset's range"
+    )
+    sub.add_argument(
+        "--format",
+        choices=("png", "tiff", "zarr"),
+        help="of the images; default: png, for volumes tiff",
+    )
+    sub.add_argument("--seed", type=int, default=0, help="of the random cells; default: 0")
 
 
 def _propose(options: argparse.Namespace) -> int:

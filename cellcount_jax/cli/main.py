@@ -1,4 +1,4 @@
-"""The lab's door: `cellcount train FOLDER`, `cellcount predict IMAGES` and their helpers."""
+"""Command-line interface: `cellcount train`, `predict`, `evaluate`, `explain`, `export`, ..."""
 
 import argparse
 import logging
@@ -9,20 +9,25 @@ from cellcount_jax.cli import data, evaluate, export, predict, train
 from cellcount_jax.cli.common import Run
 from cellcount_jax.runtime import setup
 
-GROUPS = (train, predict, evaluate, export, data)
-"""In the order in which the help names them."""
+DESCRIPTION = (
+    "Count cells in microscopy images and volumes: train a counter on images with dots, apply it "
+    "to new images, evaluate and explain it. `cellcount COMMAND -h` lists a command's options."
+)
+
+COMMAND_FILES = (train, predict, evaluate, export, data)
+"""In the order of the help text."""
 
 log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; what a person can mend ends in one line and exit code 1."""
+    """Runs one command; user errors print one line and exit with status 1, Ctrl-C with 130."""
     options = _parser().parse_args(argv)
     setup.configure_logging(verbose=options.verbose)
     try:
         return options.run(options)
     except KeyboardInterrupt:
-        print("stopped; what was finished is kept", file=sys.stderr)
+        print("stopped; finished work is kept", file=sys.stderr)
         return 130
     except (ValueError, OSError, RuntimeError) as error:
         log.debug("where it happened", exc_info=True)
@@ -31,8 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cellcount", description=__doc__)
-    parser.add_argument("-v", "--verbose", action="store_true", help="show where an error happened")
+    parser = argparse.ArgumentParser(prog="cellcount", description=DESCRIPTION)
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="log everything, with a traceback of errors"
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Run, text: str) -> argparse.ArgumentParser:
@@ -40,8 +47,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    for group in GROUPS:
-        group.add(command)
+    for file in COMMAND_FILES:
+        file.add(command)
     return parser
 
 

@@ -11,7 +11,7 @@ from cellcount_jax.runtime.setup import configure_process
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
     _predict_options(
-        command("predict", _predict, "Count images: one row an image in OUT/counts.csv.")
+        command("predict", _predict, "Count images into OUT/counts.csv, one row per image.")
     )
     sub = command("merge", _merge, "Join the tables that predict --shard made into counts.csv.")
     sub.add_argument("out", type=Path, help="folder with the tables of all shards")
@@ -22,23 +22,40 @@ def _predict_options(sub: argparse.ArgumentParser) -> None:
         "paths", nargs="+", type=Path, help="files, folders, patterns such as 'a*.tif'"
     )
     sub.add_argument("--model", type=Path, help=MODEL_HELP)
-    sub.add_argument("-o", "--out", type=Path, required=True, help="a second call goes on here")
-    sub.add_argument("--pattern", help="only these of a folder's files, such as '*.tif'")
-    sub.add_argument("--points-style", choices=POINTS_STYLES, default="plain")
+    sub.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        help="folder of the results; another call resumes there",
+    )
+    sub.add_argument(
+        "--pattern", help="of the files in a folder, such as '*.tif'; default: all images"
+    )
+    sub.add_argument(
+        "--points-style",
+        choices=POINTS_STYLES,
+        default="plain",
+        help="format of the points: for which program; default: plain CSV",
+    )
     sub.add_argument("--density", action="store_true", help="also write density maps")
-    sub.add_argument("--overlays", action="store_true", help="also draw the points on the images")
-    sub.add_argument("--axes", help="of the files, such as ZCYX, in place of what they say")
+    sub.add_argument(
+        "--overlays",
+        action="store_true",
+        help="also write the images with the points drawn on them",
+    )
+    sub.add_argument("--axes", help="of the files, such as ZCYX, in place of their metadata")
     sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
     sub.add_argument(
         *("-v", "--voxel-size"),
         nargs=3,
         type=float,
         metavar=("Z", "Y", "X"),
-        help="micrometres per pixel, in place of what the files say; flat images use Y and X",
+        help="micrometres per pixel, in place of the files' metadata; 2-D images use Y and X",
     )
     sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
     sub.add_argument(
-        "--regions", type=Path, help="file, or folder of files, of regions: a row for each"
+        "--regions", type=Path, help="file of regions, or folder of such files: a row for each"
     )
     sub.add_argument(
         "--shard", type=_shard, metavar="I/N", help="count every N-th file; then: cellcount merge"
@@ -62,7 +79,7 @@ def _predict(options: argparse.Namespace) -> int:
     model = options.model or bundled.DEFAULT_MODEL
     counter = Counter.load(model)
     if options.model is None:
-        print(f"model: {model}, which comes with the package; another one with --model")
+        print(f"model: {model}, which is bundled; choose another one with --model")
     paths = find_images(options.paths, options.out, pattern=options.pattern)
     draw = None
     if options.overlays:  # imports Matplotlib, which is slow

@@ -1,4 +1,4 @@
-"""The lab's commands, called as a person would."""
+"""The `cellcount` commands, called as a user would."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ def model(lab):
 
 def test_train_logs_the_inferred_settings_and_writes_a_report(lab, model, capsys):
     results = json.loads((model / "results.json").read_text())
-    assert results["split"] == "train"  # too few images to keep any aside, and it says so
+    assert results["split"] == "train"  # too few images for other splits
     assert (model / "report.html").exists()
     assert main.main(["train", str(lab), "--steps", "40"]) == 0
     captured = capsys.readouterr()
@@ -42,7 +42,9 @@ def test_train_logs_the_inferred_settings_and_writes_a_report(lab, model, capsys
     assert "cellcount predict" in captured.out
 
 
-def test_predict_gives_a_row_per_image_and_goes_on_after_a_bad_one(lab, model, tmp_path, capsys):
+def test_predict_writes_a_row_per_image_and_continues_after_one_that_fails(
+    lab, model, tmp_path, capsys
+):
     (tmp_path / "bad.png").write_bytes(b"not an image")
     Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(tmp_path / "field0.tif")
     out = tmp_path / "out"
@@ -78,7 +80,7 @@ def test_predict_gives_a_row_per_image_and_goes_on_after_a_bad_one(lab, model, t
         (["predict", "x.png", "--model", "/absent", "-o", "out"], "no finished training here"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_exit_code_1(command, line, capsys):
+def test_user_errors_are_one_line_and_exit_status_1(command, line, capsys):
     assert main.main(command) == 1
     error = capsys.readouterr().err
     assert line in error

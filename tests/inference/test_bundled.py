@@ -79,14 +79,14 @@ def test_images_are_counted_without_naming_a_model(tmp_path, capsys):
     out = tmp_path / "out"
     assert main.main(["predict", str(tmp_path / "a.png"), "-o", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert "model: nuclei, which comes with the package" in printed
+    assert "model: nuclei, which is bundled" in printed
     with (out / "counts.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["model"] == "nuclei"
     assert float(row["count"]) == pytest.approx(20, abs=4)
     named = [*("predict", str(tmp_path / "a.png"), "--model", "nuclei", "-o", str(out))]
     assert main.main(named) == 0  # resumes what the first did
-    assert "comes with the package" not in capsys.readouterr().out
+    assert "bundled" not in capsys.readouterr().out
 
 
 def test_it_can_be_exported_like_any_other(tmp_path):
