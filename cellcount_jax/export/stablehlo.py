@@ -1,7 +1,7 @@
-"""A counter's network for programs without this package: StableHLO with the weights inside.
+"""Exports a counter's network, with its weights, as StableHLO for programs without this package.
 
-`jax.export` keeps old files readable by newer versions of jax; the module in it is plain StableHLO
-that other compilers take. Batch and, where the network allows it, size stay open.
+`jax.export` keeps old files readable by newer versions of JAX; the module in it is plain StableHLO,
+which other compilers take. Batch and, where the network allows it, size are symbolic.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ def write(
     Args:
       counter: trained.
       folder: made if missing.
-      platforms: that the module can be compiled for.
+      platforms: to compile the module for.
 
     Returns:
       The content of `readout.json`.
@@ -81,8 +81,8 @@ def describe(counter: Counter, exported: export.Exported) -> dict[str, Any]:
 def to_exported(counter: Counter, *, platforms: Sequence[str] = PLATFORMS) -> export.Exported:
     """The network as a function of images [B, *space, C] alone.
 
-    B is open. So is the size, in multiples of the stride, unless the network looks at a window as
-    a whole: then it is that window's.
+    B is symbolic. So is the size, in multiples of the stride, unless the network has global
+    operations: then it is that of its fixed window.
     """
     stage, ndim = counter.stage, space_axes(counter)
     window = fixed_window(stage, ndim)

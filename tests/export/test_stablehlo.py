@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from cellcount_jax.data.resampling import Resampling
 from cellcount_jax.export import stablehlo
 from tests.inference.made_counters import made
 
@@ -72,6 +73,25 @@ def test_without_flatbuffers_it_says_what_to_install(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="pip install flatbuffers"):
         stablehlo.write(made("density"), tmp_path / "net")
     assert not (tmp_path / "net").exists()
+
+
+@pytest.mark.parametrize(
+    ("resampling", "words"),
+    [
+        (Resampling(factor=0.5), ["Resize the image by `resampling.factor`. Map"]),
+        (Resampling(patches={"tile": 300, "resize": 256}), ["the rule `resampling.patches`"]),
+        (
+            Resampling(cell_diameter=14.0, pixel_size=0.5),
+            ["so that cells are 14 pixels wide", "its pixel size over `resampling.pixel_size`"],
+        ),
+    ],
+)
+def test_the_text_says_how_to_resize(resampling, words):
+    counter = dataclasses.replace(made("density"), resampling=resampling)
+    facts = stablehlo.describe(counter, stablehlo.to_exported(counter))
+    assert facts["resampling"] == resampling.to_dict()
+    for part in words:
+        assert part in stablehlo.readme(facts)
 
 
 @pytest.mark.parametrize("method", ["dcl", "consistency"])
