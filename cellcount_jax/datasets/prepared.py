@@ -73,7 +73,7 @@ def open_records(
     raw = find_raw(benchmark, raw_dir)
     if raw is not None:
         name = f"raw-{fingerprint(raw)}"
-        if not (root / benchmark.name / name).exists():
+        if not (root / benchmark.name / name / tfds_builder.VERSION).exists():
             log.info("preparing %s from %s in %s", benchmark.name, raw, root)
         try:
             return tfds_builder.prepare(benchmark, raw, data_dir=root, name=name)

@@ -125,19 +125,16 @@ class Records(Sequence[Sample]):
 
 
 def prepare(benchmark: Benchmark, raw: Path, *, data_dir: Path, name: str) -> Records:
-    """Opens the preparation `name` of a benchmark, making it first if it does not exist.
+    """The samples of the raw folder, in the order of `benchmark.read`, prepared if necessary.
 
     Args:
       benchmark: the dataset.
       raw: folder of the raw files.
       data_dir: TFDS folder.
-      name: of the preparation: the raw files' fingerprint.
-
-    Returns:
-      The samples in the order of `benchmark.read`.
+      name: of the preparation, such as the fingerprint of the raw files.
 
     Raises:
-      ValueError: the raw files are wrong, or hold no image.
+      ValueError: the raw files are wrong, or contain no image.
     """
     folder = data_dir / benchmark.name / name / VERSION
     if not folder.exists():

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from cellcount_jax.simulation import camera, placement, render_cells
 from cellcount_jax.simulation.presets import LightSheet3D
@@ -138,6 +137,8 @@ def _image(rng: np.random.Generator, nuclei: np.ndarray, preset: LightSheet3D) -
 
 def _blur(image: np.ndarray, sigma: float, *, axis: int) -> np.ndarray:
     """Gaussian blur along one axis; edge values continue beyond the border."""
+    from scipy import ndimage  # takes a third of a second to import, and only volumes need it
+
     reach = max(1, int(np.ceil(3 * sigma)))
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     return ndimage.correlate1d(image, weights / weights.sum(), axis=axis, mode="nearest")
