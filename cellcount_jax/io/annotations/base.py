@@ -4,7 +4,7 @@ import codecs
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import PurePath
 from typing import Any, Literal, NoReturn, TypeVar
@@ -211,6 +211,14 @@ class AnnotationFile:
         except ValueError as error:
             self.fail(f"broken JSON ({one_line(error)})")
 
+    def items(self, values: Iterable[Any], name: str) -> "Iterator[Item]":
+        """The values as numbered JSON objects."""
+        for number, value in enumerate(values, 1):
+            item = Item(self, name, number, value)
+            if not isinstance(value, dict):
+                item.fail("is not an object")
+            yield item
+
     @property
     def json_object(self) -> dict[str, Any]:
         """JSON value of a file that holds an object, else an empty one."""
@@ -240,39 +248,49 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
 
 
-def check_rings(rings: Sequence[np.ndarray]) -> None:
-    """Raises ValueError if a coordinate is not finite or beyond any image."""
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A numbered item of a file, such as a feature or a region.
+
+    Attributes:
+      file: that holds it.
+      name: what such an item is called.
+      number: of the item in the file, from 1.
+      value: JSON object, or the bytes of a region.
+    """
+
+    file: AnnotationFile
+    name: str
+    number: int
+    value: Any
+
+    def fail(self, text: str) -> NoReturn:
+        """Raises a one-line ValueError with the path and the place in the file."""
+        self.file.fail(text, self.number, self.name)
+
+
+def check_rings(item: Item, rings: Sequence[np.ndarray]) -> None:
+    """Raises ValueError if a coordinate of an outline is not finite or beyond any image."""
     if not all((np.abs(ring) < MAX_COORDINATE).all() for ring in rings):
-        raise ValueError("a coordinate is not a number, or beyond any image")
+        item.fail("has an outline with a coordinate that is not a number, or beyond any image")
 
 
 @dataclasses.dataclass(frozen=True)
-class JsonItem:
-    """What one item of a JSON file holds.
+class ItemDots:
+    """Dots of one item of a JSON file: positions in the order of our axes, label and score."""
 
-    Attributes:
-      number: of the item in the file, from 1.
-      positions: of its dots, in the order of our axes.
-      label: as in the file.
-      score: as in the file.
-      corner: as in `RawDots`.
-    """
-
-    number: int
+    item: Item
     positions: Sequence[Sequence[float]]
     label: str
     score: Any
     corner: bool = False
 
 
-def join_items(
-    file: AnnotationFile, items: Iterable[JsonItem], *, name: str, ndim: int, **options: Any
-) -> RawDots:
+def join_items(found: Sequence[ItemDots], *, name: str, ndim: int, **options: Any) -> RawDots:
     """Dots of the items of a JSON file.
 
     Args:
-      file: the file.
-      items: in the order of the file.
+      found: in the order of the file.
       name: what an item is called.
       ndim: number of axes of the positions.
       **options: further attributes of `RawDots`.
@@ -280,21 +298,21 @@ def join_items(
     Raises:
       ValueError: only some items have a score, or one is not a number.
     """
-    dots = [(item, position) for item in items for position in item.positions]
-    scored = any(item.score is not None for item, _ in dots)
-    for item, _ in dots:
-        if scored and item.score is None:
-            file.fail("has no score, but others have", item.number, name)
-        if scored and not is_number(item.score):
-            file.fail(f"score is {quoted(item.score)}, not a number", item.number, name)
-    labels = [item.label for item, _ in dots]
+    dots = [(each, position) for each in found for position in each.positions]
+    scored = any(each.score is not None for each, _ in dots)
+    for each, _ in dots:
+        if scored and each.score is None:
+            each.item.fail("has no score, but others have")
+        if scored and not is_number(each.score):
+            each.item.fail(f"score is {quoted(each.score)}, not a number")
+    labels = [each.label for each, _ in dots]
     return RawDots(
         points=np.array([position for _, position in dots], np.float64).reshape(-1, ndim),
-        numbers=[item.number for item, _ in dots],
+        numbers=[each.item.number for each, _ in dots],
         item=name,
         labels=labels if any(labels) else None,
-        scores=np.array([item.score for item, _ in dots], np.float64) if scored else None,
-        corner=np.array([item.corner for item, _ in dots], bool),
+        scores=np.array([each.score for each, _ in dots], np.float64) if scored else None,
+        corner=np.array([each.corner for each, _ in dots], bool),
         **options,
     )
 

@@ -26,36 +26,33 @@ def is_geojson(file: base.AnnotationFile) -> bool:
 
 def read(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
     """Dots of every feature; a file with both points and outlines is an error."""
-    items: list[base.JsonItem] = []
+    found: list[base.ItemDots] = []
     kinds: set[str] = set()
     volume = False
-    for number, feature, geometry in _features(file):
-        kind, xy = _positions_of(file, geometry, number)
+    for feature in _features(file):
+        kind, xy = _dots_of(feature)
         kinds.add(kind)
-        plane = geometry.get("plane", {})
+        plane = feature.value["geometry"].get("plane", {})
         if not isinstance(plane, dict):
-            file.fail("plane is not an object", number, "feature")
+            feature.fail("plane is not an object")
         z = plane.get("z", 0)
         if not base.is_number(z):
-            file.fail(f"plane z is {base.quoted(z)}, not a number", number, "feature")
+            feature.fail(f"plane z is {base.quoted(z)}, not a number")
         # QuPath leaves the default plane out: where it is written, the image is a volume.
         volume |= z > 0 or plane == _DEFAULT_PLANE
-        label, score = _label_and_score(file, feature.get("properties"), number)
-        items.append(base.JsonItem(number, [(z, y, x) for x, y in xy], label, score, corner=True))
+        positions = [(z, y, x) for x, y in xy]
+        found.append(base.ItemDots(feature, positions, *_label_and_score(feature), corner=True))
     if kinds >= {"points", "outline"}:
         file.fail(
             "holds both points and outlines. Are the outlines regions, not cells? "
             "Export one or the other"
         )
-    return base.join_items(file, items, name="feature", ndim=3, planar=not volume)
+    return base.join_items(found, name="feature", ndim=3, planar=not volume)
 
 
 def read_outlines(file: base.AnnotationFile) -> list[base.Outline]:
     """Outlines of every feature, in the order of the file."""
-    return [
-        (_region_name(feature.get("properties"), number), _rings(file, geometry, number))
-        for number, feature, geometry in _features(file)
-    ]
+    return [(_region_name(feature), _rings(feature)) for feature in _features(file)]
 
 
 def write(dots: base.Dots, options: base.Options) -> bytes:
@@ -92,35 +89,31 @@ def write(dots: base.Dots, options: base.Options) -> bytes:
     return base.dump_json({"type": "FeatureCollection", "features": features})
 
 
-def _features(file: base.AnnotationFile) -> Iterator[tuple[int, dict[str, Any], dict[str, Any]]]:
-    """Number from 1, feature and its geometry."""
+def _features(file: base.AnnotationFile) -> Iterator[base.Item]:
     value = file.json
     if isinstance(value, dict):
         value = [value] if value.get("type") == "Feature" else value.get("features")
     if not isinstance(value, list):
         file.fail("is not GeoJSON: it has no list of features")
-    for number, feature in enumerate(value, 1):
-        if not isinstance(feature, dict) or feature.get("type") != "Feature":
-            file.fail("is not a GeoJSON Feature", number, "feature")
-        geometry = feature.get("geometry")
-        if not isinstance(geometry, dict):
-            file.fail("has no geometry", number, "feature")
-        yield number, feature, geometry
+    for feature in file.items(value, "feature"):
+        if feature.value.get("type") != "Feature":
+            feature.fail("is not a GeoJSON Feature")
+        if not isinstance(feature.value.get("geometry"), dict):
+            feature.fail("has no geometry")
+        yield feature
 
 
-def _positions_of(
-    file: base.AnnotationFile, geometry: dict[str, Any], number: int
-) -> tuple[str, list[list[float]]]:
+def _dots_of(feature: base.Item) -> tuple[str, list[list[float]]]:
     """Kind of a feature's geometry, and positions (x, y) of its dots."""
+    geometry = feature.value["geometry"]
     kind, coordinates = geometry.get("type"), geometry.get("coordinates")
     if kind == "Point":
-        return "points", [_position(file, coordinates, number)]
+        return "points", _positions(feature, [coordinates])
     if kind == "MultiPoint":
-        return "points", _positions(file, coordinates, number)
-    polygons = _polygons(file, geometry, number)
+        return "points", _positions(feature, coordinates)
+    polygons = _polygons(feature)
     if not polygons:
-        text = f"is a {base.quoted(kind)}, neither points nor an area. Take it out"
-        file.fail(text, number, "feature")
+        feature.fail(f"is a {base.quoted(kind)}, neither points nor an area. Take it out")
     # One cell in pieces: the largest piece (by its bounding box) says where it is.
     centres = [
         (float(np.prod(np.ptp(rings[0], axis=0))), polygon_centroid(rings).tolist())
@@ -129,72 +122,64 @@ def _positions_of(
     return "outline", [max(centres)[1]]
 
 
-def _polygons(
-    file: base.AnnotationFile, geometry: dict[str, Any], number: int
-) -> list[list[np.ndarray]]:
+def _polygons(feature: base.Item) -> list[list[np.ndarray]]:
     """Rings [M, 2] (x, y) of each polygon of an area; none for points and lines."""
-    kind, coordinates = geometry.get("type"), geometry.get("coordinates")
+    geometry = feature.value["geometry"]
+    kind, polygons = geometry.get("type"), geometry.get("coordinates")
     if kind not in ("Polygon", "MultiPolygon"):
         return []
-    polygons: Any = [coordinates] if kind == "Polygon" else coordinates
+    if kind == "Polygon":
+        polygons = [polygons]
     if not isinstance(polygons, list) or not all(isinstance(p, list) and p for p in polygons):
         polygons = []
     arrays = [
-        [np.array(_positions(file, ring, number), np.float64) for ring in rings]
-        for rings in polygons
+        [np.array(_positions(feature, ring), np.float64) for ring in rings] for rings in polygons
     ]
     if not arrays or not all(len(ring) for rings in arrays for ring in rings):
-        file.fail("is an outline without coordinates", number, "feature")
+        feature.fail("is an outline without coordinates")
     return arrays
 
 
-def _rings(
-    file: base.AnnotationFile, geometry: dict[str, Any], number: int
-) -> list[np.ndarray] | None:
-    rings = [ring[:, ::-1] for polygon in _polygons(file, geometry, number) for ring in polygon]
-    try:
-        base.check_rings(rings)
-    except ValueError as error:
-        file.fail(f"has an outline that cannot be read ({error})", number, "feature")
+def _rings(feature: base.Item) -> list[np.ndarray] | None:
+    """Rings (y, x) of an area; None for points and lines."""
+    rings = [ring[:, ::-1] for polygon in _polygons(feature) for ring in polygon]
+    base.check_rings(feature, rings)
     if not all(len(ring) > 2 for ring in rings):
-        file.fail("has an outline of fewer than three points", number, "feature")
+        feature.fail("has an outline of fewer than three points")
     return rings or None
 
 
-def _position(file: base.AnnotationFile, value: Any, number: int) -> list[float]:
-    if not isinstance(value, list) or len(value) < 2 or not all(map(base.is_number, value[:2])):
-        shown = base.quoted(value)
-        file.fail(f"has the coordinates {shown}, not [x, y] in numbers", number, "feature")
-    return value[:2]
+def _positions(feature: base.Item, values: Any) -> list[list[float]]:
+    if not isinstance(values, list):
+        feature.fail("has no list of coordinates")
+    for value in values:
+        if not isinstance(value, list) or len(value) < 2 or not all(map(base.is_number, value[:2])):
+            feature.fail(f"has the coordinates {base.quoted(value)}, not [x, y] in numbers")
+    return [value[:2] for value in values]
 
 
-def _positions(file: base.AnnotationFile, value: Any, number: int) -> list[list[float]]:
-    if not isinstance(value, list):
-        file.fail("has no list of coordinates", number, "feature")
-    return [_position(file, item, number) for item in value]
-
-
-def _class_name(properties: dict[str, Any]) -> Any:
+def _properties(feature: base.Item) -> tuple[dict[str, Any], Any]:
+    """Properties of a feature, and the name of its class."""
+    properties = feature.value.get("properties")
+    properties = properties if isinstance(properties, dict) else {}
     classification = properties.get("classification")
-    return classification.get("name") if isinstance(classification, dict) else None
+    return properties, classification.get("name") if isinstance(classification, dict) else None
 
 
-def _label_and_score(file: base.AnnotationFile, properties: Any, number: int) -> tuple[str, Any]:
+def _label_and_score(feature: base.Item) -> tuple[str, Any]:
     """Class name and score of a feature, where it has them."""
-    if not isinstance(properties, dict):
-        return "", None
-    label = _class_name(properties) or ""
-    if not isinstance(label, str):
-        file.fail(f"class name is {base.quoted(label)}, not text", number, "feature")
+    properties, label = _properties(feature)
+    if label is not None and not isinstance(label, str):
+        feature.fail(f"class name is {base.quoted(label)}, not text")
     measured = properties.get("measurements")
     if isinstance(measured, list):  # before QuPath 0.4: [{"name": ..., "value": ...}]
         measured = {str(m.get("name")): m.get("value") for m in measured if isinstance(m, dict)}
-    return label, measured.get(_SCORE) if isinstance(measured, dict) else None
+    return label or "", measured.get(_SCORE) if isinstance(measured, dict) else None
 
 
-def _region_name(properties: Any, number: int) -> str:
-    properties = properties if isinstance(properties, dict) else {}
-    for name in (properties.get("name"), _class_name(properties)):
+def _region_name(feature: base.Item) -> str:
+    properties, class_name = _properties(feature)
+    for name in (properties.get("name"), class_name):
         if isinstance(name, str) and name.strip():
             return name.strip()
-    return f"region {number}"
+    return f"region {feature.number}"

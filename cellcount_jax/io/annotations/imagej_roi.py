@@ -8,6 +8,7 @@ as regions, areas give their outlines.
 import io
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import NoReturn
 
@@ -35,10 +36,7 @@ _MULTIPOINT = (
 
 def read(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
     """Dots of one region, or of every region in a zip file; lines are errors."""
-    regions = [
-        _dots(file, _parse(file, data, number), number)
-        for number, (_, data) in enumerate(_packed(file), 1)
-    ]
+    regions = [_dots(item) for _, item in _items(file)]
     counts = [len(points) for points, _, _ in regions]
     points = np.concatenate([np.zeros((0, 3)), *(points for points, _, _ in regions)])
     names = ["" if _POSITION_NAME.fullmatch(name) else name for _, _, name in regions]
@@ -62,13 +60,13 @@ def read(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
 def read_outlines(file: base.AnnotationFile) -> list[base.Outline]:
     """Outlines of every region, in the order of the file."""
     outlines: list[base.Outline] = []
-    for number, (name, data) in enumerate(_packed(file), 1):
-        region = _parse(file, data, number)
+    for name, item in _items(file):
+        region = _parse(item)
         try:
             rings = [np.asarray(ring, np.float64)[:, ::-1] for ring in _rings(region)]
-            base.check_rings(rings)
         except Exception as error:  # roifile trusts the counts and offsets of the file
-            _fail_damaged(file, base.one_line(error), number)
+            _fail_damaged(item, base.one_line(error))
+        base.check_rings(item, rings)
         is_area = region.roitype in (*_OUTLINES, *_BOXES) and any(len(ring) > 2 for ring in rings)
         outlines.append((region.name or name, rings if is_area else None))
     return outlines
@@ -94,10 +92,11 @@ def write_zip(dots: base.Dots, options: base.Options) -> bytes:
     return out.getvalue()
 
 
-def _packed(file: base.AnnotationFile) -> list[tuple[str, bytes]]:
+def _items(file: base.AnnotationFile) -> Iterator[tuple[str, base.Item]]:
     """Name and bytes of one region or of every region in a zip file; other entries are errors."""
     if file.kind != "zip":
-        return [(PurePath(file.path).stem, file.data)]
+        yield PurePath(file.path).stem, base.Item(file, "region", 1, file.data)
+        return
     packed = []
     try:
         with zipfile.ZipFile(io.BytesIO(file.data)) as archive:
@@ -117,7 +116,8 @@ def _packed(file: base.AnnotationFile) -> list[tuple[str, bytes]]:
         file.fail(f"holds {base.quoted(other[0])}; a set of regions holds .roi files only")
     if size > _MAX_UNPACKED_BYTES:
         file.fail("unpacks to more than 256 MB; is this a set of regions?")
-    return packed
+    for number, (name, data) in enumerate(packed, 1):
+        yield name, base.Item(file, "region", number, data)
 
 
 def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
@@ -143,31 +143,30 @@ def _multipoint(points: np.ndarray, name: str) -> roifile.ImagejRoi:
     return region
 
 
-def _parse(file: base.AnnotationFile, data: bytes, number: int) -> roifile.ImagejRoi:
+def _parse(item: base.Item) -> roifile.ImagejRoi:
     try:
         with log_capture.captured_warnings("roifile") as damage:
-            region = roifile.ImagejRoi.frombytes(data)
+            region = roifile.ImagejRoi.frombytes(item.value)
     except Exception as error:  # roifile trusts the counts and offsets of the file
-        _fail_damaged(file, base.one_line(error), number)
+        _fail_damaged(item, base.one_line(error))
     if damage:
-        _fail_damaged(file, damage[0], number)
+        _fail_damaged(item, damage[0])
     return region
 
 
-def _fail_damaged(file: base.AnnotationFile, reason: str, number: int) -> NoReturn:
-    file.fail(f"is a damaged ImageJ region ({reason})", number, "region")
+def _fail_damaged(item: base.Item, reason: str) -> NoReturn:
+    item.fail(f"is a damaged ImageJ region ({reason})")
 
 
-def _dots(
-    file: base.AnnotationFile, region: roifile.ImagejRoi, number: int
-) -> tuple[np.ndarray, bool, str]:
+def _dots(item: base.Item) -> tuple[np.ndarray, bool, str]:
     """Points [n, 3] (slice from 1 or 0 for none, y, x), whether they are corners, the name."""
+    region = _parse(item)
     try:
         xy = np.asarray(region.coordinates(), np.float64).reshape(-1, 2)
     except Exception as error:  # roifile trusts the counts and offsets of the file
-        _fail_damaged(file, base.one_line(error), number)
+        _fail_damaged(item, base.one_line(error))
     if not _in_bounds(region, xy):
-        _fail_damaged(file, "its coordinates lie outside its own bounds", number)
+        _fail_damaged(item, "its coordinates lie outside its own bounds")
     slices = np.full(len(xy), region.z_position or region.position, np.float64)
     if region.roitype == _TYPE.POINT:
         positions = region.counter_positions
@@ -182,8 +181,8 @@ def _dots(
         corner = True
     else:
         kind = region.roitype.name.lower()
-        text = f"{base.quoted(region.name)} is a {kind}, neither points nor an area. Take it out"
-        file.fail(text, number, "region")
+        name = base.quoted(region.name)
+        item.fail(f"{name} is a {kind}, neither points nor an area. Take it out")
     return np.concatenate([slices[:, None], xy[:, ::-1]], axis=1), corner, region.name
 
 

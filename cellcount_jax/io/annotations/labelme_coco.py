@@ -8,7 +8,6 @@ COCO: the keypoint, or the centre of the box. Keypoints are indices of pixels; a
 [x, y, 1, 1] is the pixel (x, y).
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from cellcount_jax.io.annotations import base
 from cellcount_jax.io.annotations.centroids import polygon_centroid
 
-Item = dict[str, Any]
+Json = dict[str, Any]
 
 # Vertices that a shape of LabelMe must have.
 _VERTICES = {"point": 1, "rectangle": 2, "mask": 2, "circle": 2, "oriented_rectangle": 4}
@@ -36,17 +35,13 @@ def read_labelme(file: base.AnnotationFile, options: base.Options) -> base.RawDo
     """Dots of every shape."""
     if not is_labelme(file):
         file.fail("is not a LabelMe file: it has no list of shapes")
-    items = [
-        base.JsonItem(
-            number,
-            [(y, x) for x, y in _centres(file, shape, number)],
-            str(shape.get("label") or ""),
-            shape.get("score"),
-        )
-        for number, shape in _numbered(file, file.json["shapes"], "shape")
-    ]
+    found = []
+    for item in file.items(file.json["shapes"], "shape"):
+        positions = [(y, x) for x, y in _centres(item)]
+        label = str(item.value.get("label") or "")
+        found.append(base.ItemDots(item, positions, label, item.value.get("score")))
     shape = _stated_shape(file.json.get("imageHeight"), file.json.get("imageWidth"))
-    return base.join_items(file, items, name="shape", ndim=2, image_shape=shape)
+    return base.join_items(found, name="shape", ndim=2, image_shape=shape)
 
 
 def read_coco(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
@@ -57,34 +52,33 @@ def read_coco(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
     categories = file.json.get("categories")
     categories = categories if isinstance(categories, list) else []
     names = {str(c.get("id")): str(c.get("name")) for c in categories if isinstance(c, dict)}
-    items = []
-    for number, annotation in _numbered(file, file.json["annotations"], "annotation"):
-        owner = annotation.get("image_id")
+    found = []
+    for item in file.items(file.json["annotations"], "annotation"):
+        owner = item.value.get("image_id")
         if not isinstance(owner, (int, str)) or owner not in known_ids:
-            shown = base.quoted(owner)
-            file.fail(f"image_id {shown} is not in the list of images", number, "annotation")
+            item.fail(f"image_id {base.quoted(owner)} is not in the list of images")
         if owner == image["id"]:
-            position, corner = _keypoint_or_box(file, annotation, number)
-            label = names.get(str(annotation.get("category_id")), "")
-            score = annotation.get("score")
-            items.append(base.JsonItem(number, [position], label, score, corner))
+            position, corner = _keypoint_or_box(item)
+            label = names.get(str(item.value.get("category_id")), "")
+            score = item.value.get("score")
+            found.append(base.ItemDots(item, [position], label, score, corner))
     shape = _stated_shape(image.get("height"), image.get("width"))
-    return base.join_items(file, items, name="annotation", ndim=2, image_shape=shape)
+    return base.join_items(found, name="annotation", ndim=2, image_shape=shape)
 
 
 def write_labelme(dots: base.Dots, options: base.Options) -> bytes:
     """Point shapes for an image beside the file; only 2-D."""
     _check_flat(dots, "LabelMe")
     labels = dots.label_list
-    shapes: list[Item] = []
+    shapes: list[Json] = []
     for i, (y, x) in enumerate(dots.points.astype(np.float64).tolist()):
-        shape: Item = {"label": labels[i], "points": [[x, y]], "group_id": None}
+        shape: Json = {"label": labels[i], "points": [[x, y]], "group_id": None}
         shape |= {"description": "", "shape_type": "point", "flags": {}, "mask": None}
         if dots.scores is not None:
             shape["score"] = float(str(dots.scores[i]))
         shapes.append(shape)
     height, width = options.image_shape or (None, None)
-    value: Item = {"version": "5.5.0", "flags": {}, "shapes": shapes}
+    value: Json = {"version": "5.5.0", "flags": {}, "shapes": shapes}
     value |= {"imagePath": options.image_name or "image.tif", "imageData": None}
     return base.dump_json(value | {"imageHeight": height, "imageWidth": width})
 
@@ -94,12 +88,12 @@ def write_coco(dots: base.Dots, options: base.Options) -> bytes:
     _check_flat(dots, "COCO")
     labels = ["cell"] * len(dots) if dots.labels is None else dots.label_list
     kinds = list(dict.fromkeys(labels)) or ["cell"]
-    image: Item = {"id": 1, "file_name": options.image_name or "image.tif"}
+    image: Json = {"id": 1, "file_name": options.image_name or "image.tif"}
     if options.image_shape is not None:
         image |= {"height": options.image_shape[0], "width": options.image_shape[1]}
-    annotations: list[Item] = []
+    annotations: list[Json] = []
     for i, (y, x) in enumerate(dots.points.astype(np.float64).tolist()):
-        annotation: Item = {"id": i + 1, "image_id": 1, "iscrowd": 0, "area": 1}
+        annotation: Json = {"id": i + 1, "image_id": 1, "iscrowd": 0, "area": 1}
         annotation |= {"category_id": kinds.index(labels[i]) + 1, "bbox": [x, y, 1, 1]}
         annotation |= {"keypoints": [x, y, 2], "num_keypoints": 1}
         if dots.scores is not None:
@@ -112,13 +106,6 @@ def write_coco(dots: base.Dots, options: base.Options) -> bytes:
     return base.dump_json({"images": [image], "annotations": annotations, "categories": categories})
 
 
-def _numbered(file: base.AnnotationFile, items: list[Any], name: str) -> Iterator[tuple[int, Item]]:
-    for number, item in enumerate(items, 1):
-        if not isinstance(item, dict):
-            file.fail("is not an object", number, name)
-        yield number, item
-
-
 def _stated_shape(height: object, width: object) -> tuple[int, int] | None:
     """(H, W) as a file states it, None where it does not."""
     return (height, width) if isinstance(height, int) and isinstance(width, int) else None
@@ -129,16 +116,16 @@ def _check_flat(dots: base.Dots, tool: str) -> None:
         raise ValueError(f"{tool} files hold no z. Write csv or a RoiSet.zip")
 
 
-def _centres(file: base.AnnotationFile, shape: Item, number: int) -> list[list[float]]:
+def _centres(item: base.Item) -> list[list[float]]:
     """Positions (x, y) of a shape of LabelMe: each of `points`, else one centre."""
-    kind, vertices = shape.get("shape_type"), shape.get("points")
+    kind, vertices = item.value.get("shape_type"), item.value.get("points")
     if not isinstance(vertices, list) or not all(
         isinstance(v, list) and len(v) == 2 and all(map(base.is_number, v)) for v in vertices
     ):
-        file.fail("points are not a list of [x, y] in numbers", number, "shape")
+        item.fail("points are not a list of [x, y] in numbers")
     wanted = _VERTICES.get(kind) if isinstance(kind, str) else None
     if wanted is not None and len(vertices) != wanted:
-        file.fail(f"{kind} has {len(vertices)} vertices, not {wanted}", number, "shape")
+        item.fail(f"{kind} has {len(vertices)} vertices, not {wanted}")
     if kind in ("point", "points"):
         return vertices
     if kind == "circle":  # centre, then a point on the rim
@@ -147,43 +134,41 @@ def _centres(file: base.AnnotationFile, shape: Item, number: int) -> list[list[f
         return [np.mean(np.array(vertices, np.float64), axis=0).tolist()]
     if kind == "polygon" and vertices:
         return [polygon_centroid([np.array(vertices, np.float64)]).tolist()]
-    file.fail(f"is a {base.quoted(kind)}, neither point nor area. Take it out", number, "shape")
+    item.fail(f"is a {base.quoted(kind)}, neither point nor area. Take it out")
 
 
-def _pick_image(file: base.AnnotationFile, wanted: str | None) -> tuple[Item, set[Any]]:
+def _pick_image(file: base.AnnotationFile, wanted: str | None) -> tuple[Json, set[Any]]:
     """The image of a COCO file that is asked for, and the ids of all."""
-    by_name: dict[str, Item] = {}
+    by_name: dict[str, Json] = {}
     known: set[Any] = set()
-    for number, image in enumerate(file.json["images"], 1):
-        ok = isinstance(image, dict) and isinstance(image.get("file_name"), str)
-        if not ok or not isinstance(image.get("id"), (int, str)):
-            file.fail("needs an id and a file_name", number, "image")
-        if image["id"] in known or image["file_name"] in by_name:
-            file.fail("id or file_name is already taken", number, "image")
-        known.add(image["id"])
-        by_name[image["file_name"]] = image
+    for item in file.items(file.json["images"], "image"):
+        identity, name = item.value.get("id"), item.value.get("file_name")
+        if not isinstance(identity, (int, str)) or not isinstance(name, str):
+            item.fail("needs an id and a file_name")
+        if identity in known or name in by_name:
+            item.fail("id or file_name is already taken")
+        known.add(identity)
+        by_name[name] = item.value
     if not by_name:
         file.fail("lists no images")
     return by_name[base.pick_image(file, list(by_name), wanted)], known
 
 
-def _keypoint_or_box(
-    file: base.AnnotationFile, annotation: Item, number: int
-) -> tuple[list[float], bool]:
+def _keypoint_or_box(item: base.Item) -> tuple[list[float], bool]:
     """(y, x) of an annotation of COCO, and whether it is measured from the corner."""
-    if annotation.get("iscrowd"):
-        file.fail("is a crowd (iscrowd), not one cell", number, "annotation")
-    flat = annotation.get("keypoints")
+    if item.value.get("iscrowd"):
+        item.fail("is a crowd (iscrowd), not one cell")
+    flat = item.value.get("keypoints")
     if flat:
         if not isinstance(flat, list) or len(flat) % 3 or not all(map(base.is_number, flat)):
-            file.fail("keypoints are not [x, y, visibility] numbers", number, "annotation")
+            item.fail("keypoints are not [x, y, visibility] numbers")
         seen = [flat[i : i + 2] for i in range(0, len(flat), 3) if flat[i + 2] > 0]
         if len(seen) > 1:
-            file.fail(f"has {len(seen)} keypoints; a cell has one", number, "annotation")
+            item.fail(f"has {len(seen)} keypoints; a cell has one")
         if seen:
             return seen[0][::-1], False
-    box = annotation.get("bbox")
+    box = item.value.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(map(base.is_number, box)):
-        file.fail("has neither a keypoint nor a bbox of 4 numbers", number, "annotation")
+        item.fail("has neither a keypoint nor a bbox of 4 numbers")
     x, y, width, height = box
     return [y + height / 2, x + width / 2], True

@@ -3,8 +3,6 @@
 import dataclasses
 import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +10,7 @@ from cellcount_jax.io.annotations.base import Dots
 from cellcount_jax.io.annotations.coordinates import outside, outside_message
 from cellcount_jax.io.annotations.dots import locate_dots
 
+_MAX_LISTED = 20
 # With fewer dots, their extent says nothing about their unit.
 _MIN_DOTS = 20
 # Swapped axes put a larger share of dots outside; fewer are single mistakes.
@@ -42,69 +41,53 @@ class Finding:
 
 
 def check_dots(
-    dots: Dots | np.ndarray | str | os.PathLike[str],
-    image_shape: Sequence[int],
-    *,
-    spacing: float | Sequence[float] | None = None,
-    limit: int = 20,
-    **options: Any,
+    dots: Dots | np.ndarray | str | os.PathLike[str], image_shape: Sequence[int]
 ) -> list[Finding]:
     """Looks for impossible dots and the usual reasons for them.
 
     Args:
       dots: a file of dots, or dots, or [N, ndim] points.
       image_shape: sides of the image without channels, (H, W) or (D, H, W).
-      spacing: size of the image's pixels in micrometres, one number or one per axis; it makes
-        the check for positions in micrometres surer. It does not change the dots.
-      limit: most dots reported per kind; the last finding says how many more there are.
-      **options: options of `io.annotations.dots.read_dots` for a file, except `spacing`.
 
     Returns:
       Findings, probable reasons first; empty if there are none. A file that cannot be read is a
-      finding, too.
+      finding, too. Of each kind at most 20 dots are listed; then their number is given.
     """
     if isinstance(dots, (Dots, np.ndarray)):
         points = dots.points if isinstance(dots, Dots) else Dots(dots).points
-        return _findings(points, tuple(image_shape), spacing, limit, None, None)
+        return _findings(points, tuple(image_shape), None, None)
     file = os.fspath(dots)
     try:
-        read, numbers, item = locate_dots(
-            Path(file), image_shape=image_shape, allow_outside=True, **options
-        )
+        read, numbers, item = locate_dots(file, image_shape=image_shape, allow_outside=True)
     except (ValueError, OSError) as error:
         return [Finding("unreadable", str(error))]
     places = [f"{item} {number}" for number in numbers]
-    return _findings(read.points, tuple(image_shape), spacing, limit, file, places)
+    return _findings(read.points, tuple(image_shape), file, places)
 
 
 def _findings(
-    points: np.ndarray,
-    shape: tuple[int, ...],
-    spacing: float | Sequence[float] | None,
-    limit: int,
-    file: str | None,
-    places: list[str] | None,
+    points: np.ndarray, shape: tuple[int, ...], file: str | None, places: list[str] | None
 ) -> list[Finding]:
     if points.shape[1] != len(shape):
         raise ValueError(f"dots have {points.shape[1]} axes, the image has {len(shape)}")
     texts = {
         "swapped": _swapped(points, shape),
         "counts_from_one": _counts_from_one(points, shape),
-        "physical_units": _physical_units(points, shape, spacing),
+        "physical_units": _physical_units(points, shape),
     }
     findings = [Finding(kind, text, file) for kind, text in texts.items() if text]
     out = np.flatnonzero(outside(points, shape))
     again, original = _duplicates(points)
     names = places or [f"dot {i + 1}" for i in range(len(points))]
     for kind, found in (("outside", out), ("duplicate", again)):
-        for i in map(int, found[:limit]):
+        for i in map(int, found[:_MAX_LISTED]):
             if kind == "outside":
                 text = outside_message(points, shape, i)
             else:
                 text = f"repeats the dot at {names[original[i]]}"
             findings.append(Finding(kind, text, file, names[i]))
-        if len(found) > limit:
-            findings.append(Finding(kind, f"{len(found) - limit} more such dots", file))
+        if len(found) > _MAX_LISTED:
+            findings.append(Finding(kind, f"{len(found) - _MAX_LISTED} more such dots", file))
     return findings
 
 
@@ -132,26 +115,16 @@ def _counts_from_one(points: np.ndarray, shape: tuple[int, ...]) -> str | None:
     )
 
 
-def _physical_units(
-    points: np.ndarray, shape: tuple[int, ...], spacing: float | Sequence[float] | None
-) -> str | None:
+def _physical_units(points: np.ndarray, shape: tuple[int, ...]) -> str | None:
     if len(points) < _MIN_DOTS or (points == np.rint(points)).all():
         return None
     sides = np.array(shape[-2:], np.float64)
     reach = points[:, -2:].max(axis=0)
-    advice = "Pass spacing= the pixel size if they are in micrometres"
-    if spacing is not None:
-        scaled = reach / np.ravel(np.asarray(spacing, np.float64))[-2:]
-        fits = (scaled <= sides).all() and (scaled >= sides * 0.6).any()
-        if fits and ((reach > sides).any() or (reach < sides * 0.6).all()):
-            return (
-                f"the dots reach y={reach[0]:.4g}, x={reach[1]:.4g}, which fills the image only "
-                f"when divided by the pixel size. {advice}"
-            )
     if (reach < sides * _MAX_SUSPECT_EXTENT).all() and points.min() >= 0:
         return (
             f"all {len(points)} dots lie within y < {reach[0]:.4g}, x < {reach[1]:.4g} of an image "
-            f"{shape[-2]} high, {shape[-1]} wide, and are not whole pixels. {advice}"
+            f"{shape[-2]} high, {shape[-1]} wide, and are not whole pixels. Pass spacing= the pixel "
+            "size if they are in micrometres"
         )
     return None
 

@@ -1,6 +1,10 @@
 """Dots of ImageJ, Cell Counter, cellfinder, QuPath, LabelMe and COCO, as the tools write them."""
 
+import io
 import json
+import struct
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -55,6 +59,26 @@ def test_imagej_lines_and_foreign_files_are_refused(tmp_path):
     partly = tmp_path / "partly.zip"
     roifile.roiwrite(partly, [some, points], name=["a", "b"])
     assert "no slice" in _fails(partly)
+
+
+def test_a_zip_never_unpacks_to_more_than_it_declares(tmp_path):
+    bomb, path = io.BytesIO(), tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.roi", bytes(64 << 20))
+    size, declared = struct.pack("<I", 64 << 20), struct.pack("<I", 99)
+    assert bomb.getvalue().count(size) == 2  # in the entry and in the directory
+    path.write_bytes(bomb.getvalue().replace(size, declared))
+    tracemalloc.start()
+    assert "damaged zip" in _fails(path)
+    assert "damaged zip" in _fails(path, format="roi_zip")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+    path.write_bytes(bomb.getvalue().replace(size, struct.pack("<I", 300 << 20)))
+    assert "unpacks to more than 256 MB" in _fails(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a.roi", bytes(99))
+    assert "is compressed in a way unknown to ImageJ" in _fails(path)
 
 
 def test_imagej_coordinates_must_lie_in_their_bounds(tmp_path):

@@ -1,16 +1,15 @@
-"""Damaged and hostile files: one clear line, never another error, a hang or a wrong image."""
+"""Damaged and hostile files: one clear line, never another error or a wrong image."""
 
 import logging
 import os
 import struct
-import time
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cellcount_jax.io.images.image import ImageError, open_lazy, read_image
+from cellcount_jax.io.images.image import ImageError, open_lazy, read_image, read_stored
 from tests.io.images.image_writers import (
     mutations,
     npy_bytes,
@@ -50,7 +49,6 @@ STACKS = ("pages", "plain pages", "imagej", "ome", "bigtiff")
 
 def read_or_refuse(path: Path) -> np.ndarray | None:
     """The pixels, or None if the file was refused in one line that begins with its name."""
-    start = time.monotonic()
     found, message = None, f"{path}: "
     try:
         found = read_image(path).pixels
@@ -58,7 +56,6 @@ def read_or_refuse(path: Path) -> np.ndarray | None:
         message = str(error)
     assert message.startswith(f"{path}: ")
     assert len(message.splitlines()) == 1
-    assert time.monotonic() - start < 20
     if found is not None:
         assert found.ndim in (3, 4)
         assert found.size > 0
@@ -127,6 +124,8 @@ def test_strips_that_are_missing_are_an_error_and_tiles_are_empty(tmp_path: Path
             expected = GREY.copy()
             expected[:16, :16] = 0
             np.testing.assert_array_equal(read_image(path).pixels[..., 0], expected)
+            with pytest.raises(ImageError, match="pixels are missing"):
+                read_stored(path)
         else:
             with pytest.raises(ImageError, match="lacks strips"):
                 read_image(path)
@@ -219,3 +218,18 @@ def test_paths_that_are_not_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(ImageError, match="is not a regular file"):
         read_image(tmp_path / "pipe.png")
+
+
+def test_what_viewers_tolerate_is_an_error_in_stored_values(tmp_path: Path) -> None:
+    path = tmp_path / "mask"
+    png = bytearray(pillow_bytes(GREY, "PNG"))
+    png[png.index(b"IEND") - 5] ^= 1  # the last byte of the pixels' checksum
+    for data, message in (
+        (bytes(png), "wrong checksum"),
+        (pillow_bytes(RGB, "JPEG")[:-2], "end is missing"),
+        (npy_bytes(GREY) + b"x", "does not fit its header"),
+        (png_of(60000, 60000), "10800000000 values"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(ImageError, match=message):
+            read_stored(path)
