@@ -1,6 +1,8 @@
-"""Imports go downwards through the packages, never in a circle and never by a string."""
+"""The structure of the package: imports go one way, folders stay small, methods stay unknown."""
 
 import ast
+import collections
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,11 @@ import pytest
 import cellcount_jax
 
 PACKAGE = Path(cellcount_jax.__file__).parent
+
 ORDER = (
     ("main", "cli"),
+    ("napari",),
+    ("annotation",),
     ("training",),
     ("reporting",),
     ("explanation",),
@@ -27,27 +32,26 @@ ORDER = (
     ("runtime",),
     ("defaults",),
 )
-LEVEL = {package: level for level, packages in enumerate(ORDER) for package in packages}
+"""Folders and files of the package, each row importing only rows below it."""
 
-UPWARDS = {("inference.counter", "prediction.predict_files")}
-"""The one exception: `Counter.count_files` imports it inside the function."""
+SUBFOLDERS = {
+    "io": ("annotations", "images"),
+    "models": ("prototypes", "weights", "conv"),
+    "methods": ("countxplain",),
+    "inference": ("bundled",),
+}
+"""Sub-folders of a folder, each importing only those after it."""
 
-IMPORTS_LIBRARIES_BY_NAME = {"io.images.czi_nd2"}
-"""Optional libraries alone, which may be missing."""
+UPWARD = {("inference.counter", "count_files"): "prediction"}
+"""Functions that may import from a folder above their own."""
 
+IMPORTS_BY_STRING = {"io.images.czi_nd2"}
+"""Files that import optional third-party packages by name."""
 
-def imported(path: Path) -> set[str]:
-    """Modules of the package that a file imports, dotted, without the package's name."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            found.update(names)
-        elif isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-    prefix = "cellcount_jax."
-    names = {name.removeprefix(prefix) for name in found if name.startswith(prefix)}
-    return {name for name in names if (module_name(path), name) not in UPWARDS}
+MAX_FILES, MAX_SHARE = 15, 0.22
+"""Python files of a folder beside its `__init__`, and share of the package's lines in it."""
+
+LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 
 
 def module_name(path: Path) -> str:
@@ -57,9 +61,26 @@ def module_name(path: Path) -> str:
 
 FILES = {module_name(p): p for p in sorted(PACKAGE.rglob("*.py")) if module_name(p)}
 
+IN_SUBFOLDERS = [m for m, p in FILES.items() if len(p.relative_to(PACKAGE).parts) > 2]
 
-def parsed(module: str) -> ast.Module:
-    return ast.parse(FILES[module].read_text())
+
+def imports(node: ast.AST, function: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted names that a piece of code imports from the package, and the function that does."""
+    for child in ast.iter_child_nodes(node):
+        names = []
+        if isinstance(child, ast.ImportFrom):
+            assert not child.level, "relative imports are not used"
+            names = [f"{child.module}.{alias.name}" for alias in child.names]
+        elif isinstance(child, ast.Import):
+            names = [alias.name for alias in child.names]
+        for name in names:
+            if name.startswith("cellcount_jax."):
+                yield name.removeprefix("cellcount_jax."), function
+        inner = child.name if isinstance(child, ast.FunctionDef) else function
+        yield from imports(child, inner)
+
+
+IMPORTS = {module: list(imports(ast.parse(path.read_text()))) for module, path in FILES.items()}
 
 
 def target(name: str) -> str | None:
@@ -73,30 +94,34 @@ def target(name: str) -> str | None:
 
 @pytest.mark.parametrize("module", FILES)
 def test_imports_go_downwards(module):
-    package = module.split(".")[0]
-    assert package in LEVEL, f"{module}: a package that the design does not name"
-    for name in imported(FILES[module]):
+    folder = module.split(".")[0]
+    assert folder in LEVEL, f"{module}: a folder that is not in ORDER"
+    for name, function in IMPORTS[module]:
         other = name.split(".")[0]
-        if other in LEVEL and other != package:
-            assert LEVEL[other] > LEVEL[package], f"{module} imports {name}, which lies above it"
+        if other in LEVEL and other != folder and UPWARD.get((module, function)) != other:
+            assert LEVEL[other] > LEVEL[folder], f"{module} imports {name}, which lies above it"
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_nothing_is_imported_by_a_string(module):
-    names = {node.attr for node in ast.walk(parsed(module)) if isinstance(node, ast.Attribute)}
-    names |= {node.id for node in ast.walk(parsed(module)) if isinstance(node, ast.Name)}
-    by_string = bool({"import_module", "__import__"} & names)
-    assert by_string == (module in IMPORTS_LIBRARIES_BY_NAME)
-
-
-def test_the_exception_is_imported_inside_a_function():
-    for module, _ in UPWARDS:
-        at_the_top = [n for n in parsed(module).body if isinstance(n, ast.ImportFrom)]
-        assert not any((n.module or "").startswith("cellcount_jax.prediction") for n in at_the_top)
+@pytest.mark.parametrize("module", IN_SUBFOLDERS)
+def test_subfolders_import_one_way(module):
+    folder, *inner = module.split(".")
+    order = SUBFOLDERS.get(folder, ())
+    assert inner[0] in order, f"{module}: a sub-folder that is not in SUBFOLDERS"
+    for name, _ in IMPORTS[module]:
+        first, *rest = name.split(".")
+        if first == folder and rest and rest[0] in order:
+            assert order.index(rest[0]) >= order.index(inner[0]), f"{module} imports {name}"
 
 
 def test_no_circles():
-    graph = {m: {t for n in imported(p) if (t := target(n)) and t != m} for m, p in FILES.items()}
+    graph = {
+        module: {
+            other
+            for name, function in found
+            if (other := target(name)) and other != module and (module, function) not in UPWARD
+        }
+        for module, found in IMPORTS.items()
+    }
     done: set[str] = set()
 
     def visit(module: str, path: tuple[str, ...]) -> None:
@@ -108,6 +133,42 @@ def test_no_circles():
 
     for module in graph:
         visit(module, ())
+
+
+def test_nothing_of_the_package_is_imported_by_string():
+    for path in PACKAGE.rglob("*.py"):
+        module, tree = module_name(path), ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            names = {getattr(node, key, None) for key in ("id", "attr", "name")}
+            by_string = names & {
+                "import_module",
+                "__import__",
+                "find_spec",
+                "spec_from_file_location",
+            }
+            if by_string and module not in IMPORTS_BY_STRING:
+                raise AssertionError(f"{module}, line {node.lineno}: uses {by_string.pop()}")
+            if isinstance(node, ast.Constant) and module in IMPORTS_BY_STRING:
+                assert not str(node.value).startswith("cellcount_jax."), module
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_methods_are_known_by_their_interface_alone(module):
+    """Outside methods/ nothing imports the module of a paper: the table and `base` are enough."""
+    if module.split(".")[0] != "methods":
+        for name, _ in IMPORTS[module]:
+            if name.startswith("methods."):
+                assert target(name) in ("methods", "methods.base"), f"{module} imports {name}"
+
+
+def test_folders_stay_small():
+    lines, files = collections.Counter(), collections.Counter()
+    for path in PACKAGE.rglob("*.py"):
+        lines[path.relative_to(PACKAGE).parts[0]] += len(path.read_text().splitlines())
+        files[path.parent.relative_to(PACKAGE).as_posix()] += path.name != "__init__.py"
+    largest, number = lines.most_common(1)[0]
+    assert number <= MAX_SHARE * lines.total(), f"{largest} has {number} of {lines.total()} lines"
+    assert max(files.values()) <= MAX_FILES, files.most_common(1)
 
 
 def test_configs_and_defaults_never_import_jax():

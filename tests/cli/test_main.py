@@ -75,7 +75,7 @@ def test_predict_writes_a_row_per_image_and_continues_after_one_that_fails(
     ("command", "line"),
     [
         (["train", "/absent/folder"], "error: /absent/folder: no such folder"),
-        (["data", "check", "vgg"], "error: no data set 'vgg'"),
+        (["data", "check", "vgg"], "error: no dataset 'vgg'"),
         (["dots", "check", "somewhere.csv"], "name its image with --image"),
         (["predict", "x.png", "--model", "/absent", "-o", "out"], "no finished training here"),
     ],
