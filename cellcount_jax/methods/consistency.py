@@ -173,7 +173,8 @@ def standardised(images: jax.Array, *, least: jax.Array | float = 0.0) -> jax.Ar
       least: standard deviation [C] below which a channel is not stretched any further.
     """
     space = tuple(range(1, images.ndim - 1))
-    spread = jnp.maximum(images.std(axis=space, keepdims=True), jnp.maximum(least, 1e-6))
+    least = jnp.maximum(jnp.asarray(least, jnp.float32), 1e-6).reshape((1,) * len(space) + (1, -1))
+    spread = jnp.maximum(images.std(axis=space, keepdims=True), least)
     return (images - images.mean(axis=space, keepdims=True)) / spread
 
 

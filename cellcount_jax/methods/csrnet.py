@@ -70,7 +70,7 @@ def stage(config: ConfigDict) -> Stage:
     return Stage(
         name=NAME,
         init=init_from_vgg(
-            net,
+            net.init,  # Compiled, it would round to other values than those of measured results.
             model,
             vgg="frontend",
             depth=16,

@@ -105,7 +105,9 @@ def _counter_stage(model: ConfigDict, dtype: str) -> Stage:
 
     return Stage(
         name="counter",
-        init=init_from_vgg(network, model, vgg="backbone", depth=model.depth, stride=STRIDE),
+        init=init_from_vgg(
+            jax.jit(network.init), model, vgg="backbone", depth=model.depth, stride=STRIDE
+        ),
         loss=loss,
         predict=predict,
         readout=Readout(count_map="coarse", count="l1"),

@@ -1,8 +1,8 @@
 """Initial variables of counters that stand on a VGG: imported weights, and the mean count."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from cellcount_jax.models import pretrained
 
 
 def init_from_vgg(
-    network: nn.Module,
+    network_init: Callable[[jax.Array, jax.Array], Any],
     model: ConfigDict,
     *,
     vgg: str,
@@ -24,7 +24,7 @@ def init_from_vgg(
     """The `Stage.init` of a network with a VGG inside and a 1x1 convolution `head` at its end.
 
     Args:
-      network: predicts one map.
+      network_init: key and image -> variables, the `init` of the network.
       model: the fields `pretrained` (weight file, "imagenet" or None), `batch_norm`, `width`, and
         `start_at_mean`: the head's bias predicts the mean count of the data.
       vgg: name of the VGG in the network.
@@ -37,7 +37,7 @@ def init_from_vgg(
     def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
         del previous
         image, count = batch["labelled"]["image"], batch["labelled"]["count"]
-        variables = jax.jit(network.init)(key, image[:1])
+        variables = network_init(key, image[:1])
         params, batch_stats = variables["params"], variables.get("batch_stats", {})
         if model.pretrained:
             weights = pretrained.load_vgg(

@@ -188,5 +188,6 @@ def _moving_average(state: State, values: Tree, decay: float) -> Tree:
     if not decay:
         return {}
     # Shorter at first, so that the initial values are soon forgotten.
-    rate = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
+    step = state.step.astype(jnp.float32)
+    rate = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return jax.tree.map(lambda old, new: rate * old + (1.0 - rate) * new, state.ema, values)

@@ -168,15 +168,6 @@ def test_calls_end_where_validation_or_the_stage_interrupts(interval, at, stop):
     assert trainer.next_stop(at, steps=18, interval=interval) == stop
 
 
-def test_a_workdir_of_another_config_is_refused(tmp_path):
-    workdir, settings = epath.Path(tmp_path), device_runs.config("density")
-    experiment.claim_workdir(settings, workdir)
-    experiment.claim_workdir(settings, workdir)
-    settings.stages.density.grad_accumulation = 2
-    with pytest.raises(experiment.WorkdirError, match="grad_accumulation 1 there, 2 here"):
-        experiment.claim_workdir(settings, workdir)
-
-
 CONFIGS = {
     "dcl": dcl_vgg.get_config,
     "density": density_vgg.get_config,

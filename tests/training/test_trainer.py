@@ -90,7 +90,7 @@ def test_a_finished_run_gives_its_result_again(unbroken):
 
 
 def test_a_workdir_of_another_config_is_refused_by_name_of_the_field(unbroken):
-    with pytest.raises(run.WorkdirError, match=r"stages\.counter\.steps 7 there, 8 here"):
+    with pytest.raises(run.WorkdirError, match=r"stages\.counter\.steps is 7 there, 8 here"):
         run.train_source(config(8), unbroken[0], source())
 
 
