@@ -19,13 +19,13 @@ from cellcount_jax.inference import (
     model_file,
     model_file_v1,
     network_input,
-    window_pass,
 )
 from cellcount_jax.inference.batched_predict import BatchedPredictor
 from cellcount_jax.inference.count import Count
 from cellcount_jax.inference.image_argument import to_image
 from cellcount_jax.inference.network_input import NetworkInput
-from cellcount_jax.inference.readout import OpenDensity
+from cellcount_jax.inference.readout import OpenDensity, RunningCount
+from cellcount_jax.inference.window_pass import OnWindow, count_images
 from cellcount_jax.io.images.image import open_lazy
 from cellcount_jax.methods import build_stages
 from cellcount_jax.methods.base import Readout, Stage, Variables
@@ -168,14 +168,14 @@ class Counter:
           ValueError: an image that does not fit the network.
         """
         prepared = (self.prepare(image, spacing=spacing) for image in images)
-        return window_pass.count_images(self.predictor, prepared)
+        return count_images(self.predictor, prepared)
 
     def count_lazily(
         self,
         image: Readable,
         *,
         spacing: Sequence[float] | None = None,
-        on_window: window_pass.OnWindow | None = None,
+        on_window: OnWindow | None = None,
         open_density: OpenDensity | None = None,
     ) -> Count:
         """Counts an open image that may be larger than memory.
@@ -199,9 +199,8 @@ class Counter:
             )
         scale = self.resampling.scale_for(image, spacing)
         prepared = network_input.from_reader(image, self.preprocessing, scale=scale)
-        return window_pass.count_windows(
-            self.predictor, prepared, on_window=on_window, open_density=open_density
-        )
+        sink = functools.partial(RunningCount, open_density=open_density)
+        return next(count_images(self.predictor, [prepared], new_sink=sink, on_window=on_window))
 
     def count_files(
         self, paths: str | Path | Sequence[str | Path], *, out: str | Path, **options: Any

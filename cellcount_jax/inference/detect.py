@@ -53,7 +53,7 @@ def find_points(
         pieces, _, _ = label_components(values, threshold)
         return pieces.centroids(), pieces.top.astype(np.float32)
     top = float(values.max()) if single_cell_peak is None else single_cell_peak
-    return _find_peaks(values, threshold * top)
+    return find_peaks(values, threshold * top)
 
 
 def check_finite(values: np.ndarray) -> None:
@@ -85,6 +85,11 @@ class Pieces(NamedTuple):
         np.minimum.at(first, into, self.first)
         sums = [np.bincount(into, weights=axis, minlength=n) for axis in self.sums]
         return Pieces(np.bincount(into, self.size, n), np.stack(sums), top, first)
+
+    @staticmethod
+    def concatenate(pieces: Sequence["Pieces"]) -> "Pieces":
+        """All pieces of several tiles."""
+        return Pieces(*(np.concatenate(column, axis=-1) for column in zip(*pieces, strict=True)))
 
     def select(self, mask: np.ndarray) -> "Pieces":
         """Those of a mask [n]."""
@@ -123,7 +128,8 @@ def label_components(
     return pixels.merge(component, n), places, component
 
 
-def _find_peaks(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+def find_peaks(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """As `find_points` with decoder `peaks`, at an absolute level."""
     padded = np.pad(values, 1, constant_values=-np.inf)
     flat = padded.ravel()
     at = np.flatnonzero((flat > 0) & (flat >= level))

@@ -6,7 +6,6 @@ until the band is complete. So what is held grows with the number of points, not
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 from scipy import sparse
@@ -16,7 +15,7 @@ from cellcount_jax.data.windows import Box
 from cellcount_jax.inference.detect import (
     Pieces,
     check_finite,
-    find_points,
+    find_peaks,
     label_components,
     neighbour_steps,
 )
@@ -26,8 +25,21 @@ Pair = tuple[np.ndarray, np.ndarray]
 """Raster indices [N] int64 in the whole map and a value [N] of each."""
 
 
-class TiledDetector(Protocol):
-    """Takes a map tile by tile and gives its points."""
+def tiled_detector(readout: Readout, shape: Sequence[int]) -> "TiledDetector":
+    """The decoder of a readout for a points map of the given shape."""
+    if readout.decoder == "components":
+        return _Components(shape, readout.threshold)
+    return _Peaks(shape, readout.threshold, readout.single_cell_peak)
+
+
+class TiledDetector:
+    """Takes a map of the given shape tile by tile and gives its points."""
+
+    def __init__(self, shape: Sequence[int]):
+        self._shape = tuple(shape)
+        self._plane = int(np.prod(self._shape[1:]))
+        self._band = 0
+        self._steps = neighbour_steps(len(self._shape))
 
     def add(self, box: Box, values: np.ndarray) -> None:
         """Values [*box] of a tile that overlaps no other.
@@ -38,70 +50,82 @@ class TiledDetector(Protocol):
         Raises:
           ValueError: they hold NaN or infinity, or lie before what is complete.
         """
-        ...
+        if box[0].start < self._band:
+            raise ValueError(f"a tile at {box[0].start} comes after the band at {self._band}")
+        if box[0].start > self._band:
+            self._band = box[0].start
+            self._decide(self._band - 1)
+        check_finite(values)
+        self._take(box, values)
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         """Points [N, ndim] float32 in map pixels, in raster order, and scores [N] float32."""
-        ...
+        self._decide(self._shape[0])
+        return self._points()
+
+    def _take(self, box: Box, values: np.ndarray) -> None:
+        """Decides the inner part of a tile and keeps what may depend on its neighbours."""
+        raise NotImplementedError
+
+    def _decide(self, stop: int) -> None:
+        """Decides what lies before a line along the first axis; all its neighbours are known."""
+        raise NotImplementedError
+
+    def _points(self) -> tuple[np.ndarray, np.ndarray]:
+        raise NotImplementedError
+
+    def _rim(self, box: Box) -> np.ndarray:
+        """Mask [*box] of the pixels that have a neighbour in another tile."""
+        rim = np.zeros([b.stop - b.start for b in box], bool)
+        for axis, (b, n) in enumerate(zip(box, self._shape, strict=True)):
+            lines = np.moveaxis(rim, axis, 0)
+            if b.start > 0:
+                lines[0] = True
+            if b.stop < n:
+                lines[-1] = True
+        return rim
+
+    def _neighbours(self, places: np.ndarray, others: np.ndarray, step: np.ndarray) -> Pair:
+        """Indices into `places` and `others` of the pixels that are one step apart.
+
+        Args:
+          places: [N] raster indices.
+          others: [M] raster indices, sorted.
+          step: [ndim] from a place to the other.
+        """
+        at = np.stack(np.unravel_index(places, self._shape), axis=-1) + step
+        inside = np.flatnonzero(((at >= 0) & (at < self._shape)).all(axis=1))
+        wanted = np.ravel_multi_index(tuple(at[inside].T), self._shape)
+        found = np.searchsorted(others, wanted)
+        hit = found < len(others)
+        hit[hit] = others[found[hit]] == wanted[hit]
+        return inside[hit], found[hit]
 
 
-def tiled_detector(readout: Readout, shape: Sequence[int]) -> TiledDetector:
-    """The decoder of a readout for a points map of the given shape."""
-    if readout.decoder == "components":
-        return _Components(shape, readout.threshold)
-    return _Peaks(shape, readout.threshold, readout.single_cell_peak)
-
-
-class _Bands:
-    """Tells when a band of tiles is complete."""
-
-    def __init__(self, shape: Sequence[int]):
-        self._shape = tuple(shape)
-        self._plane = int(np.prod(self._shape[1:]))
-        self._begin = 0
-
-    def _next_band(self, box: Box) -> int | None:
-        """First line of the band that the box begins, if all before it is complete; else None."""
-        if box[0].start < self._begin:
-            raise ValueError(f"a tile at {box[0].start} comes after the band at {self._begin}")
-        if box[0].start == self._begin:
-            return None
-        self._begin = box[0].start
-        return self._begin
-
-    def _line(self, places: np.ndarray) -> np.ndarray:
-        """Coordinates along the first axis of raster indices."""
-        return places // self._plane
-
-
-class _Peaks(_Bands):
+class _Peaks(TiledDetector):
     """Local maxima; one at a tile's border waits for its neighbours in other tiles."""
 
     def __init__(self, shape: Sequence[int], threshold: float, single_cell_peak: float | None):
         super().__init__(shape)
         self._threshold, self._single_cell_peak = threshold, single_cell_peak
         self._top = 0.0
-        self._decided: list[tuple[np.ndarray, np.ndarray]] = []  # points and scores
+        self._decided: list[Pair] = []
         self._inner: list[Pair] = []
-        self._border: list[Pair] = []
         self._waiting: list[Pair] = []
+        self._border: list[Pair] = []
 
     def _level(self) -> float:
         peak = self._top if self._single_cell_peak is None else self._single_cell_peak
         return self._threshold * peak
 
-    def add(self, box: Box, values: np.ndarray) -> None:
-        if (begin := self._next_band(box)) is not None:
-            self._decide(begin - 1)
+    def _take(self, box: Box, values: np.ndarray) -> None:
         values = np.asarray(values, np.float32)
         # The level only rises, so what is below it now never becomes a point.
         self._top = max(self._top, float(values.max(initial=0.0)))
         level = max(self._level(), float(np.finfo(np.float32).tiny))
-        found, scores = find_points(values, decoder="peaks", threshold=1.0, single_cell_peak=level)
-        rim = _rim(box, self._shape)
-        at = found.astype(np.int64)
-        on_rim = rim[tuple(at.T)]
-        places = self._places(at, box)
+        found, scores = find_peaks(values, level)
+        rim, at = self._rim(box), found.astype(np.int64)
+        on_rim, places = rim[tuple(at.T)], self._places(at, box)
         self._inner.append((places[~on_rim], scores[~on_rim]))
         self._waiting.append((places[on_rim], scores[on_rim]))
         near = np.stack(np.nonzero(rim & (values >= level)), axis=-1)
@@ -112,128 +136,82 @@ class _Peaks(_Bands):
         return np.ravel_multi_index(tuple((at + [b.start for b in box]).T), self._shape)
 
     def _decide(self, stop: int) -> None:
-        """Keeps or drops all that lies before a line whose neighbours are all known."""
         waiting, scores = _joined(self._waiting)
         border, values = _joined(self._border)
-        now, later = self._line(waiting) < stop, self._line(border) >= stop - 1
+        now, later = waiting // self._plane < stop, border // self._plane >= stop - 1
         self._waiting = [(waiting[~now], scores[~now])]
         self._border = [(border[later], values[later])]
         waiting, scores = waiting[now], scores[now]
         order = np.argsort(border)
         border, values = border[order], values[order]
         highest = np.ones(len(waiting), bool)
-        for step in neighbour_steps(len(self._shape)):
-            mine, theirs = _neighbours(waiting, border, step, self._shape)
+        for step in self._steps:
+            mine, theirs = self._neighbours(waiting, border, step)
             highest[mine[values[theirs] > scores[mine]]] = False
         places, scores = _joined([*self._inner, (waiting[highest], scores[highest])])
+        keep = scores >= self._level()
+        self._decided.append((places[keep], scores[keep]))
         self._inner = []
+
+    def _points(self) -> tuple[np.ndarray, np.ndarray]:
+        places, scores = _joined(self._decided)
         keep = np.flatnonzero(scores >= self._level())
         order = keep[np.argsort(places[keep])]
         points = np.stack(np.unravel_index(places[order], self._shape), axis=-1)
-        self._decided.append((points.astype(np.float32), scores[order]))
-
-    def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        self._decide(self._shape[0])
-        points, scores = (np.concatenate(column) for column in zip(*self._decided, strict=True))
-        keep = scores >= self._level()
-        return points[keep], scores[keep]
+        return points.astype(np.float32), scores[order]
 
 
-class _Components(_Bands):
+class _Components(TiledDetector):
     """Centroids of connected components; pieces that touch across borders become one."""
 
     def __init__(self, shape: Sequence[int], threshold: float):
         super().__init__(shape)
         self._threshold = threshold
-        no_top, no_first = np.zeros(0, np.float32), np.zeros(0, np.int64)
-        self._open = [Pieces(np.zeros(0), np.zeros((len(shape), 0)), no_top, no_first)]
+        self._closed: list[Pieces] = []
+        self._open: list[Pieces] = []
         self._n_open = 0
         self._border: list[Pair] = []
-        self._closed: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # centroid, top, first
 
-    def add(self, box: Box, values: np.ndarray) -> None:
-        if (begin := self._next_band(box)) is not None:
-            self._join(begin - 1)
-        check_finite(values)
+    def _take(self, box: Box, values: np.ndarray) -> None:
         pieces, places, piece = label_components(
             values, self._threshold, corner=[b.start for b in box], shape=self._shape
         )
         self._open.append(pieces)
-        on_rim = _rim(box, self._shape)[values > self._threshold]
+        on_rim = self._rim(box)[values > self._threshold]
         self._border.append((places[on_rim], piece[on_rim] + self._n_open))
         self._n_open += len(pieces.size)
 
-    def _join(self, last: int) -> None:
-        """Joins pieces that touch; those that do not reach the line `last` are complete."""
+    def _decide(self, stop: int) -> None:
+        """Joins pieces that touch; those that do not reach the line `stop` are complete."""
         border, piece = _joined(self._border)
         order = np.argsort(border)
-        border, piece = border[order], piece[order].astype(np.int64)
+        border, piece = border[order], piece[order]
         n, into = connected_components(self._touching(border, piece), directed=False)
-        columns = zip(*self._open, strict=True)
-        pieces = Pieces(*(np.concatenate(c, axis=-1) for c in columns)).merge(into, n)
-        edge = self._line(border) >= last
+        pieces = Pieces.concatenate(self._open).merge(into, n)
+        edge = border // self._plane >= stop
         border, piece = border[edge], into[piece[edge]]
         is_open = np.zeros(n, bool)
         is_open[piece] = True
-        closed = pieces.select(~is_open)
-        self._closed.append((closed.centroids(), closed.top.astype(np.float32), closed.first))
-        number = np.cumsum(is_open) - 1
+        self._closed.append(pieces.select(~is_open))
         self._open, self._n_open = [pieces.select(is_open)], int(is_open.sum())
-        self._border = [(border, number[piece])]
+        self._border = [(border, (np.cumsum(is_open) - 1)[piece])]
 
     def _touching(self, border: np.ndarray, piece: np.ndarray) -> sparse.coo_array:
         """Which pieces [n, n] hold neighbouring pixels."""
+        # Half of the steps are enough: the others give the same pairs.
         pairs = [
-            _neighbours(border, border, step, self._shape)
-            for step in neighbour_steps(len(self._shape))
-            if tuple(step) > (0,) * len(step)  # the other half are the same pairs
+            self._neighbours(border, border, step) for step in self._steps[len(self._steps) // 2 :]
         ]
         one, other = (piece[np.concatenate(side)] for side in zip(*pairs, strict=True))
         shape = (self._n_open, self._n_open)
         return sparse.coo_array((np.ones(len(one), bool), (one, other)), shape=shape)
 
-    def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        self._join(self._shape[0])
-        centroids, top, first = (
-            np.concatenate(column) for column in zip(*self._closed, strict=True)
-        )
-        order = np.argsort(first)
-        return centroids[order], top[order]
-
-
-def _rim(box: Box, shape: Sequence[int]) -> np.ndarray:
-    """Mask [*box] of the pixels that have a neighbour in another tile."""
-    rim = np.zeros([b.stop - b.start for b in box], bool)
-    for axis, (b, n) in enumerate(zip(box, shape, strict=True)):
-        lines = np.moveaxis(rim, axis, 0)
-        if b.start > 0:
-            lines[0] = True
-        if b.stop < n:
-            lines[-1] = True
-    return rim
-
-
-def _neighbours(
-    places: np.ndarray, others: np.ndarray, step: np.ndarray, shape: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Indices into `places` and `others` of the pixels that are one step apart.
-
-    Args:
-      places: [N] raster indices.
-      others: [M] raster indices, sorted.
-      step: [ndim] from a place to the other.
-      shape: of the map.
-    """
-    at = np.stack(np.unravel_index(places, shape), axis=-1) + step
-    inside = np.flatnonzero(((at >= 0) & (at < shape)).all(axis=1))
-    wanted = np.ravel_multi_index(tuple(at[inside].T), shape)
-    found = np.searchsorted(others, wanted)
-    hit = found < len(others)
-    hit[hit] = others[found[hit]] == wanted[hit]
-    return inside[hit], found[hit]
+    def _points(self) -> tuple[np.ndarray, np.ndarray]:
+        pieces = Pieces.concatenate(self._closed)
+        order = np.argsort(pieces.first)
+        return pieces.centroids()[order], pieces.top[order].astype(np.float32)
 
 
 def _joined(pairs: Sequence[Pair]) -> Pair:
-    if not pairs:
-        return np.zeros(0, np.int64), np.zeros(0, np.float32)
-    return np.concatenate([p for p, _ in pairs]), np.concatenate([v for _, v in pairs])
+    places, values = zip(*pairs, strict=True)
+    return np.concatenate(places), np.concatenate(values)

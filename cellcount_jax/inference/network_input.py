@@ -19,7 +19,7 @@ from cellcount_jax.data.preprocess import (
     preprocess,
 )
 from cellcount_jax.data.resize import Scale, resize_image, resize_part, resized_shape
-from cellcount_jax.data.windows import Box, mirrored, unfold
+from cellcount_jax.data.windows import Box, reflected_indices, unfold
 from cellcount_jax.inference import tiling
 
 PIXELS_IN_MEMORY = 2**25
@@ -48,7 +48,8 @@ class NetworkInput:
     def window(self, window: Box) -> np.ndarray:
         """[*window, C]; beyond its far ends the image continues as its mirror image."""
         at = [
-            mirrored(n, b.start, b.stop - b.start) for n, b in zip(self.space, window, strict=True)
+            reflected_indices(n, b.start, b.stop - b.start)
+            for n, b in zip(self.space, window, strict=True)
         ]
         box = tuple(slice(int(a.min()), int(a.max()) + 1) for a in at)
         return unfold(self.read(box), at)

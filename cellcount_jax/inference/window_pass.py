@@ -1,92 +1,48 @@
 """One pass over the windows of images: read, predicted in batches, gathered into counts.
 
-What becomes of the maps is up to the sink of an image: an image in memory keeps them
-(`readout.StitchedMaps`), one that is larger keeps sums and points (`readout.RunningCount`).
+What becomes of the maps is up to the sink: that of an image in memory keeps them
+(`readout.StitchedMaps`), that of a larger one keeps sums and points (`readout.RunningCount`).
 """
 
-import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 
-from cellcount_jax.inference import tiling
 from cellcount_jax.inference.batched_predict import BatchedPredictor, Maps, OutOfDeviceMemoryError
+from cellcount_jax.inference.count import Count
 from cellcount_jax.inference.network_input import NetworkInput
-from cellcount_jax.inference.readout import Count, OpenDensity, RunningCount, StitchedMaps
+from cellcount_jax.inference.readout import RunningCount, StitchedMaps
+from cellcount_jax.methods.base import Readout
+
+NewSink = Callable[[Readout, NetworkInput], StitchedMaps | RunningCount]
 
 OnWindow = Callable[[int, int], None]
-"""Called with the number of windows done and of all."""
-
-
-class Sink(Protocol):
-    """Gathers the maps of one image."""
-
-    def add(self, window: tiling.Window, maps: Maps) -> None:
-        """Takes the maps of a window; windows come in raster order."""
-        ...
-
-    def finish(self) -> Count:
-        """The count, once all windows are in."""
-        ...
+"""Called with the number of windows done and of all of the image."""
 
 
 def count_images(
     predictor: BatchedPredictor,
     images: Iterable[NetworkInput],
     *,
+    new_sink: NewSink = StitchedMaps,
     offset: Sequence[int] | None = None,
+    on_window: OnWindow | None = None,
 ) -> Iterator[Count]:
-    """Counts of images, in order, with their maps; windows of several images share batches.
+    """Counts of images, in order; windows of several images share batches.
+
+    When a window does not fit into the device's memory, the images at hand begin anew with
+    smaller windows.
 
     Args:
       predictor: computes the maps.
       images: taken one after the other, as batches need more windows.
+      new_sink: makes what gathers the maps of an image.
       offset: of the grid of windows per axis, see `tiling.spans`.
-
-    Raises:
-      OutOfDeviceMemoryError: the smallest window is too large for the device.
-    """
-    sink = functools.partial(StitchedMaps, predictor.stage.readout)
-    return _pass(predictor, images, sink, offset=offset)
-
-
-def count_windows(
-    predictor: BatchedPredictor,
-    image: NetworkInput,
-    *,
-    on_window: OnWindow | None = None,
-    open_density: OpenDensity | None = None,
-) -> Count:
-    """Count of an image of any size, without its maps.
-
-    Args:
-      predictor: computes the maps.
-      image: its windows are read in raster order.
       on_window: called after each window.
-      open_density: makes what takes the density box by box, if a map sums to the count.
 
     Raises:
       OutOfDeviceMemoryError: the smallest window is too large for the device.
-    """
-    readout = predictor.stage.readout
-    sink = functools.partial(RunningCount, readout, open_density=open_density)
-    return next(_pass(predictor, [image], sink, on_window=on_window))
-
-
-def _pass(
-    predictor: BatchedPredictor,
-    images: Iterable[NetworkInput],
-    new_sink: Callable[[NetworkInput], Sink],
-    *,
-    offset: Sequence[int] | None = None,
-    on_window: OnWindow | None = None,
-) -> Iterator[Count]:
-    """Counts of images, in order.
-
-    When a window does not fit into the device's memory, the images at hand begin anew with
-    smaller windows.
     """
     waiting: deque[_Gathering] = deque()
     left = iter(images)
@@ -121,7 +77,7 @@ class _Gathering:
         self,
         image: NetworkInput,
         predictor: BatchedPredictor,
-        new_sink: Callable[[NetworkInput], Sink],
+        new_sink: NewSink,
         offset: Sequence[int] | None,
     ):
         self._image, self._predictor = image, predictor
@@ -132,7 +88,7 @@ class _Gathering:
         """Begins, or begins anew with windows as the predictor wants them now."""
         self._windows = self._predictor.cut(self._image.space, offset=self._offset)
         self._done = 0
-        self.sink = self._new_sink(self._image)
+        self.sink = self._new_sink(self._predictor.stage.readout, self._image)
 
     def windows(self) -> Iterator[np.ndarray]:
         """[*window, C] of the windows that are not done."""

@@ -89,6 +89,8 @@ def test_tiles_out_of_order_are_refused(decoder):
     values = np.ones((8, 4), np.float32)
     readout = Readout("m", decoder=decoder, threshold=0.5)
     detector = detect_tiled.tiled_detector(readout, values.shape)
-    detector.add((slice(4, 8), slice(0, 4)), values[4:])
+    upper, lower = ((slice(y, y + 4), slice(0, 4)) for y in (0, 4))
+    detector.add(upper, values[upper])
+    detector.add(lower, values[lower])
     with pytest.raises(ValueError, match="a tile at 0 comes after the band at 4"):
-        detector.add((slice(0, 4), slice(0, 4)), values[:4])
+        detector.add(upper, values[upper])
