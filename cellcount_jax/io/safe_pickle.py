@@ -1,7 +1,7 @@
 """Reads pickles without running the code that they name.
 
-A pickle may call anything that it can import. Here it imports nothing: names in an allow-list
-stand for functions of the reader, every other name is an error or an inert `Record`.
+A pickle may call anything that it can import. Here it imports nothing: names in an allow-list are
+replaced by functions of the reader, every other name is an error or an inert `Record`.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, Any, ClassVar
 
 _MAX_ARGUMENTS = 16
-"""More than any allowed function takes; a call in three bytes must not copy a long tuple."""
+"""More than any allowed function takes; a call of three bytes must not copy a long tuple."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -39,9 +39,9 @@ def load(
     Args:
       file: open for reading.
       size: bytes that the file still holds, the most that is read or allocated at once.
-      allowed: (module, name) -> what stands for it.
+      allowed: (module, name) -> its replacement.
       keep_records: other names become `Record`s; without it they are errors.
-      persistent_load: what stands for a persistent id, if the format has them.
+      persistent_load: persistent id -> its replacement, if the format has such ids.
 
     Raises:
       pickle.UnpicklingError: the pickle is damaged, or asks for a name that is not allowed.
@@ -59,7 +59,7 @@ def load(
 
 
 class _BoundedFile:
-    """Refuses to read more than there is, before room for it is allocated."""
+    """Refuses to read more than there is, before memory for it is allocated."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file, self._left = file, size
@@ -76,7 +76,7 @@ class _BoundedFile:
         return line
 
 
-# The version in Python: the one in C allocates room for any index that a memo instruction names.
+# The version in Python: the one in C allocates memory up to any index of a memo instruction.
 _PythonUnpickler: Any = pickle._Unpickler
 
 

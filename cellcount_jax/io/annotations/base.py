@@ -1,6 +1,7 @@
 """What all readers and writers of dots share: the dots, a file's content, options, errors."""
 
 import codecs
+import contextlib
 import dataclasses
 import json
 import re
@@ -39,7 +40,7 @@ class Dots:
 
     Attributes:
       points: [N, ndim] float32, (y, x) or (z, y, x) in pixels, integer = centre of that pixel.
-      scores: [N] float32, higher is surer, or None.
+      scores: [N] float32, higher is more certain, or None.
       labels: N strings (class or type of each cell), or None.
 
     Raises:
@@ -163,16 +164,11 @@ class AnnotationFile:
     @cached_property
     def text(self) -> str:
         """Text in UTF-8, UTF-16 with a byte-order mark, or else Windows-1252; lines end in LF."""
-        if self.data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            encodings = ["utf-16"]
-        else:
-            encodings = ["utf-8-sig", "cp1252", "latin-1"]
-        for encoding in encodings:
-            try:
+        is_utf16 = self.data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        for encoding in ["utf-16"] if is_utf16 else ["utf-8-sig", "cp1252", "latin-1"]:
+            with contextlib.suppress(UnicodeDecodeError):
                 text = self.data.decode(encoding)
                 break
-            except UnicodeDecodeError:
-                continue
         else:
             self.fail("is not readable as text (UTF-16). Save it as UTF-8")
         found = _CONTROL_CHARACTER.search(text)
@@ -200,7 +196,7 @@ class AnnotationFile:
         """JSON value; NaN and Infinity, which JSON does not have, are errors."""
 
         def constant(word: str) -> NoReturn:
-            raise ValueError(f"{word} is no coordinate")
+            raise ValueError(f"{word} is not a coordinate")
 
         try:
             return json.loads(self.text, parse_constant=constant)
@@ -226,11 +222,6 @@ class AnnotationFile:
         return value if isinstance(value, dict) else {}
 
 
-def dump_json(value: Any) -> bytes:
-    """JSON bytes, never with NaN."""
-    return (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
 def one_line(error: BaseException) -> str:
     """Message of another library's error, on one line and not too long."""
     text = " ".join(str(error).split()) or type(error).__name__
@@ -241,11 +232,6 @@ def quoted(value: object) -> str:
     """A value out of a file for a message: printable, short, on one line."""
     text = ascii(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def is_number(value: object) -> bool:
-    """True for a finite JSON number, not so large that sums of products would overflow."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,48 +259,6 @@ def check_rings(item: Item, rings: Sequence[np.ndarray]) -> None:
     """Raises ValueError if a coordinate of an outline is not finite or beyond any image."""
     if not all((np.abs(ring) < MAX_COORDINATE).all() for ring in rings):
         item.fail("has an outline with a coordinate that is not a number, or beyond any image")
-
-
-@dataclasses.dataclass(frozen=True)
-class ItemDots:
-    """Dots of one item of a JSON file: positions in the order of our axes, label and score."""
-
-    item: Item
-    positions: Sequence[Sequence[float]]
-    label: str
-    score: Any
-    corner: bool = False
-
-
-def join_items(found: Sequence[ItemDots], *, name: str, ndim: int, **options: Any) -> RawDots:
-    """Dots of the items of a JSON file.
-
-    Args:
-      found: in the order of the file.
-      name: what an item is called.
-      ndim: number of axes of the positions.
-      **options: further attributes of `RawDots`.
-
-    Raises:
-      ValueError: only some items have a score, or one is not a number.
-    """
-    dots = [(each, position) for each in found for position in each.positions]
-    scored = any(each.score is not None for each, _ in dots)
-    for each, _ in dots:
-        if scored and each.score is None:
-            each.item.fail("has no score, but others have")
-        if scored and not is_number(each.score):
-            each.item.fail(f"score is {quoted(each.score)}, not a number")
-    labels = [each.label for each, _ in dots]
-    return RawDots(
-        points=np.array([position for _, position in dots], np.float64).reshape(-1, ndim),
-        numbers=[each.item.number for each, _ in dots],
-        item=name,
-        labels=labels if any(labels) else None,
-        scores=np.array([each.score for each, _ in dots], np.float64) if scored else None,
-        corner=np.array([each.corner for each, _ in dots], bool),
-        **options,
-    )
 
 
 def pick_image(file: AnnotationFile, names: Sequence[str], wanted: str | None) -> str:

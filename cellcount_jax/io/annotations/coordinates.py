@@ -16,19 +16,19 @@ def to_pixel_coordinates(
     """Dots in our convention from those of a reader.
 
     Raises:
-      ValueError: a coordinate is no position, or axes or size do not fit the image.
+      ValueError: a coordinate is impossible, or axes or size do not fit the image.
     """
     return base.Dots(_points(file, raw, options), _scores(file, raw), raw.labels)
 
 
 def outside(points: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
-    """[N] bool: which points [N, ndim] lie outside the pixels of an image, whose rim counts in."""
+    """[N] bool: which points [N, ndim] lie outside an image; its outer border is inside."""
     sides = np.asarray(image_shape, np.float64)
     return np.any((points < -0.5) | (points > sides - 0.5), axis=1)
 
 
 def outside_message(points: np.ndarray, image_shape: Sequence[int], i: int) -> str:
-    """Sentence on point `i` that lies outside, with the likely reason if there is one."""
+    """Sentence on point `i`, which lies outside, with the likely reason if there is one."""
     ndim = points.shape[1]
     where = ", ".join(
         f"{axis}={float(str(value))}" for axis, value in zip(_AXES[-ndim:], points[i], strict=True)
@@ -50,7 +50,7 @@ def _points(file: base.AnnotationFile, raw: base.RawDots, options: base.Options)
     bad = ~(np.abs(points) <= base.MAX_COORDINATE).all(axis=1)  # NaN, too
     if bad.any():
         i = int(bad.argmax())
-        text = f"coordinates {points[i].tolist()} are no position in an image"
+        text = f"coordinates {points[i].tolist()} are not a position in an image"
         file.fail(text, int(raw.numbers[i]), raw.item)
     shape, ndim = options.image_shape, options.ndim
     if shape is not None and raw.image_shape is not None and shape != raw.image_shape:
@@ -83,7 +83,7 @@ def _in_plane(points: np.ndarray) -> np.ndarray:
 def _pixel_size(
     file: base.AnnotationFile, spacing: float | Sequence[float], ndim: int, planar: bool
 ) -> np.ndarray:
-    """[ndim] micrometres per pixel; planes that are numbered stay as they are."""
+    """[ndim] micrometres per pixel; 1 along z where planes are numbered."""
     size = np.asarray(spacing, np.float64).ravel()
     if len(size) == 1:
         size = np.repeat(size, ndim)

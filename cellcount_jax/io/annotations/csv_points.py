@@ -11,7 +11,7 @@ import numpy as np
 
 from cellcount_jax.io.annotations import base, csv_table
 
-# (z, y, x) by the names that tools give them, surest first. The flag: integers are pixel corners.
+# (z, y, x) by the names that tools give them, in order of preference; whether integers are corners.
 _NAMES: tuple[tuple[tuple[str, str, str], bool], ...] = (
     (("z", "y", "x"), False),
     (("location_center_z", "location_center_y", "location_center_x"), False),  # CellProfiler

@@ -151,7 +151,7 @@ def write_dots(
         format = names.get(path.suffix.lower())
         if format is None:
             raise ValueError(
-                f"{path}: the ending {path.suffix!r} stands for no format. "
+                f"{path}: no format has the ending {path.suffix!r}. "
                 f"Pass format=, one of {', '.join(FORMAT_NAMES)}"
             )
     if not isinstance(dots, Dots):

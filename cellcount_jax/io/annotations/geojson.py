@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cellcount_jax.io.annotations import base
+from cellcount_jax.io.annotations import base, json_items
 from cellcount_jax.io.annotations.centroids import polygon_centroid
 
 _DEFAULT_PLANE = {"c": -1, "z": 0, "t": 0}
@@ -26,7 +26,7 @@ def is_geojson(file: base.AnnotationFile) -> bool:
 
 def read(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
     """Dots of every feature; a file with both points and outlines is an error."""
-    found: list[base.ItemDots] = []
+    found: list[json_items.ItemDots] = []
     kinds: set[str] = set()
     volume = False
     for feature in _features(file):
@@ -36,18 +36,20 @@ def read(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
         if not isinstance(plane, dict):
             feature.fail("plane is not an object")
         z = plane.get("z", 0)
-        if not base.is_number(z):
+        if not json_items.is_number(z):
             feature.fail(f"plane z is {base.quoted(z)}, not a number")
         # QuPath leaves the default plane out: where it is written, the image is a volume.
         volume |= z > 0 or plane == _DEFAULT_PLANE
         positions = [(z, y, x) for x, y in xy]
-        found.append(base.ItemDots(feature, positions, *_label_and_score(feature), corner=True))
+        found.append(
+            json_items.ItemDots(feature, positions, *_label_and_score(feature), corner=True)
+        )
     if kinds >= {"points", "outline"}:
         file.fail(
             "holds both points and outlines. Are the outlines regions, not cells? "
             "Export one or the other"
         )
-    return base.join_items(found, name="feature", ndim=3, planar=not volume)
+    return json_items.join_items(found, name="feature", ndim=3, planar=not volume)
 
 
 def read_outlines(file: base.AnnotationFile) -> list[base.Outline]:
@@ -86,7 +88,7 @@ def write(dots: base.Dots, options: base.Options) -> bytes:
         geometry = feature["geometry"]
         if len(geometry["coordinates"]) == 1:
             geometry |= {"type": "Point", "coordinates": geometry["coordinates"][0]}
-    return base.dump_json({"type": "FeatureCollection", "features": features})
+    return json_items.dump_json({"type": "FeatureCollection", "features": features})
 
 
 def _features(file: base.AnnotationFile) -> Iterator[base.Item]:
@@ -113,7 +115,7 @@ def _dots_of(feature: base.Item) -> tuple[str, list[list[float]]]:
         return "points", _positions(feature, coordinates)
     polygons = _polygons(feature)
     if not polygons:
-        feature.fail(f"is a {base.quoted(kind)}, neither points nor an area. Take it out")
+        feature.fail(f"is a {base.quoted(kind)}, neither points nor an area. Remove it")
     # One cell in pieces: the largest piece (by its bounding box) says where it is.
     centres = [
         (float(np.prod(np.ptp(rings[0], axis=0))), polygon_centroid(rings).tolist())
@@ -153,7 +155,11 @@ def _positions(feature: base.Item, values: Any) -> list[list[float]]:
     if not isinstance(values, list):
         feature.fail("has no list of coordinates")
     for value in values:
-        if not isinstance(value, list) or len(value) < 2 or not all(map(base.is_number, value[:2])):
+        if (
+            not isinstance(value, list)
+            or len(value) < 2
+            or not all(map(json_items.is_number, value[:2]))
+        ):
             feature.fail(f"has the coordinates {base.quoted(value)}, not [x, y] in numbers")
     return [value[:2] for value in values]
 

@@ -182,7 +182,7 @@ def _dots(item: base.Item) -> tuple[np.ndarray, bool, str]:
     else:
         kind = region.roitype.name.lower()
         name = base.quoted(region.name)
-        item.fail(f"{name} is a {kind}, neither points nor an area. Take it out")
+        item.fail(f"{name} is a {kind}, neither points nor an area. Remove it")
     return np.concatenate([slices[:, None], xy[:, ::-1]], axis=1), corner, region.name
 
 

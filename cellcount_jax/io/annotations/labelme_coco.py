@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cellcount_jax.io.annotations import base
+from cellcount_jax.io.annotations import base, json_items
 from cellcount_jax.io.annotations.centroids import polygon_centroid
 
 Json = dict[str, Any]
@@ -39,9 +39,9 @@ def read_labelme(file: base.AnnotationFile, options: base.Options) -> base.RawDo
     for item in file.items(file.json["shapes"], "shape"):
         positions = [(y, x) for x, y in _centres(item)]
         label = str(item.value.get("label") or "")
-        found.append(base.ItemDots(item, positions, label, item.value.get("score")))
+        found.append(json_items.ItemDots(item, positions, label, item.value.get("score")))
     shape = _stated_shape(file.json.get("imageHeight"), file.json.get("imageWidth"))
-    return base.join_items(found, name="shape", ndim=2, image_shape=shape)
+    return json_items.join_items(found, name="shape", ndim=2, image_shape=shape)
 
 
 def read_coco(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
@@ -61,9 +61,9 @@ def read_coco(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
             position, corner = _keypoint_or_box(item)
             label = names.get(str(item.value.get("category_id")), "")
             score = item.value.get("score")
-            found.append(base.ItemDots(item, [position], label, score, corner))
+            found.append(json_items.ItemDots(item, [position], label, score, corner))
     shape = _stated_shape(image.get("height"), image.get("width"))
-    return base.join_items(found, name="annotation", ndim=2, image_shape=shape)
+    return json_items.join_items(found, name="annotation", ndim=2, image_shape=shape)
 
 
 def write_labelme(dots: base.Dots, options: base.Options) -> bytes:
@@ -80,7 +80,7 @@ def write_labelme(dots: base.Dots, options: base.Options) -> bytes:
     height, width = options.image_shape or (None, None)
     value: Json = {"version": "5.5.0", "flags": {}, "shapes": shapes}
     value |= {"imagePath": options.image_name or "image.tif", "imageData": None}
-    return base.dump_json(value | {"imageHeight": height, "imageWidth": width})
+    return json_items.dump_json(value | {"imageHeight": height, "imageWidth": width})
 
 
 def write_coco(dots: base.Dots, options: base.Options) -> bytes:
@@ -103,7 +103,9 @@ def write_coco(dots: base.Dots, options: base.Options) -> bytes:
         {"id": k + 1, "name": kind, "keypoints": ["centre"], "skeleton": []}
         for k, kind in enumerate(kinds)
     ]
-    return base.dump_json({"images": [image], "annotations": annotations, "categories": categories})
+    return json_items.dump_json(
+        {"images": [image], "annotations": annotations, "categories": categories}
+    )
 
 
 def _stated_shape(height: object, width: object) -> tuple[int, int] | None:
@@ -120,7 +122,7 @@ def _centres(item: base.Item) -> list[list[float]]:
     """Positions (x, y) of a shape of LabelMe: each of `points`, else one centre."""
     kind, vertices = item.value.get("shape_type"), item.value.get("points")
     if not isinstance(vertices, list) or not all(
-        isinstance(v, list) and len(v) == 2 and all(map(base.is_number, v)) for v in vertices
+        isinstance(v, list) and len(v) == 2 and all(map(json_items.is_number, v)) for v in vertices
     ):
         item.fail("points are not a list of [x, y] in numbers")
     wanted = _VERTICES.get(kind) if isinstance(kind, str) else None
@@ -134,7 +136,7 @@ def _centres(item: base.Item) -> list[list[float]]:
         return [np.mean(np.array(vertices, np.float64), axis=0).tolist()]
     if kind == "polygon" and vertices:
         return [polygon_centroid([np.array(vertices, np.float64)]).tolist()]
-    item.fail(f"is a {base.quoted(kind)}, neither point nor area. Take it out")
+    item.fail(f"is a {base.quoted(kind)}, neither point nor area. Remove it")
 
 
 def _pick_image(file: base.AnnotationFile, wanted: str | None) -> tuple[Json, set[Any]]:
@@ -160,7 +162,7 @@ def _keypoint_or_box(item: base.Item) -> tuple[list[float], bool]:
         item.fail("is a crowd (iscrowd), not one cell")
     flat = item.value.get("keypoints")
     if flat:
-        if not isinstance(flat, list) or len(flat) % 3 or not all(map(base.is_number, flat)):
+        if not isinstance(flat, list) or len(flat) % 3 or not all(map(json_items.is_number, flat)):
             item.fail("keypoints are not [x, y, visibility] numbers")
         seen = [flat[i : i + 2] for i in range(0, len(flat), 3) if flat[i + 2] > 0]
         if len(seen) > 1:
@@ -168,7 +170,7 @@ def _keypoint_or_box(item: base.Item) -> tuple[list[float], bool]:
         if seen:
             return seen[0][::-1], False
     box = item.value.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(map(base.is_number, box)):
+    if not isinstance(box, list) or len(box) != 4 or not all(map(json_items.is_number, box)):
         item.fail("has neither a keypoint nor a bbox of 4 numbers")
     x, y, width, height = box
     return [y + height / 2, x + width / 2], True

@@ -3,23 +3,26 @@
 An image of dots is black, or one other colour, with single marked pixels. Marked pixels are
 counted, not connected groups of them, since dots may touch. In colour the red channel marks: its
 full value in lossless files, above 127 in JPEG. A label mask has one connected patch, or nearly
-so, per number.
+so, per number. Cellpose's `_seg.npy` is a pickled dictionary of arrays, of which `masks` is read.
 """
 
 import dataclasses
 import io
-from typing import NoReturn
+import re
+from typing import Any, NoReturn
 
 import numpy as np
 import PIL.Image
 import tifffile
 from skimage import measure
 
-from cellcount_jax.io.annotations import base, cellpose_npy
+from cellcount_jax.io import safe_pickle
+from cellcount_jax.io.annotations import base
 from cellcount_jax.io.annotations.centroids import MAX_TABLE_LABEL, label_centroids
 from cellcount_jax.io.images.image import ImageError, read_stored
 from cellcount_jax.io.images.registry import image_format
 
+_NUMERIC_TYPE = re.compile(r"[biuf][1248]|bool")
 _MAX_MARKED_SHARE = 0.2
 """With a larger share of marked pixels it is not an image of dots."""
 
@@ -104,9 +107,9 @@ def write_label_mask(dots: base.Dots, options: base.Options) -> bytes:
 def _read_pixels(file: base.AnnotationFile) -> Pixels:
     """Pixels of a file; a damaged one is an error."""
     format = image_format(file.data[:16])
-    position = cellpose_npy.pickle_position(file) if format == "NPY" else None
+    position = _pickle_position(file) if format == "NPY" else None
     if position is not None:
-        values, axes = cellpose_npy.read_masks(file, position), ""
+        values, axes = _read_cellpose(file, position), ""
     else:
         try:
             values, axes = read_stored(file.path)
@@ -129,6 +132,53 @@ def _read_pixels(file: base.AnnotationFile) -> Pixels:
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         file.fail("holds values that are not finite")
     return Pixels(values, colour, lossy=format == "JPEG")
+
+
+def _pickle_position(file: base.AnnotationFile) -> int | None:
+    """Where the pickle of a NumPy file begins; None if the file holds plain numbers."""
+    stream = io.BytesIO(file.data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        header = np.lib.format.read_array_header_1_0
+        if version != (1, 0):
+            header = np.lib.format.read_array_header_2_0
+        _, _, dtype = header(stream)
+    except Exception as error:  # a damaged header fails in the tokeniser, too
+        file.fail(f"is a damaged NumPy file ({base.one_line(error)})")
+    return stream.tell() if dtype.hasobject else None
+
+
+def _read_cellpose(file: base.AnnotationFile, position: int) -> np.ndarray:
+    """The array `masks` of the pickle at a position, [H, W] or [D, H, W]."""
+    stream, size = io.BytesIO(file.data), len(file.data) - position
+    stream.seek(position)
+    try:
+        saved = safe_pickle.load(stream, size=size, allowed={}, keep_records=True)
+        (content,) = saved.state[4]  # np.save wraps the dictionary in an array without axes
+        masks = _array_of(content["masks"])
+    except Exception as error:  # anything can be wrong in a damaged or foreign pickle
+        detail = base.one_line(error)
+        file.fail(f"is not a readable Cellpose file with an array 'masks' ({detail})")
+    return masks.reshape(masks.shape[1:]) if masks.ndim == 3 and len(masks) == 1 else masks
+
+
+def _array_of(record: Any) -> np.ndarray:
+    """Array described by the record of NumPy's own reconstruction."""
+    if not isinstance(record, safe_pickle.Record):
+        raise ValueError("not an array")
+    if record.name.endswith("multiarray._reconstruct"):
+        _, shape, dtype, fortran, raw = record.state
+    elif record.name.endswith("numeric._frombuffer"):
+        raw, dtype, shape, order = record.arguments
+        fortran = order == "F"
+    else:
+        raise ValueError(f"{record.name} is not an array")
+    name = dtype.arguments[0]
+    if dtype.name != "numpy.dtype" or not _NUMERIC_TYPE.fullmatch(name):
+        raise ValueError("the array does not hold numbers")
+    order = dtype.state[1] if dtype.state and dtype.state[1] in ("<", ">") else "="
+    flat = np.frombuffer(raw, np.dtype(name).newbyteorder(order))
+    return flat.reshape(shape, order="F" if fortran else "C")
 
 
 def _fail_one_number(file: base.AnnotationFile, labels: np.ndarray, number: int) -> NoReturn:

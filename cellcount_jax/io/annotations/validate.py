@@ -123,8 +123,8 @@ def _physical_units(points: np.ndarray, shape: tuple[int, ...]) -> str | None:
     if (reach < sides * _MAX_SUSPECT_EXTENT).all() and points.min() >= 0:
         return (
             f"all {len(points)} dots lie within y < {reach[0]:.4g}, x < {reach[1]:.4g} of an image "
-            f"{shape[-2]} high, {shape[-1]} wide, and are not whole pixels. Pass spacing= the pixel "
-            "size if they are in micrometres"
+            f"{shape[-2]} high, {shape[-1]} wide, and are not whole pixels. Pass spacing= the "
+            "pixel size if they are in micrometres"
         )
     return None
 

@@ -174,6 +174,6 @@ def check_size(values: int, limit: int, what: str) -> None:
     """
     if values > limit:
         raise ProblemError(
-            f"{what} of {values} values (limit {limit}); if that is meant, raise max_pixels or "
+            f"{what} of {values} values (limit {limit}); if that is right, raise max_pixels or "
             "read it by parts with open_lazy"
         )

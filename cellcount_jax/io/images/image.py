@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,8 +26,22 @@ _MIN_STORED_BYTES = 1 << 26
 T = TypeVar("T")
 
 
+class _SpaceAxes:
+    shape: Any
+
+    @property
+    def ndim(self) -> int:
+        """Number of space axes, 2 or 3."""
+        return len(self.shape) - 1
+
+    @property
+    def space_shape(self) -> tuple[int, ...]:
+        """(H, W) or (D, H, W)."""
+        return self.shape[:-1]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Image:
+class Image(_SpaceAxes):
     """One image in memory.
 
     Attributes:
@@ -43,18 +57,13 @@ class Image:
     path: Path | None = None
 
     @property
-    def ndim(self) -> int:
-        """Number of space axes, 2 or 3."""
-        return self.pixels.ndim - 1
-
-    @property
-    def space_shape(self) -> tuple[int, ...]:
-        """(H, W) or (D, H, W)."""
-        return self.pixels.shape[:-1]
+    def shape(self) -> tuple[int, ...]:
+        """(H, W, C) or (D, H, W, C)."""
+        return self.pixels.shape
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LazyImage:
+class LazyImage(_SpaceAxes):
     """One open image that is read by parts, also by several threads; a context manager.
 
     Attributes:
@@ -74,16 +83,6 @@ class LazyImage:
     path: Path
     _reader: base.ImageReader = dataclasses.field(repr=False)
     _layout: Layout = dataclasses.field(repr=False)
-
-    @property
-    def ndim(self) -> int:
-        """Number of space axes, 2 or 3."""
-        return len(self.shape) - 1
-
-    @property
-    def space_shape(self) -> tuple[int, ...]:
-        """(H, W) or (D, H, W)."""
-        return self.shape[:-1]
 
     def read(self, slices: slice | Sequence[slice] = ()) -> np.ndarray:
         """Values of a part.

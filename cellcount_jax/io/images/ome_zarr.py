@@ -28,13 +28,6 @@ def open_zarr(path: Path, request: base.Request) -> base.ImageReader:
     Levels, axes, voxel size and channel names come from the metadata. Missing chunks hold the fill
     value, as the Zarr specification says.
 
-    Args:
-      path: folder of the group or array.
-      request: the caller's.
-
-    Returns:
-      The image.
-
     Raises:
       ProblemError: the metadata are invalid, or the caller must choose.
       Exception: whatever TensorStore raises on damaged files.
@@ -58,9 +51,9 @@ def open_zarr(path: Path, request: base.Request) -> base.ImageReader:
     if not isinstance(levels, list) or not levels:
         raise base.ProblemError("names no levels in its metadata (datasets); write it again")
     dataset = _mapping(levels[base.pick_level(len(levels), request.level)])
-    array = _inside(path, dataset.get("path"))
     axes, units = _ome_axes(chosen)
     spacing = _spacing(axes, units, chosen, dataset)
+    array = _inside(path, dataset.get("path"))
     return _array(array, axes, spacing, _channel_names(metadata), request)
 
 
@@ -125,19 +118,19 @@ def _is_array(path: Path) -> bool:
     return (path / ".zarray").is_file()
 
 
-def _array_axes(path: Path, metadata: Mapping[str, Any]) -> str | None:
-    """Axes of a plain array, if the name of each dimension is one letter."""
+def _array_axes(path: Path, metadata: Mapping[str, Any]) -> str:
+    """Axes of a plain array, empty unless the name of each dimension is one letter."""
     names = metadata.get("_ARRAY_DIMENSIONS")
     if (path / "zarr.json").is_file():
         names = _json(path / "zarr.json").get("dimension_names", names)
     if not isinstance(names, list) or not all(isinstance(n, str) and len(n) == 1 for n in names):
-        return None
+        return ""
     return "".join(names).upper()
 
 
 def _array(
     path: Path,
-    axes: str | None,
+    axes: str,
     spacing: Mapping[str, float],
     channel_names: tuple[str, ...],
     request: base.Request,
@@ -160,7 +153,8 @@ def _array(
     dtype = np.dtype(store.dtype.numpy_dtype)
     chunks = tuple(int(n or 1) for n in store.chunk_layout.read_chunk.shape or shape)
     base.check_size(math.prod(chunks), request.limit, "stores it in chunks")
-
+    if axes and len(axes) != len(shape):
+        raise base.ProblemError(f"names axes {axes!r} for an array of shape {shape}; pass axes")
     at_once = max(1, _READ_BYTES // (math.prod(chunks) * dtype.itemsize))
 
     def read(slices: base.Slices) -> np.ndarray:
@@ -172,7 +166,7 @@ def _array(
     return base.ImageReader(
         shape=shape,
         dtype=dtype,
-        axes="" if axes is None else _checked(axes, shape),
+        axes=axes,
         read=read,
         chunks=chunks,
         spacing=spacing,
@@ -180,17 +174,11 @@ def _array(
     )
 
 
-def _checked(axes: str, shape: tuple[int, ...]) -> str:
-    if len(axes) != len(shape):
-        raise base.ProblemError(f"names axes {axes!r} for an array of shape {shape}; pass axes")
-    return axes
-
-
 def _ome_axes(image: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """Letters of the axes, and the unit of each."""
     axes = image.get("axes", ["t", "c", "z", "y", "x"])
     letters, units = "", {}
-    for axis in axes if isinstance(axes, list) else [None]:
+    for axis in axes if isinstance(axes, list) and axes else [None]:
         name = axis.get("name") if isinstance(axis, Mapping) else axis
         if not isinstance(name, str) or not name:
             raise base.ProblemError("names no axes in its metadata; write it again or pass axes")

@@ -12,13 +12,7 @@ import imagecodecs
 import numpy as np
 from PIL import Image
 
-from cellcount_jax.io.images.base import (
-    ImageReader,
-    ProblemError,
-    Request,
-    array_reader,
-    check_size,
-)
+from cellcount_jax.io.images import base
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,7 +22,7 @@ _TO_RGB = ("RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 _PNG_SIGNATURE_SIZE = 8
 
 
-def open_with_pillow(path: Path, format: str, request: Request) -> ImageReader:
+def open_with_pillow(path: Path, format: str, request: base.Request) -> base.ImageReader:
     """An image of one of Pillow's formats.
 
     Transparency is dropped, palettes and CMYK become RGB, the rotation that a camera notes in EXIF
@@ -36,8 +30,8 @@ def open_with_pillow(path: Path, format: str, request: Request) -> ImageReader:
 
     Args:
       path: of the file.
-      format: Pillow's name of the format, detected from the first bytes.
-      request: the caller's.
+      format: Pillow's name of it.
+      request: of the caller.
 
     Returns:
       Axes YX, YXS, or T before them if there are several frames.
@@ -58,7 +52,7 @@ def open_with_pillow(path: Path, format: str, request: Request) -> ImageReader:
     ):
         frames = 1 if format == "JPEG" else getattr(image, "n_frames", 1)
         bands = len(image.getbands())
-        check_size(frames * image.width * image.height * bands, request.limit, "an image")
+        base.check_size(frames * image.width * image.height * bands, request.limit, "an image")
         if frames > 1:
             arrays = []
             for frame in range(frames):
@@ -70,7 +64,7 @@ def open_with_pillow(path: Path, format: str, request: Request) -> ImageReader:
         else:
             array = _values(image, stored=request.stored)
     axes = "T" * (frames > 1) + "YX"
-    return array_reader(array, axes + "S" * (array.ndim > len(axes)))
+    return base.array_reader(array, axes + "S" * (array.ndim > len(axes)))
 
 
 def _values(image: Image.Image, *, stored: bool) -> np.ndarray:
@@ -87,7 +81,7 @@ def _values(image: Image.Image, *, stored: bool) -> np.ndarray:
         return np.array(image.getchannel(0))
     if mode in _TO_RGB:
         return np.array(image.convert("RGB"))
-    raise ProblemError(f"uses the colour model {mode!r}; save it as grey or RGB")
+    raise base.ProblemError(f"uses the colour model {mode!r}; save it as grey or RGB")
 
 
 def _is_deep_png(path: Path) -> bool:
@@ -110,7 +104,7 @@ def _check_complete(data: bytes, format: str) -> None:
     Pillow does not check those of the pixels, and fills what is missing of a JPEG with grey.
     """
     if format == "JPEG" and b"\xff\xd9" not in data[-64:]:
-        raise ProblemError("is damaged (its end is missing); save or copy it again")
+        raise base.ProblemError("is damaged (its end is missing); save or copy it again")
     if format != "PNG":
         return
     position = _PNG_SIGNATURE_SIZE
@@ -119,11 +113,13 @@ def _check_complete(data: bytes, format: str) -> None:
         body = data[position + 4 : position + 8 + length]
         checksum = data[position + 8 + length : position + 12 + length]
         if len(checksum) < 4 or zlib.crc32(body) != int.from_bytes(checksum, "big"):
-            raise ProblemError(f"is damaged (wrong checksum near byte {position}); copy it again")
+            raise base.ProblemError(
+                f"is damaged (wrong checksum near byte {position}); copy it again"
+            )
         if body.startswith(b"IEND"):
             return
         position += 12 + length
-    raise ProblemError("is damaged (its end is missing); save or copy it again")
+    raise base.ProblemError("is damaged (its end is missing); save or copy it again")
 
 
 @contextmanager
@@ -134,5 +130,5 @@ def _captured_warnings(path: Path, *, strict: bool) -> Iterator[None]:
         yield
     for warning in caught:
         if strict:
-            raise ProblemError(f"is damaged ({warning.message}); save or copy it again")
+            raise base.ProblemError(f"is damaged ({warning.message}); save or copy it again")
         _LOG.info("%s: %s", path, warning.message)

@@ -37,14 +37,7 @@ def image_format(head: bytes) -> str | None:
 
 
 def open_reader(path: Path, request: base.Request) -> base.ImageReader:
-    """Opens an image with the reader of its format.
-
-    Args:
-      path: of a file or an OME-Zarr folder.
-      request: the caller's.
-
-    Returns:
-      The image.
+    """Opens a file or an OME-Zarr folder with the reader of its format.
 
     Raises:
       ProblemError: not an image that can be read.

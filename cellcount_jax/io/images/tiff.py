@@ -25,13 +25,6 @@ Read = Callable[[base.Slices], np.ndarray]
 def open_tiff(path: Path, request: base.Request) -> base.ImageReader:
     """Opens a TIFF.
 
-    Args:
-      path: of the file.
-      request: the caller's.
-
-    Returns:
-      The image; it keeps the file open.
-
     Raises:
       ProblemError: damaged, too large, or the caller must choose.
       Exception: whatever tifffile raises on damaged files.

@@ -15,14 +15,11 @@ _ALPHA = (1, 2)
 
 
 def to_colours(reader: ImageReader, page: tifffile.TiffPage) -> ImageReader:
-    """Applies palette, white-is-zero and CMYK, and drops transparency.
+    """Grey or RGB values: applies palette, white-is-zero and CMYK, and drops transparency.
 
     Args:
       reader: values as stored.
       page: any of the series; it holds the colour model.
-
-    Returns:
-      Grey or RGB values.
 
     Raises:
       ProblemError: an unknown colour model.

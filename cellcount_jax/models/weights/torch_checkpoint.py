@@ -2,7 +2,7 @@
 
 A PyTorch file is a pickle with the numbers beside it, in a zip (since PyTorch 1.6) or one after the
 other in a stream (before, as in torchvision's VGG files). The pickle may name only what rebuilds
-tensors, and each of these names stands for a function of this module.
+tensors, and each of these names is replaced by a function of this module.
 """
 
 import io

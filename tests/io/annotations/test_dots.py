@@ -107,7 +107,7 @@ def test_a_table_of_several_images(tmp_path):
         ("y,x\n1,2,3,4\n", 2, "4 cells"),
         ("y,x\n1_0,2\n", 2, "1_0"),
         ("y,x\n1,1e999\n", 2, "1e999"),
-        ("y,x\n1,1e30\n", 2, "no position"),
+        ("y,x\n1,1e30\n", 2, "not a position"),
         ("y,x\n1,\n", 2, "''"),
         ('y,x\n"1,2\n3,4\n', None, "quot"),
         ("x;y\n1.234,5;2\n", 2, "decimal"),

@@ -48,8 +48,11 @@ def test_round_trip(tmp_path, format, ndim, data):
     shape = (61,) * ndim
     write_dots(path, points, format=format, image_shape=shape)
     _same(read_dots(path, format=format, image_shape=shape), points)
-    told = detect_format(path)
-    assert told == format or (format, told) in (("spotiflow", "csv"), ("label_mask", "dots_image"))
+    found = detect_format(path)
+    assert found == format or (format, found) in (
+        ("spotiflow", "csv"),
+        ("label_mask", "dots_image"),
+    )
 
 
 @pytest.mark.parametrize("format", ["csv", "napari", "spotiflow", "geojson", "labelme", "coco"])

@@ -50,9 +50,9 @@ def test_swapped():
     assert 'order="xy"' in str(first)
     assert [finding.kind for finding in rest] == ["outside"] * 21
     assert "more such dots" in str(rest[-1])
-    # One of many is a slip, not a swap.
-    slip = np.concatenate([_spread((520, 696)), [[600, 80]]])
-    assert _kinds(slip, (520, 696)) == ["outside"]
+    # One of many is a mistake, not a swap.
+    mistake = np.concatenate([_spread((520, 696)), [[600, 80]]])
+    assert _kinds(mistake, (520, 696)) == ["outside"]
     # A few dots too far on both axes are not explained by a swap.
     assert "swapped" not in _kinds(np.array([[600.0, 700], [5, 5]]), (520, 696))
 

@@ -1,4 +1,4 @@
-"""Writes the least Nikon ND2 file (version 3) that the nd2 package reads, for tests."""
+"""Writes the smallest Nikon ND2 file (version 3) that the nd2 package reads, for tests."""
 
 import struct
 from typing import Any
@@ -63,8 +63,8 @@ def nd2_bytes(
     return file + end + struct.pack("Q", start)
 
 
-def _chunk(name: bytes, data: bytes, room: int) -> bytes:
-    return struct.pack("IIQ", _MAGIC, room, len(data)) + name.ljust(room, b"\0") + data
+def _chunk(name: bytes, data: bytes, width: int) -> bytes:
+    return struct.pack("IIQ", _MAGIC, width, len(data)) + name.ljust(width, b"\0") + data
 
 
 def _level(name: str, values: dict[str, Any]) -> bytes:
