@@ -20,7 +20,7 @@ from cellcount_jax.inference.counter import Counter
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.image import read_image
 from cellcount_jax.io.pairing import FolderError, find_pairs, stem
-from cellcount_jax.io.regions import Region, find_regions_file, read_regions
+from cellcount_jax.io.regions import regions_of
 
 COLUMNS = (
     *("image", "group", "roi", "true", "predicted", "error", "n_points", "tp", "fp", "fn"),
@@ -107,23 +107,11 @@ def _evaluate(
     counter: Counter, sample: Sample, path: Path, *, radius: float | None, regions: Path | None
 ) -> list[ImageEvaluation]:
     """The record of an image and those of its regions."""
-    parts = [] if regions is None else _read_regions(regions, path, sample.image.shape[:-1])
+    parts = [] if regions is None else regions_of(regions, path, sample.image.shape[:-1])
     found = counter.count(sample.image, spacing=sample.spacing)
-    radius = radius or trained_radius(counter) / in_plane(found.scale)
+    radius = radius or counter.facts["radius"] / in_plane(found.scale)
     whole = evaluate_image(sample, found, radius=radius, factors=RADIUS_FACTORS)
     return [whole, *evaluate_regions(whole, found, parts, sample)]
-
-
-def _read_regions(place: Path, image: Path, shape: Sequence[int]) -> list[Region]:
-    path = find_regions_file(place, image)
-    if path is None:
-        log.warning("%s: no file of regions in %s; compared as a whole", image, place)
-    return [] if path is None else read_regions(path, shape)
-
-
-def trained_radius(counter: Counter) -> float:
-    """Matching radius of the counter's training, in pixels of the images as it sees them."""
-    return float(counter.facts["radius"])
 
 
 def names_in_training(counter: Counter, images: Sequence[ImageEvaluation]) -> list[str]:

@@ -52,6 +52,24 @@ class Region:
         return tuple(slice(c, c + n) for c, n in zip(self.corner, self.inside.shape, strict=True))
 
 
+def regions_of(place: Path, image: Path, shape: Shape) -> list[Region]:
+    """Regions of an image; none, which is logged, if `place` holds no file for it.
+
+    Args:
+      place: see `find_regions_file`.
+      image: file of the image.
+      shape: see `read_regions`.
+
+    Raises:
+      ValueError: see both.
+    """
+    path = find_regions_file(place, image)
+    if path is None:
+        log.warning("%s: no file of regions in %s; counted as a whole", image, place)
+        return []
+    return read_regions(path, shape)
+
+
 def find_regions_file(place: Path, image: Path) -> Path | None:
     """File with the regions of an image.
 
@@ -60,7 +78,7 @@ def find_regions_file(place: Path, image: Path) -> Path | None:
         (`a.geojson`, `a.tif.geojson`, `a_RoiSet.zip`, `a_regions.png`, `a_mask.tif` for `a.tif`).
       image: file of the image.
 
-    Retoggles:
+    Returns:
       None if the folder has no file for it.
 
     Raises:
@@ -99,7 +117,7 @@ def read_regions(path: Path, shape: Shape) -> list[Region]:
         GeoJSON polygons. Outlines extend through all planes of a volume.
       shape: of the image without channels, (H, W) or (D, H, W).
 
-    Retoggles:
+    Returns:
       Regions with unique names, in the order of the file; those of a mask are named by their
       numbers.
 

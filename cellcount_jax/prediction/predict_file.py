@@ -16,10 +16,11 @@ from cellcount_jax.inference.readout import Count, OpenDensity, TakeDensity
 from cellcount_jax.inference.region_counts import cells_per_mm
 from cellcount_jax.inference.window_pass import OnWindow
 from cellcount_jax.io.images.image import Image, LazyImage, open_lazy
+from cellcount_jax.io.regions import regions_of
 from cellcount_jax.prediction import writers
 from cellcount_jax.prediction.counts_csv import CsvRow
 from cellcount_jax.prediction.options import Options
-from cellcount_jax.prediction.region_rows import RegionRows, regions_of
+from cellcount_jax.prediction.region_rows import RegionRows
 
 MAX_COMPRESSION_RATIO = 4000
 """A large image that declares more bytes of pixels per byte of its files is refused."""
@@ -58,7 +59,8 @@ def count_file(
         spacing = _spacing(image, options.voxel_size)
         regions = None
         if options.regions is not None:
-            regions = RegionRows(regions_of(options.regions, image), image.space_shape)
+            shape = image.space_shape
+            regions = RegionRows(regions_of(options.regions, path, shape), shape)
         if math.prod(image.space_shape) > network_input.PIXELS_IN_MEMORY:
             openers: list[OpenDensity] = [] if regions is None else [regions.open_density]
             if options.density:

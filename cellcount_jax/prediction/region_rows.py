@@ -1,8 +1,6 @@
 """Rows of the regions of an image, in place of its one row."""
 
-import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -11,28 +9,8 @@ from cellcount_jax.data.windows import Box
 from cellcount_jax.inference.readout import Count, TakeDensity
 from cellcount_jax.inference.region_counts import RegionRow, count_regions
 from cellcount_jax.inference.region_integrals import density_sums, union
-from cellcount_jax.io.images.image import LazyImage
-from cellcount_jax.io.regions import Region, Shape, find_regions_file, read_regions
+from cellcount_jax.io.regions import Region, Shape
 from cellcount_jax.prediction.counts_csv import CsvRow
-
-log = logging.getLogger(__name__)
-
-
-def regions_of(place: Path, image: LazyImage) -> list[Region]:
-    """Regions of an image; none, which is logged, if `place` holds no file for it.
-
-    Args:
-      place: a file of regions, or a folder of files named like the images.
-      image: open.
-
-    Raises:
-      ValueError: the file cannot be read or does not fit the image.
-    """
-    path = find_regions_file(place, image.path)
-    if path is None:
-        log.warning("%s: no file of regions in %s; counted as a whole", image.path, place)
-        return []
-    return read_regions(path, image.space_shape)
 
 
 class RegionRows:

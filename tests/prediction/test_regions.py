@@ -11,8 +11,8 @@ from cellcount_jax.inference import region_counts, region_integrals
 from cellcount_jax.inference.readout import Count
 from cellcount_jax.io import regions
 from cellcount_jax.io.images.image import open_lazy
-from cellcount_jax.io.regions import fill
-from cellcount_jax.prediction.region_rows import RegionRows, regions_of
+from cellcount_jax.io.regions import fill, regions_of
+from cellcount_jax.prediction.region_rows import RegionRows
 from tests.io.region_files import feature, square
 
 RNG = np.random.default_rng(0)
@@ -161,7 +161,7 @@ def test_rows_of_a_table(tmp_path, caplog):
     density = np.full((20, 30), 1 / 3, np.float32)
     row = {"image": "a.tif", "count": 200.0, "spacing_y": 0.5, "spacing_x": 0.5, "status": "ok"}
     with open_lazy(tmp_path / "a.tif") as image:
-        found = RegionRows(regions_of(marks, image), image.space_shape)
+        found = RegionRows(regions_of(marks, image.path, image.space_shape), image.space_shape)
     rows = found.rows(row, counted(density=density))
     assert [(r["image"], r["roi"], r["status"]) for r in rows] == [
         ("a.tif", "n", "ok"),
@@ -170,6 +170,6 @@ def test_rows_of_a_table(tmp_path, caplog):
     assert sum(r["count"] for r in rows) == pytest.approx(200, abs=1e-5)
     assert rows[0]["cells_per_mm2"] == pytest.approx(100 / 3 / 25e-6, rel=1e-6)
     with open_lazy(tmp_path / "b.tif") as image, caplog.at_level(logging.WARNING):
-        none = RegionRows(regions_of(marks, image), image.space_shape)
+        none = RegionRows(regions_of(marks, image.path, image.space_shape), image.space_shape)
     assert none.rows({"image": "b.tif"}, counted(density=density)) == [{"image": "b.tif"}]
     assert "counted as a whole" in caplog.text
