@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from cellcount_jax.evaluation.tile_sensitivity import grid_effect
+from benchmarks.exactness.tile_sensitivity import grid_effect
 from cellcount_jax.inference.batched_predict import fixed_window
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.inference.window_pass import count_images

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.exactness.tile_sensitivity import grid_effect
 from cellcount_jax.data.resampling import Resampling
-from cellcount_jax.evaluation.tile_sensitivity import grid_effect
 from cellcount_jax.inference import network_input
 from cellcount_jax.inference.batched_predict import OutOfDeviceMemoryError
 from cellcount_jax.inference.counter import Counter

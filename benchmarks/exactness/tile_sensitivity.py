@@ -1,4 +1,4 @@
-"""How much a count depends on where an image is cut into windows."""
+"""How much a count depends on the grid of windows that an image is cut into."""
 
 import itertools
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ class GridEffect(NamedTuple):
     Attributes:
       offsets: of each grid, per axis in pixels of the network's image.
       counts: on each grid; the first is what `Counter.count` gives.
-      change: greatest distance from the first, in percent of it; None where it is 0.
+      change: largest change of the count relative to the default grid, in percent; None if that
+        count is 0.
     """
 
     offsets: list[tuple[int, ...]]
@@ -35,8 +36,8 @@ def grid_effect(counter: Counter, image: np.ndarray, *, n: int = 2) -> GridEffec
       n: places per axis.
 
     Returns:
-      Counts, and the greatest change in percent. A network that sees no further than its halo
-      gives the same count on all grids.
+      Counts, and the largest change. A network whose receptive field is within its halo gives the
+      same count on all grids.
     """
     prepared = counter.prepare(image)
     offsets = _offsets(counter, prepared.space, n)
