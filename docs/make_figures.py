@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -29,6 +30,9 @@ from cellcount_jax.datasets.load import load_dataset
 
 IMAGES = Path(__file__).parent / "images"
 WORK = Path("build/figures")
+PAGE_WIDTH, SHOWN_WIDTH = 1100, 900
+"""Of a page in the browser, and of its picture."""
+
 COLOURS = 256
 """Of a picture's palette: a screenshot of a page then stays below 200 kB."""
 
@@ -37,21 +41,24 @@ TYPICAL = ("e50ac10d1dce6496", "f0c9f135c62572f3", "351771edfc5db566")
 
 N_EVALUATED = 8
 
+DARK_SHOWN = 0.6
+"""Exponent of brightness that shows dim nuclei, too."""
+
 
 def counted() -> None:
     """Three images that the bundled model was not trained on, with their nuclei marked."""
     counter = Counter.load("nuclei")
     samples = {s.name[:16]: s for s in _nuclei_test_images()}
-    figure = Figure(figsize=(10.6, 3.7), layout="constrained")
+    figure = Figure(figsize=(10.6, 3.45), layout="constrained")
     panels = figure.subplots(1, len(TYPICAL), width_ratios=(1, 1, 1.34))
     for axes, name in zip(panels, TYPICAL, strict=True):
         sample = samples[name]
         found = counter.count(sample.image)
-        _show(
-            axes, sample.image[..., 0], f"{found.count:.0f} nuclei ({len(sample.dots)} annotated)"
-        )
+        brightness = sample.image[..., 0] / sample.image.max()
+        title = f"{found.count:.0f} nuclei ({len(sample.dots)} annotated)"
+        _show(axes, brightness**DARK_SHOWN, title)
         y, x = found.points.T
-        axes.plot(x, y, "x", color="#ff5964", markersize=5, markeredgewidth=1.2)
+        axes.plot(x, y, "x", color="#ff3b47", markersize=6, markeredgewidth=1.6)
     _save(figure, "counted")
 
 
@@ -67,20 +74,21 @@ def evaluation() -> None:
         labels = Image.fromarray(sample.labels.astype(np.uint16))
         labels.save(folder / "dots" / f"{name}_masks.png")
     _cellcount("evaluate", folder, "--model", "nuclei", "-o", WORK / "agreement")
-    _screenshot(WORK / "agreement" / "evaluation.html", "evaluation", size=(1100, 1130))
+    _screenshot(WORK / "agreement" / "evaluation.html", "evaluation", height=1300)
 
 
 def targets_of_dots() -> None:
     """Simulated cells, their dots, and the two kinds of target."""
     side = 96
     image, dots = simulate_cells(3, (side, side), 26)
+    dots = np.rint(dots)
     density = targets.gaussian_density(dots, (side, side), sigma=2.0)
     inverse = targets.inverse_distance_map(dots, (side, side))
     figure = Figure(figsize=(10.6, 2.9), layout="constrained")
     panels = figure.subplots(1, 4)
-    _show(panels[0], image, "simulated cells")
-    _show(panels[1], image, f"{len(dots)} dots")
-    panels[1].plot(dots[:, 1], dots[:, 0], "+", color="#ffd166", markersize=7)
+    _show(panels[0], image.max(axis=-1), "simulated cells")
+    _show(panels[1], image.max(axis=-1), f"{len(dots)} dots")
+    panels[1].plot(dots[:, 1], dots[:, 0], "+", color="#ff3b47", markersize=8, markeredgewidth=1.8)
     _show(panels[2], density, f"density, sum {density.sum():.1f}", cmap="viridis")
     _show(panels[3], inverse, "inverse distance", cmap="viridis")
     _save(figure, "targets")
@@ -88,22 +96,21 @@ def targets_of_dots() -> None:
 
 def tiles() -> None:
     """A window of a large image, its halo, and the part that is kept."""
-    image, _ = simulate_cells(5, (384, 640), 900)
-    figure = Figure(figsize=(7.2, 4.5), layout="constrained")
+    side, halo, at = 128, 32, (256, 128)
+    image, _ = simulate_cells(5, (3 * side, 5 * side), 900)
+    figure = Figure(figsize=(6.4, 3.9), layout="constrained")
     axes = figure.subplots()
-    _show(axes, image, "")
-    for x in (128, 256, 384, 512):
-        axes.axvline(x, color="w", linewidth=0.8, alpha=0.6)
-    for y in (128, 256):
-        axes.axhline(y, color="w", linewidth=0.8, alpha=0.6)
-    for corner, side, colour, style in (
-        ((256 - 24, 128 - 24), 128 + 48, "#ffd166", "--"),
-        ((256, 128), 128, "#06d6a0", "-"),
-    ):
-        frame = Rectangle(corner, side, side, fill=False, color=colour, lw=2.2, linestyle=style)
+    _show(axes, image.max(axis=-1), "")
+    axes.vlines(np.arange(1, 5) * side, 0, 3 * side, color="w", linewidth=0.8, alpha=0.6)
+    axes.hlines(np.arange(1, 3) * side, 0, 5 * side, color="w", linewidth=0.8, alpha=0.6)
+    parts = (("halo", halo, "#ffd166", "--"), ("kept", 0, "#06d6a0", "-"))
+    for name, margin, colour, line in parts:
+        corner, length = [n - margin for n in at], side + 2 * margin
+        frame = Rectangle(corner, length, length, fill=False, color=colour, lw=2.2, linestyle=line)
         axes.add_patch(frame)
-    for text, at, colour in (("halo", (240, 116), "#ffd166"), ("kept", (266, 148), "#06d6a0")):
-        axes.annotate(text, at, color=colour, fontsize=11, fontweight="bold")
+        place = (corner[0] + 8, corner[1] + 20)
+        outline = [patheffects.withStroke(linewidth=3, foreground="k")]
+        axes.annotate(name, place, color=colour, fontsize=12, path_effects=outline)
     _save(figure, "tiles")
 
 
@@ -113,7 +120,7 @@ def report() -> None:
     if not folder.exists():
         _cellcount("simulate", folder, "-n", "40", "--seed", "1")
     _cellcount("train", folder)
-    _screenshot(folder / "cellcount" / "report.html", "report", size=(1100, 1180))
+    _screenshot(folder / "cellcount" / "report.html", "report", height=1370)
 
 
 def explanation() -> None:
@@ -127,9 +134,9 @@ def explanation() -> None:
     style = re.search(r"<style>.*?</style>", head, re.DOTALL)
     part = WORK / "explained.html"
     part.write_text(f"<meta charset=utf-8>{style and style[0]}<body>{sections[-1]}", "utf-8")
-    _screenshot(part, "explanation", size=(1100, 1000))
+    _screenshot(part, "explanation", height=1120)
     with Image.open(run / "explanations" / "gallery.png") as gallery:
-        _save_small(gallery.convert("RGB"), "prototypes", width=1000)
+        _save_small(gallery.convert("RGB"), "prototypes", width=500)
 
 
 PICTURES: dict[str, Callable[[], None]] = {
@@ -150,6 +157,7 @@ def _nuclei_test_images() -> list:
 def _show(axes: Axes, image: np.ndarray, title: str, cmap: str = "gray") -> None:
     axes.imshow(image, cmap=cmap, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
+    axes.autoscale(False)
     axes.set_title(title, fontsize=11)
 
 
@@ -165,14 +173,14 @@ def _python(*arguments: str) -> None:
     subprocess.run([sys.executable, *arguments], check=True, env=environment)
 
 
-def _screenshot(page: Path, name: str, *, size: tuple[int, int]) -> None:
+def _screenshot(page: Path, name: str, *, height: int) -> None:
     """The top of a page, as Chromium shows it."""
     shot = WORK / f"{name}.png"
     subprocess.run(
         [
             os.environ.get("CHROMIUM", "chromium"),
             *("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
-            f"--window-size={size[0]},{size[1]}",
+            f"--window-size={PAGE_WIDTH},{height}",
             f"--screenshot={shot}",
             page.resolve().as_uri(),
         ],
@@ -180,7 +188,7 @@ def _screenshot(page: Path, name: str, *, size: tuple[int, int]) -> None:
         capture_output=True,
     )
     with Image.open(shot) as image:
-        _save_small(image.convert("RGB"), name, width=size[0])
+        _save_small(image.convert("RGB"), name, width=SHOWN_WIDTH)
 
 
 def _save(figure: Figure, name: str) -> None:
@@ -193,10 +201,13 @@ def _save(figure: Figure, name: str) -> None:
 def _save_small(image: Image.Image, name: str, *, width: int) -> None:
     """Writes a picture of the docs, not wider than asked, with a palette."""
     if image.width > width:
-        image = image.resize((width, round(image.height * width / image.width)))
+        size = (width, round(image.height * width / image.width))
+        image = image.resize(size, Image.Resampling.LANCZOS)
     IMAGES.mkdir(exist_ok=True)
     path = IMAGES / f"{name}.png"
-    image.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    # This way of choosing a palette keeps thin lines in their colours.
+    image = image.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    image.save(path, optimize=True)
     print(f"{path}: {image.width} x {image.height}, {path.stat().st_size / 1000:.0f} kB")
 
 
