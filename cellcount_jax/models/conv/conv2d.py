@@ -5,7 +5,6 @@ XLA's convolution takes all the multiplications; on a CPU `winograd` takes a qua
 """
 
 import functools
-from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -15,8 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.nn.initializers import Initializer
 
 from cellcount_jax.models.conv import packed_columns, winograd
-
-FORMULATIONS = ("auto", "native", "winograd", "packed")
+from cellcount_jax.models.conv.by_platform import Convolve, Pair, by_platform
 
 WINOGRAD_CHANNELS = 32
 """Of input and output; with fewer the transforms take longer than the multiplications they save."""
@@ -32,8 +30,6 @@ WINOGRAD_GRADIENT_CHANNELS = 16
 
 MAX_ELEMENTS = 2**26
 """Of the transformed image, 256 MiB; larger images are left to XLA, which needs less memory."""
-
-Saved = tuple[jax.Array, jax.Array]
 
 
 def conv2d(
@@ -61,16 +57,14 @@ def conv2d(
             "conv2d takes [B, H, W, C] and a kernel [3, 3, C, F] of one dtype, got "
             f"{x.shape} {x.dtype} and {kernel.shape} {kernel.dtype}"
         )
-    functions: dict[str, Callable[[jax.Array, jax.Array, int], jax.Array]] = {
-        "auto": _auto,
-        "native": _native,
-        "winograd": _winograd,
-        "packed": _packed,
-    }
-    if formulation not in functions:
-        raise ValueError(f"conv2d formulation {formulation!r} is not one of {FORMULATIONS}")
+    if formulation == "auto":
+        y = _auto(dilation)(x, kernel)
+    elif formulation in FORMS:
+        y = FORMS[formulation](x, kernel, dilation)
+    else:
+        raise ValueError(f"conv2d formulation {formulation!r} is not auto, {', '.join(FORMS)}")
     # Named, because rematerialisation cannot see a convolution in a choice of platforms.
-    return checkpoint_name(functions[formulation](x, kernel, dilation), "convolution")
+    return checkpoint_name(y, "convolution")
 
 
 def _native(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
@@ -86,7 +80,7 @@ def _native(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
 
 def _native_gradients(
     x: jax.Array, kernel: jax.Array, cotangent: jax.Array, *, dilation: int
-) -> Saved:
+) -> Pair:
     return jax.vjp(lambda x, kernel: _native(x, kernel, dilation), x, kernel)[1](cotangent)
 
 
@@ -98,7 +92,7 @@ def _winograd(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
 
 def _winograd_gradients(
     x: jax.Array, kernel: jax.Array, cotangent: jax.Array, *, dilation: int
-) -> Saved:
+) -> Pair:
     split = _split(cotangent, dilation)
     of_input = _joined(winograd.gradient_of_input(kernel, split), x.shape, dilation)
     return of_input, winograd.gradient_of_kernel(_split(x, dilation), split)
@@ -117,6 +111,10 @@ def _packed(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
     return _joined(split, x.shape, dilation)
 
 
+FORMS = {"native": _native, "winograd": _winograd, "packed": _packed}
+"""The forms of the convolution, each (x, kernel, dilation) -> y."""
+
+
 def _on_cpu(x: jax.Array, kernel: jax.Array, *, dilation: int) -> jax.Array:
     channels, features = kernel.shape[2:]
     if _has_sides(x) and channels <= PACKED_CHANNELS and features <= PACKED_FEATURES:
@@ -127,7 +125,7 @@ def _on_cpu(x: jax.Array, kernel: jax.Array, *, dilation: int) -> jax.Array:
 
 def _gradients_on_cpu(
     x: jax.Array, kernel: jax.Array, cotangent: jax.Array, *, dilation: int
-) -> Saved:
+) -> Pair:
     # The compiler leaves out what is not taken of each.
     native = _native_gradients(x, kernel, cotangent, dilation=dilation)
     other = _winograd_gradients(x, kernel, cotangent, dilation=dilation)
@@ -157,28 +155,13 @@ def _fits(x: jax.Array, kernel: jax.Array) -> bool:
     return winograd.elements(x) // channels * max(channels, features) <= MAX_ELEMENTS
 
 
-# The choice is left to the lowering, so that a program compiled here for another platform is right
-# too; the gradient is defined outside it, or both forms' intermediate results would be kept.
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _auto(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
-    return jax.lax.platform_dependent(
-        x,
-        kernel,
-        cpu=functools.partial(_on_cpu, dilation=dilation),
-        default=lambda x, kernel: _native(x, kernel, dilation),
+@functools.cache
+def _auto(dilation: int) -> Convolve:
+    return by_platform(
+        functools.partial(_native, dilation=dilation),
+        functools.partial(_on_cpu, dilation=dilation),
+        functools.partial(_gradients_on_cpu, dilation=dilation),
     )
-
-
-def _auto_gradients(dilation: int, saved: Saved, cotangent: jax.Array) -> Saved:
-    return jax.lax.platform_dependent(
-        *saved,
-        cotangent,
-        cpu=functools.partial(_gradients_on_cpu, dilation=dilation),
-        default=functools.partial(_native_gradients, dilation=dilation),
-    )
-
-
-_auto.defvjp(lambda x, kernel, dilation: (_auto(x, kernel, dilation), (x, kernel)), _auto_gradients)
 
 
 def _split(x: jax.Array, d: int) -> jax.Array:
@@ -213,7 +196,6 @@ class Conv2D(nn.Module):
       dilation: distance between the taps.
       use_bias: add a bias per output channel.
       kernel_init: of the kernel; the bias starts at 0.
-      formulation: see `conv2d`.
       dtype: dtype of the computation and the output; parameters stay float32.
     """
 
@@ -221,7 +203,6 @@ class Conv2D(nn.Module):
     dilation: int = 1
     use_bias: bool = True
     kernel_init: Initializer = nn.initializers.lecun_normal()
-    formulation: str = "auto"
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -229,9 +210,7 @@ class Conv2D(nn.Module):
         """Features [B, H, W, features] of images [B, H, W, C]."""
         shape = (3, 3, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
-        y = conv2d(
-            x.astype(self.dtype), kernel, dilation=self.dilation, formulation=self.formulation
-        )
+        y = conv2d(x.astype(self.dtype), kernel, dilation=self.dilation)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
             y += bias.astype(self.dtype)[None, None, None]
