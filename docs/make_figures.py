@@ -195,19 +195,24 @@ def _save(figure: Figure, name: str) -> None:
     WORK.mkdir(parents=True, exist_ok=True)
     figure.savefig(WORK / f"{name}.png", dpi=100)
     with Image.open(WORK / f"{name}.png") as image:
-        _save_small(image.convert("RGB"), name, width=image.width)
+        grey_levels = Image.Quantize.MEDIANCUT
+        _save_small(image.convert("RGB"), name, width=image.width, palette=grey_levels)
 
 
-def _save_small(image: Image.Image, name: str, *, width: int) -> None:
+def _save_small(
+    image: Image.Image,
+    name: str,
+    *,
+    width: int,
+    palette: Image.Quantize = Image.Quantize.FASTOCTREE,  # keeps thin lines in their colours
+) -> None:
     """Writes a picture of the docs, not wider than asked, with a palette."""
     if image.width > width:
         size = (width, round(image.height * width / image.width))
         image = image.resize(size, Image.Resampling.LANCZOS)
     IMAGES.mkdir(exist_ok=True)
     path = IMAGES / f"{name}.png"
-    # This way of choosing a palette keeps thin lines in their colours.
-    image = image.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    image.save(path, optimize=True)
+    image.quantize(COLOURS, palette, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path}: {image.width} x {image.height}, {path.stat().st_size / 1000:.0f} kB")
 
 
