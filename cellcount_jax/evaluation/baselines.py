@@ -1,7 +1,8 @@
 """Counters that never look for a cell: the figures that any method must beat.
 
-Images are [*space, C] with the file's own values; an image's brightness is the mean over its
-channels, divided by 255 for 8-bit images (other types by the training images' range).
+Each takes N training images [*space, C] with the file's own values, their counts [N] and M test
+images, and returns counts [M] float64. An image's brightness is the mean over its channels, divided
+by 255 for 8-bit images (other types by the training images' range).
 """
 
 import dataclasses
@@ -34,46 +35,24 @@ def baseline_errors(train: Sequence[Sample], evaluation: Evaluation) -> dict[str
         "intensity": baseline_intensity(images[0], counts, images[1]),
         "histogram": baseline_histogram(images[0], counts, images[1]),
     }
-    errors = {}
+    errors: dict[str, float] = {}
     for name, predicted in predictions.items():
-        found = count_figures(
-            [
-                dataclasses.replace(image, predicted=value)
-                for image, value in zip(evaluation.images, predicted.tolist(), strict=True)
-            ]
-        )
-        for key in ("mae", "patch_mae"):
-            if key in found:
-                errors[f"baseline_{name}_{key}"] = found[key]
+        pairs = zip(evaluation.images, predicted.tolist(), strict=True)
+        found = count_figures([dataclasses.replace(i, predicted=value) for i, value in pairs])
+        keys = found.keys() & {"mae", "patch_mae"}
+        errors |= {f"baseline_{name}_{key}": found[key] for key in keys}
     return errors
 
 
 def baseline_mean(train_counts: ArrayLike, n_test: int) -> np.ndarray:
-    """The mean training count for every test image.
-
-    Args:
-      train_counts: [N] true counts.
-      n_test: number of test images.
-
-    Returns:
-      [n_test] float64 counts.
-    """
+    """The mean training count for each of `n_test` images."""
     return np.full(n_test, np.mean(np.asarray(train_counts, np.float64)))
 
 
 def baseline_intensity(
     train_images: Sequence[np.ndarray], train_counts: ArrayLike, test_images: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """A straight line through the images' total intensity, by least squares.
-
-    Args:
-      train_images: N images [*space, C].
-      train_counts: [N] true counts.
-      test_images: M images [*space, C].
-
-    Returns:
-      [M] float64 counts.
-    """
+    """A straight line through the images' total intensity, by least squares."""
     train, test = (
         np.array([brightness.sum() for brightness in images])
         for images in _brightness(train_images, test_images)
@@ -88,27 +67,15 @@ def baseline_intensity(
 def baseline_histogram(
     train_images: Sequence[np.ndarray], train_counts: ArrayLike, test_images: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Ridge regression on a 16-bin histogram of brightness.
-
-    The bins hold numbers of pixels; see `ridge` for the penalty.
-
-    Args:
-      train_images: N images [*space, C].
-      train_counts: [N] true counts.
-      test_images: M images [*space, C].
-
-    Returns:
-      [M] float64 counts.
-    """
+    """Ridge regression on the numbers of pixels in 16 bins of brightness."""
     train, test = (
         np.array([_histogram(brightness) for brightness in images]).reshape(-1, N_BINS)
         for images in _brightness(train_images, test_images)
     )
+    counts = np.asarray(train_counts, np.float64)
     mean, spread = train.mean(axis=0), train.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
-    return ridge(
-        (train - mean) / spread, np.asarray(train_counts, np.float64), (test - mean) / spread
-    )
+    return ridge((train - mean) / spread, counts, (test - mean) / spread)
 
 
 def ridge(features: np.ndarray, counts: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ def evaluate(
     Args:
       counter: trained.
       samples: labelled.
-      radius: matching radius in pixels of the samples (see `evaluate_image`).
+      radius: see `evaluate_image`, in pixels of the samples.
       details: see `evaluate_image`.
 
     Raises:

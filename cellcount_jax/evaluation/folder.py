@@ -7,7 +7,7 @@ those that `groups.csv` (columns image, group) names, else the sub-folder that a
 import collections
 import csv
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,46 +72,31 @@ def evaluate_folder(
     groups = find_groups(folder, images)
     shared = {path for path, n in collections.Counter(pairs.values()).items() if n > 1}
 
+    def evaluated(path: Path, name: str) -> list[ImageEvaluation]:
+        if pairs.get(path) in shared:
+            raise ValueError(f"{pairs[path]}: several images have its name; rename them")
+        image, dots = read_image(path, channels=channels), None
+        shape = image.pixels.shape[:-1]
+        if path in pairs:
+            dots = read_dots(pairs[path], image_shape=shape).points
+        sample = Sample(name, image.pixels, dots, group=groups[path], spacing=image.spacing)
+        parts = [] if regions is None else regions_of(regions, path, shape)
+        found = counter.count(image.pixels, spacing=image.spacing)
+        own = radius or counter.facts["radius"] / in_plane(found.scale)
+        whole = evaluate_image(sample, found, radius=own, factors=RADIUS_FACTORS)
+        return [whole, *evaluate_regions(whole, found, parts, sample)]
+
     def records() -> Iterator[ImageEvaluation]:
         for path in images:
             name = path.relative_to(folder).as_posix()
             try:
-                if pairs.get(path) in shared:
-                    raise ValueError(f"{pairs[path]}: several images have its name; rename them")
-                sample = _read(path, pairs, name=name, group=groups[path], channels=channels)
-                yield from _evaluate(counter, sample, path, radius=radius, regions=regions)
+                yield from evaluated(path, name)
             except (ValueError, OSError, MemoryError) as error:
                 line = " ".join(str(error).split()) or type(error).__name__
                 log.error("%s: %s", name, line)
                 yield ImageEvaluation(name, groups[path], status=f"error: {line}")
 
     return records()
-
-
-def _read(
-    path: Path,
-    pairs: Mapping[Path, Path],
-    *,
-    name: str,
-    group: str,
-    channels: Sequence[int | str] | None,
-) -> Sample:
-    """An image of the folder with its dots, if it has any."""
-    image, dots = read_image(path, channels=channels), None
-    if path in pairs:
-        dots = read_dots(pairs[path], image_shape=image.pixels.shape[:-1]).points
-    return Sample(name, image.pixels, dots, group=group, spacing=image.spacing)
-
-
-def _evaluate(
-    counter: Counter, sample: Sample, path: Path, *, radius: float | None, regions: Path | None
-) -> list[ImageEvaluation]:
-    """The record of an image and those of its regions."""
-    parts = [] if regions is None else regions_of(regions, path, sample.image.shape[:-1])
-    found = counter.count(sample.image, spacing=sample.spacing)
-    radius = radius or counter.facts["radius"] / in_plane(found.scale)
-    whole = evaluate_image(sample, found, radius=radius, factors=RADIUS_FACTORS)
-    return [whole, *evaluate_regions(whole, found, parts, sample)]
 
 
 def names_in_training(counter: Counter, images: Sequence[ImageEvaluation]) -> list[str]:
@@ -158,9 +143,9 @@ def _cells(image: ImageEvaluation) -> dict[str, Any]:
         "image": image.name,
         **{key: getattr(image, key) for key in ("group", "roi", "true", "n_points", "status")},
         **{key: _rounded(getattr(image, key)) for key in ("predicted", "error")},
-        "radius_px": _rounded(image.radius),
+        "radius_px": _rounded(image.radius or None),
     }
-    if image.matches and image.radius is not None:
+    if image.matches:
         cells |= zip(("tp", "fp", "fn"), image.matches[image.radius], strict=True)
     games = zip(GAME_LEVELS, image.game, strict=False)
     return cells | {f"game_{level}": _rounded(value) for level, value in games}

@@ -45,7 +45,7 @@ class ImageEvaluation:
     predicted: float | None = None
     points: np.ndarray | None = None
     dots: np.ndarray | None = None
-    radius: float | None = None
+    radius: float = 0.0
     matches: Mapping[float, Matches] = dataclasses.field(default_factory=dict)
     label_matches: Matches | None = None
     game: tuple[float, ...] = ()
@@ -86,35 +86,26 @@ def evaluate_image(
       details: also match at `MATCH_RADII` and in an instance mask, and compute GAME; False during
         training, which needs none of it.
     """
-    shape, dots, points = sample.image.shape[:-1], sample.dots, found.points
+    dots, points = sample.dots, found.points
     record = ImageEvaluation(
         name=sample.name,
         group=sample.group,
-        status=OK if dots is not None else WITHOUT_DOTS,
         predicted=float(found.count),
         points=points,
         dots=dots,
         radius=radius,
     )
     if dots is None:
-        return record
-    labels = sample.labels if details else None
-    radii = [radius * factor for factor in factors] + (list(MATCH_RADII) if details else [])
-    return dataclasses.replace(
-        record,
-        matches={} if points is None else _matches(points, dots, radii, spacing_of(sample)),
-        label_matches=None if points is None or labels is None else match_labels(points, labels),
-        game=grid_errors(dots, shape, density=found.density, points=points) if details else (),
-    )
-
-
-def _matches(
-    points: np.ndarray,
-    dots: np.ndarray,
-    radii: Sequence[float],
-    spacing: Sequence[float] | None,
-) -> dict[float, Matches]:
-    return {r: match_points(points, dots, radius=r, spacing=spacing) for r in dict.fromkeys(radii)}
+        return dataclasses.replace(record, status=WITHOUT_DOTS)
+    matches, label_matches = {}, None
+    if points is not None:
+        radii = [*(radius * factor for factor in factors), *(MATCH_RADII if details else ())]
+        spacing = spacing_of(sample)
+        matches = {r: match_points(points, dots, radius=r, spacing=spacing) for r in {*radii}}
+        if details and sample.labels is not None:
+            label_matches = match_labels(points, sample.labels)
+    game = grid_errors(dots, sample.image.shape[:-1], found) if details else ()
+    return dataclasses.replace(record, matches=matches, label_matches=label_matches, game=game)
 
 
 def spacing_of(sample: Sample) -> Sequence[float] | None:
@@ -123,20 +114,14 @@ def spacing_of(sample: Sample) -> Sequence[float] | None:
     return spacing if spacing is not None and len(spacing) == sample.image.ndim - 1 else None
 
 
-def grid_errors(
-    dots: np.ndarray,
-    shape: Sequence[int],
-    *,
-    density: np.ndarray | None,
-    points: np.ndarray | None,
-) -> tuple[float, ...]:
+def grid_errors(dots: np.ndarray, shape: Sequence[int], found: Count) -> tuple[float, ...]:
     """GAME at each of `GAME_LEVELS`: of the points, else of the density, else nothing."""
+    points, density = found.points, found.density
     if points is not None:
         return tuple(metrics.game_points(points, dots, shape, level=n) for n in GAME_LEVELS)
-    if density is not None:
-        # The map may be smaller than the image: dots are moved to where they lie on it.
-        scale = np.array(density.shape) / np.asarray(shape)
-        places = (np.asarray(dots).reshape(-1, len(shape)) + 0.5) * scale - 0.5
-        truth = rasterize_counts(places, density.shape)
-        return tuple(metrics.game(density, truth, level=level) for level in GAME_LEVELS)
-    return ()
+    if density is None:
+        return ()
+    # The map may be smaller than the image: dots are moved to where they lie on it.
+    scale = np.array(density.shape) / np.asarray(shape)
+    truth = rasterize_counts((dots.reshape(-1, len(shape)) + 0.5) * scale - 0.5, density.shape)
+    return tuple(metrics.game(density, truth, level=level) for level in GAME_LEVELS)

@@ -17,28 +17,24 @@ from cellcount_jax.evaluation.image import (
 RADIUS_FACTORS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 """Multiples of an image's matching radius at which `over_radius` gives figures."""
 
-_RATIOS = ("f1", "precision", "recall", "macro_f1", "macro_precision", "macro_recall")
-
 
 def summarise(images: Sequence[ImageEvaluation]) -> dict[str, Any]:
-    """Figures over images.
+    """Figures over images; numbers are finite or None.
 
     Args:
       images: any; only those with status ok are compared.
 
     Returns:
-      See `count_figures`; `n_cells`; `game_0` to `game_3`. If the method gives points:
+      Those of `count_figures`; `n_cells`; `game_0` to `game_3`. If the method gives points:
       `n_points_mae, n_points_bias`; `f1, precision, recall, tp, fp, fn` of the sums over all
       images and `macro_...` of their means at the radius; `radius`, the median over images;
       `f1_at_3px`, ...; `label_...` in instance masks; and, where images were matched at
-      `RADIUS_FACTORS`, `over_radius`, a list of the same figures at each. Numbers are finite or
-      None.
+      `RADIUS_FACTORS`, `over_radius`, a list of the same figures at each.
     """
     good = [image for image in images if image.status == OK]
     figures = count_figures(good) | {"n_cells": sum(image.true or 0 for image in good)}
-    graded = [image for image in good if image.game]
     for i, level in enumerate(GAME_LEVELS):
-        values = [image.game[i] for image in graded]
+        values = [image.game[i] for image in good if image.game]
         figures[f"game_{level}"] = float(np.mean(values)) if values else None
     return figures | _point_figures([image for image in good if image.matches])
 
@@ -59,25 +55,26 @@ def count_figures(images: Sequence[ImageEvaluation]) -> dict[str, Any]:
     figures["n_images"] = figures.pop("n")
     low, high = figures.pop("limits_of_agreement") or (None, None)
     figures |= {"agreement_low": low, "agreement_high": high}
-    if is_cut(images):
+    if _is_cut(images):
         patches = metrics.count_errors(predicted, true)
         figures |= {f"patch_{key}": patches[key] for key in ("mae", "rmse", "bias")}
         figures["n_patches"] = len(images)
     return figures
 
 
-def is_cut(images: Sequence[ImageEvaluation]) -> bool:
+def _is_cut(images: Sequence[ImageEvaluation]) -> bool:
     """Whether these are patches of images (see `data.patches.cut`)."""
     return any(i.group != i.name and i.name.startswith(f"{i.group}@") for i in images)
 
 
 def _per_image(images: Sequence[ImageEvaluation], values: np.ndarray) -> np.ndarray:
     """Sums over the patches of each image, in order of first appearance."""
-    if not is_cut(images):
+    if not _is_cut(images):
         return values
-    names = list(dict.fromkeys(image.group for image in images))
-    index = [names.index(image.group) for image in images]
-    return np.bincount(index, weights=values, minlength=len(names))
+    sums = dict.fromkeys((image.group for image in images), 0.0)
+    for image, value in zip(images, values, strict=True):
+        sums[image.group] += value
+    return np.array(list(sums.values()))
 
 
 def _point_figures(images: Sequence[ImageEvaluation]) -> dict[str, Any]:
@@ -85,16 +82,15 @@ def _point_figures(images: Sequence[ImageEvaluation]) -> dict[str, Any]:
     if not images:
         return {}
     found, true = (
-        _per_image(images, np.array(values, float))
-        for values in zip(*((image.n_points, image.true) for image in images), strict=True)
+        _per_image(images, np.array([getattr(image, name) for image in images], float))
+        for name in ("n_points", "true")
     )
-    number = metrics.count_errors(found, true)
-    own = _localisation(images, factor=1.0)
+    number, own = metrics.count_errors(found, true), _localisation(images, factor=1.0)
     figures = {
         "n_points_mae": number["mae"],
         "n_points_bias": number["bias"],
-        **{key: own[key] for key in ("tp", "fp", "fn", *_RATIOS)},
-        "radius": float(np.median([image.radius for image in images if image.radius is not None])),
+        **{key: value for key, value in own.items() if key != "n"},
+        "radius": float(np.median([image.radius for image in images])),
     }
     for radius in MATCH_RADII:
         if all(radius in image.matches for image in images):
@@ -105,7 +101,7 @@ def _point_figures(images: Sequence[ImageEvaluation]) -> dict[str, Any]:
         in_labels = metrics.localisation(labelled)
         keys = ("f1", "precision", "recall", "macro_f1")
         figures |= {f"label_{key}": in_labels[key] for key in keys}
-    if all((i.radius or 0) * factor in i.matches for i in images for factor in RADIUS_FACTORS):
+    if all(i.radius * factor in i.matches for i in images for factor in RADIUS_FACTORS):
         figures["over_radius"] = [
             {"factor": factor, **_localisation(images, factor=factor)} for factor in RADIUS_FACTORS
         ]
@@ -114,7 +110,7 @@ def _point_figures(images: Sequence[ImageEvaluation]) -> dict[str, Any]:
 
 def _localisation(images: Sequence[ImageEvaluation], *, factor: float) -> dict[str, Any]:
     """`localisation` at a multiple of each image's own radius."""
-    return metrics.localisation([i.matches[(i.radius or 0) * factor] for i in images])
+    return metrics.localisation([image.matches[image.radius * factor] for image in images])
 
 
 def summarise_folder(images: Sequence[ImageEvaluation]) -> dict[str, Any]:

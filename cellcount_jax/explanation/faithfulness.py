@@ -3,21 +3,21 @@
 Each figure is given beside that of boxes of the same sizes at random places.
 """
 
+import collections
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from cellcount_jax.data.sample import Sample
 from cellcount_jax.evaluation import metrics
+from cellcount_jax.evaluation.evaluate import Evaluation
 from cellcount_jax.explanation.prototypes import (
     Explanation,
     before_projection,
     prototypes_of,
     split_count,
 )
-from cellcount_jax.inference.counter import Count, Counter
-from cellcount_jax.methods.base import Prototypes
+from cellcount_jax.inference.counter import Counter
 
 N_RANDOM_BOXES = 20
 """Drawn for each box."""
@@ -25,15 +25,12 @@ N_RANDOM_BOXES = 20
 GROUPS = ("cell", "background")
 
 
-def measure(
-    counter: Counter, samples: Sequence[Sample], counts: Sequence[Count], *, seed: int = 0
-) -> dict[str, Any]:
-    """All figures of a counter on labelled samples.
+def measure(counter: Counter, evaluation: Evaluation, *, seed: int = 0) -> dict[str, Any]:
+    """Measures of the explanations of all evaluated samples.
 
     Args:
       counter: with prototypes.
-      samples: labelled and resampled already.
-      counts: of the samples, with their maps.
+      evaluation: of it.
       seed: of the random boxes.
 
     Returns:
@@ -44,55 +41,45 @@ def measure(
       `*_above_chance`, see `above_chance`; see also `negative_share`, `group_distances` and
       `other_errors`.
     """
-    prototypes = prototypes_of(counter)
-    own = counter.without_resampling()
-    parts = [split_count(found, prototypes) for found in counts]
-    rng = np.random.default_rng(seed)
+    prototypes, own = prototypes_of(counter), counter.without_resampling()
+    explained = [split_count(found, prototypes) for found in evaluation.counts]
+    before = np.asarray(prototypes.before_projection.trained["prototypes"])
+    rng, n_cell = np.random.default_rng(seed), prototypes.n_cell
     return {
-        **box_purity(parts, samples, prototypes, rng),
-        **deletion(own, parts, samples, prototypes, rng),
-        "negative_share": negative_share(parts),
-        **group_distances(prototypes.vectors, prototypes.n_cell),
-        **group_distances(
-            np.asarray(prototypes.before_projection.trained["prototypes"]),
-            prototypes.n_cell,
-            prefix="unprojected_",
-        ),
-        **other_errors(own, samples, counts),
+        **box_purity(explained, evaluation, n_cell, rng),
+        **deletion(own, explained, [s.image for s in evaluation.samples], n_cell, rng),
+        "negative_share": negative_share(explained),
+        **group_distances(prototypes.vectors, n_cell),
+        **group_distances(before, n_cell, prefix="unprojected_"),
+        **other_errors(own, evaluation),
     }
 
 
 def box_purity(
-    parts: Sequence[Explanation],
-    samples: Sequence[Sample],
-    prototypes: Prototypes,
-    rng: np.random.Generator,
+    explained: Sequence[Explanation], evaluation: Evaluation, n_cell: int, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Purity of both groups' boxes and coverage of the dots, each beside random boxes."""
-    full: dict[str, list[np.ndarray]] = {g: [] for g in GROUPS}
-    by_chance: dict[str, list[np.ndarray]] = {g: [] for g in GROUPS}
-    covered, covered_by_chance = [], []
-    for part, sample in zip(parts, samples, strict=True):
-        dots, shape = _dots(sample), sample.image.shape[:2]
-        for group, boxes in _grouped(part, prototypes.n_cell).items():
-            random = list(_random_boxes(boxes, shape, rng, N_RANDOM_BOXES))
-            full[group].append(holds_dot(boxes, dots))
-            by_chance[group] += [holds_dot(r, dots) for r in random]
-            if group == "cell":
-                covered.append(_covered(boxes, dots))
-                covered_by_chance += [_covered(r, dots) for r in random]
+    """Purity of both groups' boxes and coverage of the dots, also of random boxes."""
+    held: dict[str, list[np.ndarray]] = collections.defaultdict(list)
+    covered: dict[str, list[np.ndarray]] = collections.defaultdict(list)
+    for explanation, sample in zip(explained, evaluation.samples, strict=True):
+        assert sample.dots is not None  # `evaluate` takes no others
+        for group, boxes in _grouped(explanation, n_cell).items():
+            random = _random_boxes(boxes, sample.image.shape[:2], rng, N_RANDOM_BOXES)
+            for prefix, drawn in [("", boxes), *(("random_", other) for other in random)]:
+                inside = contains(drawn, sample.dots)
+                held[prefix + group].append(inside.any(axis=1))
+                covered[prefix + group].append(inside.any(axis=0))
     found: dict[str, Any] = {}
-    for prefix, held in (("", full), ("random_", by_chance)):
-        found[f"{prefix}box_purity_cell"] = _share(held["cell"])
-        found[f"{prefix}box_purity_background"] = _share([~h for h in held["background"]])
+    for prefix in ("random_", ""):
+        cell, background = (np.concatenate(held[prefix + group]) for group in GROUPS)
+        found[f"{prefix}box_purity_cell"] = _mean(cell)
+        found[f"{prefix}box_purity_background"] = _mean(~background)
+        found[f"{prefix}coverage"] = _mean(np.concatenate(covered[f"{prefix}cell"]))
     for group in GROUPS:
         name = f"box_purity_{group}"
         found[f"{name}_above_chance"] = above_chance(found[name], found[f"random_{name}"])
-        found[f"n_boxes_{group}"] = sum(len(h) for h in full[group])
-    return found | {
-        "coverage": _share(covered),
-        "random_coverage": _share(covered_by_chance),
-    }
+        found[f"n_boxes_{group}"] = sum(len(part) for part in held[group])
+    return found
 
 
 def above_chance(share: float | None, by_chance: float | None) -> float | None:
@@ -108,25 +95,26 @@ def above_chance(share: float | None, by_chance: float | None) -> float | None:
 
 def deletion(
     counter: Counter,
-    parts: Sequence[Explanation],
-    samples: Sequence[Sample],
-    prototypes: Prototypes,
+    explained: Sequence[Explanation],
+    images: Sequence[np.ndarray],
+    n_cell: int,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """Share of the count that disappears with the cell boxes, and with as many at random."""
-    boxes = [_grouped(p, prototypes.n_cell)["cell"] for p in parts]
-    before = sum(p.count for p in parts)
+    """Share of the count that disappears with the cell boxes, and with as many random ones."""
+    before = sum(explanation.count for explanation in explained)
+    boxes = [_grouped(explanation, n_cell)["cell"] for explanation in explained]
+    pairs = list(zip(images, boxes, strict=True))
 
     def drop(filled: Iterator[np.ndarray]) -> float | None:
-        after = sum(c.count for c in counter.count_all(filled))
+        after = sum(found.count for found in counter.count_all(filled))
         return (before - after) / before if before > 0 else None
 
-    pairs = list(zip(samples, boxes, strict=True))
-    chosen = drop(fill(s.image, b) for s, b in pairs)
-    random = drop(
-        fill(s.image, next(_random_boxes(b, s.image.shape[:2], rng, 1))) for s, b in pairs
-    )
-    return {"deletion_drop": chosen, "random_deletion_drop": random}
+    return {
+        "deletion_drop": drop(fill(image, own) for image, own in pairs),
+        "random_deletion_drop": drop(
+            fill(image, next(_random_boxes(own, image.shape[:2], rng, 1))) for image, own in pairs
+        ),
+    }
 
 
 def fill(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -138,10 +126,10 @@ def fill(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return filled
 
 
-def negative_share(parts: Sequence[Explanation]) -> float | None:
+def negative_share(explained: Sequence[Explanation]) -> float | None:
     """Cells removed by prototypes as a share of all that they add and remove, per position."""
-    removed = sum(float(-np.minimum(p.contribution, 0).sum()) for p in parts)
-    moved = sum(float(np.abs(p.contribution).sum()) for p in parts)
+    removed = sum(float(-np.minimum(e.contribution, 0).sum()) for e in explained)
+    moved = sum(float(np.abs(e.contribution).sum()) for e in explained)
     return removed / moved if moved > 0 else None
 
 
@@ -168,19 +156,18 @@ def group_distances(vectors: np.ndarray, n_cell: int, *, prefix: str = "") -> di
     return found
 
 
-def other_errors(
-    counter: Counter, samples: Sequence[Sample], counts: Sequence[Count]
-) -> dict[str, Any]:
+def other_errors(counter: Counter, evaluation: Evaluation) -> dict[str, Any]:
     """Errors per sample: with the prototypes as they are (`projected_*`) and as they were before
     the last projection (`unprojected_*`), and of the density network that is explained
     (`extractor_*`)."""
-    true = [float(len(_dots(s))) for s in samples]
+    samples, counts = evaluation.samples, evaluation.counts
     unprojected = before_projection(counter).count_all(s.image for s in samples)
     predicted = {
         "unprojected": [c.count for c in unprojected],
         "extractor": [float(c.maps["extractor_density"].sum(dtype=np.float64)) for c in counts],
         "projected": [c.count for c in counts],
     }
+    true = np.array([s.count for s in samples], float)
     return {
         f"{name}_{key}": metrics.count_errors(values, true)[key]
         for name, values in predicted.items()
@@ -188,30 +175,19 @@ def other_errors(
     }
 
 
-def holds_dot(boxes: np.ndarray, dots: np.ndarray) -> np.ndarray:
-    """[n] bool: whether each box [n, 4] contains the pixel of some dot [N, 2]."""
-    return np.asarray(_inside(boxes, dots).any(axis=1))
-
-
-def _covered(boxes: np.ndarray, dots: np.ndarray) -> np.ndarray:
-    """[N] bool: whether each dot lies in some box."""
-    return np.asarray(_inside(boxes, dots).any(axis=0))
-
-
-def _inside(boxes: np.ndarray, dots: np.ndarray) -> np.ndarray:
-    """[n, N] bool."""
+def contains(boxes: np.ndarray, dots: np.ndarray) -> np.ndarray:
+    """[n, N] bool: whether each box [n, 4] contains the pixel of each dot [N, 2]."""
     corners = boxes.reshape(-1, 1, 4) - 0.5  # A pixel reaches half a step to both sides.
     y, x = dots[None, :, 0], dots[None, :, 1]
     inside = (corners[..., 0] <= y) & (y < corners[..., 2])
     return inside & (corners[..., 1] <= x) & (x < corners[..., 3])
 
 
-def _grouped(part: Explanation, n_cell: int) -> dict[str, np.ndarray]:
+def _grouped(explanation: Explanation, n_cell: int) -> dict[str, np.ndarray]:
     """All boxes of each group, [n, 4]."""
-    return {
-        "cell": np.concatenate([np.zeros((0, 4), int), *part.boxes[:n_cell]]),
-        "background": np.concatenate([np.zeros((0, 4), int), *part.boxes[n_cell:]]),
-    }
+    none = np.zeros((0, 4), int)
+    parts = explanation.boxes[:n_cell], explanation.boxes[n_cell:]
+    return {g: np.concatenate([none, *boxes]) for g, boxes in zip(GROUPS, parts, strict=True)}
 
 
 def _random_boxes(
@@ -225,12 +201,5 @@ def _random_boxes(
         yield np.concatenate([corner, corner + sizes], axis=1)
 
 
-def _share(values: Sequence[np.ndarray]) -> float | None:
-    joined = np.concatenate([np.zeros(0, bool), *values])
-    return float(joined.mean()) if len(joined) else None
-
-
-def _dots(sample: Sample) -> np.ndarray:
-    if sample.dots is None:
-        raise ValueError(f"{sample.name}: no dots to compare boxes with")
-    return sample.dots
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None

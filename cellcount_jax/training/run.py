@@ -170,7 +170,7 @@ def evaluate_run(
     evaluation = evaluate(counter, test, radius=config.radius)
     explained = {}
     if counter.stage.explain is not None:
-        explained = faithfulness.measure(counter, test, evaluation.counts, seed=config.seed)
+        explained = faithfulness.measure(counter, evaluation, seed=config.seed)
     results = {
         "method": config.method,
         **describe_source(source),

@@ -12,6 +12,7 @@ from cellcount_jax.evaluation.folder import evaluate_folder
 from cellcount_jax.evaluation.image import GAME_LEVELS, MATCH_RADII, ImageEvaluation, grid_errors
 from cellcount_jax.evaluation.matching import match_points
 from cellcount_jax.evaluation.summary import RADIUS_FACTORS, summarise_folder
+from cellcount_jax.inference.readout import Count
 from cellcount_jax.io.pairing import FolderError
 from tests.evaluation.made_folder import Bright, image, make_folder
 
@@ -87,13 +88,15 @@ def test_grid_errors_of_densities_depend_on_where_the_cells_are():
     density = np.zeros((8, 16), np.float32)  # half the image's size
     density[1, 1], density[6, 14] = 1, 1
     shape = (16, 32)
-    right = grid_errors(dots, shape, density=density, points=None)
-    assert right == (0.0, 0.0, 0.0, 0.0)
-    moved = grid_errors(dots, shape, density=density[:, ::-1], points=None)
-    assert moved[:2] == (0.0, 4.0)
-    assert grid_errors(dots, shape, density=None, points=None) == ()
-    by_points = grid_errors(dots, shape, density=None, points=dots[:1])
-    assert by_points == (1.0, 1.0, 1.0, 1.0)
+
+    def errors(density, points=None):
+        return grid_errors(dots, shape, Count(0.0, points, None, density, {}))
+
+    assert errors(density) == (0.0, 0.0, 0.0, 0.0)
+    assert errors(density[:, ::-1])[:2] == (0.0, 4.0)
+    assert errors(None) == ()
+    assert errors(None, dots[:1]) == (1.0, 1.0, 1.0, 1.0)
+    assert errors(density, dots[:1]) == (1.0, 1.0, 1.0, 1.0)
 
 
 def test_images_and_dots_that_fail_have_records_and_the_rest_continues(folder):

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from cellcount_jax.evaluation.evaluate import evaluate
 from cellcount_jax.explanation import faithfulness
 from cellcount_jax.explanation import prototypes as explanations
 from tests.explanation import made_prototypes
@@ -15,8 +16,8 @@ from tests.explanation import made_prototypes
 def measured():
     counter = made_prototypes.counter()
     samples = [made_prototypes.sample(i) for i in range(4)]
-    counts = list(counter.count_all(s.image for s in samples))
-    return counter, samples, counts, faithfulness.measure(counter, samples, counts)
+    found = evaluate(counter, samples, radius=5.0)
+    return counter, samples, found.counts, faithfulness.measure(counter, found)
 
 
 def test_boxes_of_prototypes_of_brightness_are_pure(measured):
@@ -65,8 +66,6 @@ def test_deleting_the_boxes_removes_their_cells():
 
     image = np.zeros((40, 40, 3), np.float32)
     image[8:16, 8:16] = 1.0
-    sample = dataclasses.replace(made_prototypes.sample(), image=image)
-    prototypes = explanations.prototypes_of(made_prototypes.counter())
     none = np.zeros((0, 4), int)
     part = explanations.Explanation(
         count=float(image.sum()),
@@ -76,7 +75,7 @@ def test_deleting_the_boxes_removes_their_cells():
         cells=np.zeros(4),
         bias_cells=0.0,
     )
-    found = faithfulness.deletion(Sums(), [part], [sample], prototypes, np.random.default_rng(0))
+    found = faithfulness.deletion(Sums(), [part], [image], 2, np.random.default_rng(0))
     # What is left is the mean colour, in 64 of the 1600 pixels.
     assert found["deletion_drop"] == pytest.approx(1 - 64 / 1600)
     assert found["random_deletion_drop"] < 0.5
@@ -85,9 +84,10 @@ def test_deleting_the_boxes_removes_their_cells():
 
 def test_a_dot_belongs_to_the_box_that_holds_its_pixel():
     boxes = np.array([[0, 0, 8, 8], [8, 0, 16, 8]])
-    held = [faithfulness.holds_dot(boxes, np.array([[y, 3.0]])).tolist() for y in (-0.5, 7.4, 7.5)]
-    assert held == [[True, False], [True, False], [False, True]]
-    assert faithfulness.holds_dot(boxes, np.zeros((0, 2))).tolist() == [False, False]
+    dots = np.array([[-0.5, 3.0], [7.4, 3.0], [7.5, 3.0]])
+    held = faithfulness.contains(boxes, dots)
+    assert held.tolist() == [[True, True, False], [False, False, True]]
+    assert faithfulness.contains(boxes, np.zeros((0, 2))).shape == (2, 0)
 
 
 def test_distances_within_a_group():
