@@ -23,7 +23,7 @@ corners; slices from 1 |
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -68,49 +68,39 @@ def read_dots(
       ValueError: the file cannot be read, or its dots do not fit the image. One line that names
         the file and, where it has them, the line.
     """
-    return locate_dots(
-        path,
-        format=format,
-        image_shape=image_shape,
-        ndim=ndim,
-        order=order,
-        origin=origin,
-        spacing=spacing,
-        dialect=dialect,
-        image_name=image_name,
-    )[0]
+    options = base.Options(image_shape, ndim, order, origin, spacing, dialect, image_name)
+    return locate_dots(path, options, format=format)[0]
 
 
 def locate_dots(
     path: str | os.PathLike[str],
+    options: base.Options,
     *,
     format: str | None = None,
     allow_outside: bool = False,
-    **options: Any,
 ) -> tuple[Dots, list[int], str]:
     """As `read_dots`, with the place of each dot in the file.
 
     Args:
       path: the file.
+      options: of `read_dots`.
       format: as in `read_dots`.
       allow_outside: keep dots outside the image.
-      **options: the other options of `read_dots`.
 
     Returns:
       The dots, the number of each one's line or item counted from 1, and what is counted.
     """
-    chosen = base.Options(**options)
     file = base.AnnotationFile(os.fspath(path), Path(path).read_bytes())
     reader = _format(format or registry.detect(file))
     if not file.data.strip():
         file.fail("is empty")
-    raw = reader.read(file, chosen)
-    dots = coordinates.to_pixel_coordinates(file, raw, chosen)
+    raw = reader.read(file, options)
+    dots = coordinates.to_pixel_coordinates(file, raw, options)
     numbers = [int(number) for number in raw.numbers]
-    if chosen.image_shape is not None and not allow_outside:
-        out = np.flatnonzero(coordinates.outside(dots.points, chosen.image_shape))
+    if options.image_shape is not None and not allow_outside:
+        out = np.flatnonzero(coordinates.outside(dots.points, options.image_shape))
         if len(out):
-            text = coordinates.outside_message(dots.points, chosen.image_shape, int(out[0]))
+            text = coordinates.outside_message(dots.points, options.image_shape, int(out[0]))
             file.fail(text, numbers[out[0]], raw.item)
     return dots, numbers, raw.item
 
@@ -156,7 +146,7 @@ def write_dots(
             )
     if not isinstance(dots, Dots):
         dots = Dots(np.asarray(dots))
-    chosen = base.Options(
+    options = base.Options(
         image_shape=image_shape,
         origin=origin,
         dialect=dialect,
@@ -165,7 +155,7 @@ def write_dots(
     )
     writer = _format(format).write
     try:
-        data = writer(dots, chosen)
+        data = writer(dots, options)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     path.write_bytes(data)

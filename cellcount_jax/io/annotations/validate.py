@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellcount_jax.io.annotations.base import Dots
+from cellcount_jax.io.annotations.base import Dots, Options
 from cellcount_jax.io.annotations.coordinates import outside, outside_message
 from cellcount_jax.io.annotations.dots import locate_dots
 
@@ -58,7 +58,7 @@ def check_dots(
         return _findings(points, tuple(image_shape), None, None)
     file = os.fspath(dots)
     try:
-        read, numbers, item = locate_dots(file, image_shape=image_shape, allow_outside=True)
+        read, numbers, item = locate_dots(file, Options(image_shape), allow_outside=True)
     except (ValueError, OSError) as error:
         return [Finding("unreadable", str(error))]
     places = [f"{item} {number}" for number in numbers]

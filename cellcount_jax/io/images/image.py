@@ -146,16 +146,8 @@ def read_image(
     Raises:
       ImageError: it cannot be read, or the options do not fit it.
     """
-    with open_lazy(
-        path,
-        axes=axes,
-        channels=channels,
-        index=index,
-        scene=scene,
-        level=level,
-        stored=stored,
-        max_pixels=max_pixels,
-    ) as lazy:
+    request = base.Request(scene, level, stored=stored, limit=max_pixels)
+    with _open(Path(path), request, axes, channels, index) as lazy:
         size = math.prod(lazy.shape)
         _guarded(lazy.path, lambda: base.check_size(size, max_pixels, "declares an image"))
         return Image(lazy.read(), lazy.spacing, lazy.channel_names, lazy.path)
@@ -184,8 +176,17 @@ def open_lazy(
     Raises:
       ImageError: it cannot be read, or the options do not fit it.
     """
-    path = Path(path)
-    request = base.Request(scene=scene, level=level, stored=stored, limit=max_pixels)
+    request = base.Request(scene, level, stored=stored, limit=max_pixels)
+    return _open(Path(path), request, axes, channels, index)
+
+
+def _open(
+    path: Path,
+    request: base.Request,
+    axes: str | None,
+    channels: Channels | None,
+    index: Mapping[str, int] | None,
+) -> LazyImage:
     reader = _guarded(path, lambda: open_reader(path, request))
     try:
         layout = _guarded(path, lambda: arrange(reader, axes=axes, channels=channels, index=index))
