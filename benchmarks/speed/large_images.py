@@ -7,7 +7,7 @@
 
 Simulated cells, one block repeated at changing brightness: no tile is empty. The image is
 written to a temporary folder (or kept in `--folder`, where a second call finds it) and counted by
-`Counter.count_lazily` in a process of its own, whose peak resident memory is that of the whole
+`Counter.count_open` in a process of its own, whose peak resident memory is that of the whole
 process, from import to table. With `--part` the counting stops after that share of the windows;
 seconds of the whole are then an extrapolation, and the output says so; with `--part 0` the
 image is only made. Without `--model` the default counter (a small SAU-Net for volumes) has
@@ -169,7 +169,7 @@ def count(path: Path, kind: str, model: str | None, part: float) -> dict[str, An
         pixels = math.prod(image.space_shape)
         opened = time.monotonic()
         with contextlib.suppress(_EnoughError):
-            found = counter.count_lazily(image, on_window=on_window)
+            found = counter.count_open(image, in_memory=False, on_window=on_window)
     seconds = time.monotonic() - opened
     # Compilation and the first pass over the brightness come before the first window is done.
     first = marks[0] - opened

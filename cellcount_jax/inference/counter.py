@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,14 +17,19 @@ from cellcount_jax.inference import (
     bundled,
     model_file,
     model_file_v1,
-    network_input,
 )
 from cellcount_jax.inference.batched_predict import BatchedPredictor
 from cellcount_jax.inference.count import Count
 from cellcount_jax.inference.image_argument import to_image
-from cellcount_jax.inference.network_input import NetworkInput
 from cellcount_jax.inference.readout import OpenDensity, RunningCount
-from cellcount_jax.inference.window_pass import OnWindow, count_images
+from cellcount_jax.inference.window_pass import (
+    NetworkInput,
+    OnWindow,
+    count_images,
+    fits_in_memory,
+    from_array,
+    from_reader,
+)
 from cellcount_jax.io.images.image import open_lazy
 from cellcount_jax.methods import build_stages
 from cellcount_jax.methods.base import Readout, Stage, Variables
@@ -139,20 +143,20 @@ class Counter:
         if isinstance(image, str | os.PathLike):
             with open_lazy(Path(image), axes=axes) as opened:
                 known = opened.spacing if spacing is None else spacing
-                is_large = math.prod(opened.space_shape) > network_input.PIXELS_IN_MEMORY
-                return counter._count(opened if is_large else opened.read(), known)
-        return counter._count(to_image(image, axes), spacing)
-
-    def _count(self, image: np.ndarray | Readable, spacing: Sequence[float] | None) -> Count:
-        if isinstance(image, np.ndarray):
-            return next(self.count_all([image], spacing=spacing))
-        return self.count_lazily(image, spacing=spacing)
+                return counter.count_open(opened, spacing=known)
+        given = to_image(image, axes)
+        if isinstance(given, np.ndarray):
+            return next(counter.count_all([given], spacing=spacing))
+        return counter.count_open(given, spacing=spacing)
 
     def prepare(self, image: np.ndarray, *, spacing: Sequence[float] | None = None) -> NetworkInput:
         """An image in memory, of the shapes of `count`, resized and normalised for the network."""
-        stored = np.asarray(to_image(image, None))
-        scale = self.resampling.scale_for(stored, spacing)
-        return network_input.from_array(stored, self.preprocessing, scale=scale)
+        stored = to_image(image, None)
+        return self._prepare(stored if isinstance(stored, np.ndarray) else stored.read(), spacing)
+
+    def _prepare(self, image: np.ndarray, spacing: Sequence[float] | None) -> NetworkInput:
+        scale = self.resampling.scale_for(image, spacing)
+        return from_array(image, self.preprocessing, scale=scale)
 
     def count_all(
         self, images: Iterable[np.ndarray], *, spacing: Sequence[float] | None = None
@@ -170,24 +174,27 @@ class Counter:
         prepared = (self.prepare(image, spacing=spacing) for image in images)
         return count_images(self.predictor, prepared)
 
-    def count_lazily(
+    def count_open(
         self,
         image: Readable,
         *,
         spacing: Sequence[float] | None = None,
+        in_memory: bool | None = None,
         on_window: OnWindow | None = None,
         open_density: OpenDensity | None = None,
     ) -> Count:
-        """Counts an open image that may be larger than memory.
+        """Counts an open image, in memory or window by window.
 
         Args:
-          image: [*space, C], such as a `LazyImage`; its windows are read in raster order.
+          image: [*space, C], such as a `LazyImage`.
           spacing: micrometres per pixel, (y, x) or (z, y, x).
+          in_memory: whether to hold the image and its maps; by default up to 2^25 pixels. Else its
+            windows are read in raster order, and the next two arguments are used.
           on_window: called with the number of windows done and of all after each.
-          open_density: see `readout.OpenDensity`.
+          open_density: takes the density box by box, see `readout.OpenDensity`.
 
         Returns:
-          Count and points; no maps.
+          Count and points, and the maps if they are held.
 
         Raises:
           ValueError: the image is damaged or does not fit the network.
@@ -197,8 +204,11 @@ class Counter:
                 f"an image of shape {tuple(image.shape)} must be [H, W, C] or [D, H, W, C] with "
                 "pixels in it"
             )
+        if fits_in_memory(image) if in_memory is None else in_memory:
+            whole = image.read(tuple(slice(0, n) for n in image.shape))
+            return next(count_images(self.predictor, [self._prepare(whole, spacing)]))
         scale = self.resampling.scale_for(image, spacing)
-        prepared = network_input.from_reader(image, self.preprocessing, scale=scale)
+        prepared = from_reader(image, self.preprocessing, scale=scale)
         sink = functools.partial(RunningCount, open_density=open_density)
         return next(count_images(self.predictor, [prepared], new_sink=sink, on_window=on_window))
 

@@ -1,13 +1,10 @@
 """Images that `Counter.count` takes: arrays with axes in any order, whole or read in parts."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
-from cellcount_jax.inference import network_input
 
 DEFAULT_AXES = {2: "YX", 3: "YXC", 4: "ZYXC"}
 """Axes of an array that are not named, by their number."""
@@ -51,8 +48,7 @@ def to_image(array: Any, axes: str | None) -> np.ndarray | ArrayReader:
     """An image [*space, C].
 
     Args:
-      array: of NumPy, zarr, dask or the like. Those of NumPy, and others of at most 2^25 pixels,
-        are taken as a whole; larger ones are read in parts.
+      array: of NumPy, zarr, dask or the like; those that are not NumPy's are read later.
       axes: a letter of "ZYXC" for each axis; not given, they are [H, W], [H, W, C] or
         [D, H, W, C].
 
@@ -78,5 +74,4 @@ def to_image(array: Any, axes: str | None) -> np.ndarray | ArrayReader:
         raise ValueError(f"an image of shape {shape} has no pixels")
     channel_axis = named.index("C") if "C" in named else None
     reader = ArrayReader(array, channel_axis)
-    is_large = math.prod(reader.shape[:-1]) > network_input.PIXELS_IN_MEMORY
-    return reader if is_large and not isinstance(array, np.ndarray) else reader.read()
+    return reader.read() if isinstance(array, np.ndarray) else reader

@@ -1,6 +1,6 @@
 """From the maps of an image to its count and points, at once or window by window."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,7 +11,6 @@ from cellcount_jax.inference.batched_predict import Maps
 from cellcount_jax.inference.count import Count
 from cellcount_jax.inference.detect import find_points
 from cellcount_jax.inference.detect_tiled import TiledDetector, tiled_detector
-from cellcount_jax.inference.network_input import NetworkInput
 from cellcount_jax.methods.base import Readout
 
 TakeDensity = Callable[[Box, np.ndarray], None]
@@ -92,39 +91,46 @@ class StitchedMaps:
 
     Args:
       readout: of the stage.
-      image: whose windows come.
+      space: shape of the image without channels, after resizing.
+      scale: by which it was resized.
     """
 
-    def __init__(self, readout: Readout, image: NetworkInput):
-        self._readout, self._image = readout, image
+    def __init__(self, readout: Readout, space: Sequence[int], scale: Scale):
+        self._readout, self._space, self._scale = readout, space, scale
         self._maps: dict[str, np.ndarray] = {}
 
     def add(self, window: tiling.Window, maps: Maps) -> None:
         """Takes the maps of a window."""
         for name, part in maps.items():
-            box, values, shape = tiling.owned(part, window, self._image.space)
+            box, values, shape = tiling.owned(part, window, self._space)
             if name not in self._maps:
                 self._maps[name] = np.empty((*shape, *part.shape[len(shape) :]), np.float32)
             self._maps[name][box] = values
 
     def finish(self) -> Count:
         """Count, points and maps, once all windows are in."""
-        return read_out(self._maps, self._readout, self._image.scale)
+        return read_out(self._maps, self._readout, self._scale)
 
 
 class RunningCount:
-    """Counts an image window by window and keeps no map.
+    """Counts an image whose windows come in raster order, and keeps no map.
 
     Args:
       readout: of the stage.
-      image: whose windows come, in raster order.
+      space: shape of the image without channels, after resizing.
+      scale: by which it was resized.
       open_density: takes the density box by box, if a map sums to the count.
     """
 
     def __init__(
-        self, readout: Readout, image: NetworkInput, *, open_density: OpenDensity | None = None
+        self,
+        readout: Readout,
+        space: Sequence[int],
+        scale: Scale,
+        *,
+        open_density: OpenDensity | None = None,
     ):
-        self._readout, self._image = readout, image
+        self._readout, self._space, self._scale = readout, space, scale
         self._points: TiledDetector | None = None
         self._total = None if counts_points(readout) else 0.0
         self._open_density = open_density
@@ -132,7 +138,7 @@ class RunningCount:
 
     def add(self, window: tiling.Window, maps: Maps) -> None:
         """Takes the maps of a window."""
-        readout, space = self._readout, self._image.space
+        readout, space = self._readout, self._space
         if readout.points_map is not None:
             box, values, shape = tiling.owned(maps[readout.points_map], window, space)
             self._points = self._points or tiled_detector(readout, shape)
@@ -144,11 +150,11 @@ class RunningCount:
         density = density_of(values, readout)
         self._total += float(density.sum())
         if self._open_density is not None and self._take_density is None:
-            self._take_density = self._open_density(shape, self._image.scale)
+            self._take_density = self._open_density(shape, self._scale)
         if self._take_density is not None and values.size:
             self._take_density(box, density.astype(np.float32))
 
     def finish(self) -> Count:
         """Count and points, once all windows are in."""
         found = None if self._points is None else self._points.finish()
-        return _count(found, self._total, self._image.scale)
+        return _count(found, self._total, self._scale)

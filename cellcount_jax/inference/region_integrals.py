@@ -1,10 +1,11 @@
-"""What lies in regions of an image: points, and cells by a density, whole or part by part."""
+"""What lies in regions of an image: points, and cells by a density, whole or box by box."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from cellcount_jax.data.resize import Scale
 from cellcount_jax.io.regions import Region, Shape
@@ -38,15 +39,15 @@ def density_sums(
     box: Sequence[slice] | None = None,
     whole: Shape | None = None,
 ) -> np.ndarray:
-    """[R] float64: cells by the density in each region; sums of parts add up to those of the whole.
+    """[R] float64: cells by the density in each region; the sums of boxes add up.
 
     Args:
       density: cells per position of the map, which may be coarser than the image; all of it, or
-        a part.
+        a box of it.
       regions: of the image.
       shape: of the image without channels.
       scale: by which the image was resized before the map was made.
-      box: where the part lies in the map.
+      box: where the density lies in the map.
       whole: shape of the whole map.
     """
     whole = density.shape if whole is None else whole
@@ -56,16 +57,13 @@ def density_sums(
         map_edges(side, n, factor)[part.start : part.stop + 1]
         for side, n, factor, part in zip(shape, whole, scales, box, strict=True)
     ]
-    sums = np.zeros(len(regions))
-    flat = None
-    for i, region in enumerate(regions):
-        values = density
-        if region.inside.ndim < density.ndim:
-            flat = density.sum(axis=0, dtype=np.float64) if flat is None else flat
-            values = flat
-        share, near = _share(region, edges[-values.ndim :])
-        sums[i] = (values[near].astype(np.float64) * share).sum()
-    return sums
+    flat = density.sum(axis=0, dtype=np.float64) if density.ndim == 3 else density
+    return np.array(
+        [
+            _sum_inside(density if region.inside.ndim == density.ndim else flat, region, edges)
+            for region in regions
+        ]
+    )
 
 
 def map_edges(side: int, positions: int, scale: float) -> np.ndarray:
@@ -93,34 +91,27 @@ def union(regions: Sequence[Region], shape: Shape) -> Region:
     return Region("", (0,) * ndim, covered)
 
 
-def _share(region: Region, edges: Sequence[np.ndarray]) -> tuple[np.ndarray, tuple[slice, ...]]:
-    """Which part of each position of a map lies in a region, and which positions these are."""
-    near, pixels = [], []
-    for corner, n, edge in zip(region.corner, region.inside.shape, edges, strict=True):
-        first = max(0, int(np.searchsorted(edge, corner, side="right")) - 1)
-        last = max(first, min(len(edge) - 1, int(np.searchsorted(edge, corner + n))))
-        near.append(slice(first, last))
-        low, high = math.floor(edge[first]) - corner, math.ceil(edge[last]) - corner
-        pixels.append(slice(max(0, low), max(0, min(n, high))))
-    share = region.inside[tuple(pixels)]
-    for axis, (positions, part, edge) in enumerate(zip(near, pixels, edges, strict=True)):
-        own = edge[positions.start : positions.stop + 1] - (region.corner[axis] + part.start)
-        share = _means(share, axis, own)
-    return share, tuple(near)
+def _sum_inside(values: np.ndarray, region: Region, edges: Sequence[np.ndarray]) -> float:
+    """Sum in a region of values whose positions begin and end at these edges, in pixels."""
+    inside = []
+    for axis, edge in enumerate(edges[-values.ndim :]):
+        corner, n = region.corner[axis], region.inside.shape[axis]
+        low = max(corner, int(edge[0]))
+        high = max(low, min(corner + n, math.ceil(edge[-1])))
+        inside.append(slice(low - corner, high - corner))
+        # From positions to the pixels that the region has along this axis.
+        moved = np.moveaxis(values, axis, 0)
+        spread = _overlaps(edge, low, high).T @ moved.reshape(len(moved), -1)
+        values = np.moveaxis(spread.reshape(high - low, *moved.shape[1:]), 0, axis)
+    return float(values[region.inside[tuple(inside)]].sum())
 
 
-def _means(values: np.ndarray, axis: int, edges: np.ndarray) -> np.ndarray:
-    """Means over intervals along an axis of values that are constant over each pixel, 0 beyond."""
-    n = values.shape[axis]
-    pixels = np.arange(n + 1)
-    if len(edges) == n + 1 and (edges == pixels).all():
-        return values
-    values = np.moveaxis(values, axis, 0)
-    total = np.zeros((n + 1, *values.shape[1:]))
-    np.cumsum(values, axis=0, out=total[1:])
-    at = np.clip(edges, 0, n)
-    below = np.minimum(at.astype(int), max(0, n - 1))
-    part = (at - below).reshape(-1, *(1,) * (values.ndim - 1))
-    reached = total[below] + part * (total[np.minimum(below + 1, n)] - total[below])
-    lengths = np.diff(edges).reshape(-1, *(1,) * (values.ndim - 1))
-    return np.moveaxis(np.diff(reached, axis=0) / lengths, 0, axis)
+def _overlaps(edges: np.ndarray, low: int, high: int) -> sparse.csr_array:
+    """[positions, high - low]: fraction of each position that lies in each pixel from `low` on."""
+    start, stop = edges[:-1, None], edges[1:, None]
+    pixels = np.floor(start).astype(int) + np.arange(math.ceil((stop - start).max()) + 1)
+    shared = np.minimum(stop, pixels + 1) - np.maximum(start, pixels)
+    entries = np.nonzero((shared > 0) & (pixels >= low) & (pixels < high))
+    fractions = (shared / (stop - start))[entries]
+    shape = (len(pixels), high - low)
+    return sparse.csr_array((fractions, (entries[0], pixels[entries] - low)), shape=shape)

@@ -1,24 +1,153 @@
 """One pass over the windows of images: read, predicted in batches, gathered into counts.
 
-What becomes of the maps is up to the sink: that of an image in memory keeps them
-(`readout.StitchedMaps`), that of a larger one keeps sums and points (`readout.RunningCount`).
+An image in memory is resized and normalised as a whole (`from_array`) and its maps are kept
+(`readout.StitchedMaps`). Of a larger one each window is read, resized and normalised on its own
+(`from_reader`), and sums and points are kept (`readout.RunningCount`). The brightness range is that
+of the whole image in both cases, so both give the same count.
 """
 
+import dataclasses
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from cellcount_jax.data.preprocess import (
+    IntensityRange,
+    Preprocessing,
+    Readable,
+    apply,
+    intensity_range,
+    preprocess,
+)
+from cellcount_jax.data.resize import Scale, resize_image, resize_part, resized_shape
+from cellcount_jax.data.windows import Box, reflected_indices, unfold
+from cellcount_jax.inference import tiling
 from cellcount_jax.inference.batched_predict import BatchedPredictor, Maps, OutOfDeviceMemoryError
 from cellcount_jax.inference.count import Count
-from cellcount_jax.inference.network_input import NetworkInput
 from cellcount_jax.inference.readout import RunningCount, StitchedMaps
 from cellcount_jax.methods.base import Readout
 
-NewSink = Callable[[Readout, NetworkInput], StitchedMaps | RunningCount]
+PIXELS_IN_MEMORY = 2**25
+"""Images of more pixels (without channels) are read and counted window by window."""
+
+N_INTENSITY_WINDOWS = 24
+"""Windows over which the brightness range of an image is measured that is resized on reading."""
+
+NewSink = Callable[[Readout, Sequence[int], Scale], StitchedMaps | RunningCount]
+"""From the readout, the space shape of the resized image and the scale by which it was resized."""
 
 OnWindow = Callable[[int, int], None]
 """Called with the number of windows done and of all of the image."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkInput:
+    """An image as a network takes it.
+
+    Attributes:
+      space: shape without channels, after resizing.
+      read: box within the image -> [*box, C] float32.
+      scale: by which the image was resized.
+      is_constant: whether all pixels of the image have one value.
+    """
+
+    space: tuple[int, ...]
+    read: Callable[[Box], np.ndarray]
+    scale: Scale = 1.0
+    is_constant: bool = False
+
+    def window(self, window: Box) -> np.ndarray:
+        """[*window, C]; beyond its far ends the image continues as its mirror image."""
+        at = [
+            reflected_indices(n, b.start, b.stop - b.start)
+            for n, b in zip(self.space, window, strict=True)
+        ]
+        box = tuple(slice(int(a.min()), int(a.max()) + 1) for a in at)
+        return unfold(self.read(box), at)
+
+
+def fits_in_memory(image: Readable) -> bool:
+    """Whether an image is small enough to hold it and its maps."""
+    return math.prod(image.shape[:-1]) <= PIXELS_IN_MEMORY
+
+
+def from_array(
+    pixels: np.ndarray, preprocessing: Preprocessing, *, scale: Scale = 1.0
+) -> NetworkInput:
+    """An image in memory, resized and normalised as a whole.
+
+    Args:
+      pixels: [*space, C] as read from a file.
+      preprocessing: of the network.
+      scale: by which the image is resized.
+
+    Raises:
+      ValueError: pixels that the network cannot take.
+    """
+    prepared = preprocess(resize_image(pixels, scale), preprocessing)
+    is_constant = bool(pixels.min() == pixels.max())
+    return NetworkInput(prepared.shape[:-1], prepared.__getitem__, scale, is_constant)
+
+
+def from_reader(
+    image: Readable, preprocessing: Preprocessing, *, scale: Scale = 1.0
+) -> NetworkInput:
+    """An image of any size, resized and normalised window by window as it is read.
+
+    Args:
+      image: open, such as a `LazyImage`.
+      preprocessing: of the network.
+      scale: by which the image is resized.
+
+    Raises:
+      ValueError: the image is damaged, or its pixels are such that the network cannot take them.
+    """
+    stored = image.shape[:-1]
+    space = resized_shape(stored, scale)
+
+    def pixels(box: Box) -> np.ndarray:
+        return resize_part(image.read, stored, space, box)
+
+    if space == stored:
+        range_ = intensity_range(image, preprocessing)
+    else:
+        range_ = _sampled_range(pixels, space, preprocessing)
+
+    def read(box: Box) -> np.ndarray:
+        return apply(pixels(box), preprocessing, range_)
+
+    return NetworkInput(space, read, scale, _is_constant(image))
+
+
+def _is_constant(image: Readable) -> bool:
+    """Whether all pixels have one value; known from the first window of most images."""
+    space = image.shape[:-1]
+    sides = [min(n, tiling.MAX_WINDOW[len(space)]) for n in space]
+    value = None
+    for window in tiling.windows(space, sides, halo=0, stride=1):
+        part = image.read(window.own)
+        value = part.flat[0] if value is None else value
+        if part.min() != value or part.max() != value:
+            return False
+    return True
+
+
+def _sampled_range(
+    pixels: Callable[[Box], np.ndarray], space: Sequence[int], preprocessing: Preprocessing
+) -> IntensityRange:
+    """Brightness range of a resized image, from windows spread over it."""
+    ndim = len(space)
+    sides = [min(n, tiling.MAX_WINDOW[ndim] // 2) for n in space]
+    each = math.ceil(N_INTENSITY_WINDOWS ** (1 / ndim))
+    starts = [
+        np.unique(np.linspace(0, n - s, each).astype(int))
+        for n, s in zip(space, sides, strict=True)
+    ]
+    corners = np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, ndim)
+    boxes = [tuple(slice(a, a + s) for a, s in zip(c, sides, strict=True)) for c in corners]
+    return intensity_range(np.stack([pixels(b) for b in boxes]), preprocessing)
 
 
 def count_images(
@@ -88,7 +217,8 @@ class _Gathering:
         """Begins, or begins anew with windows as the predictor wants them now."""
         self._windows = self._predictor.cut(self._image.space, offset=self._offset)
         self._done = 0
-        self.sink = self._new_sink(self._predictor.stage.readout, self._image)
+        readout = self._predictor.stage.readout
+        self.sink = self._new_sink(readout, self._image.space, self._image.scale)
 
     def windows(self) -> Iterator[np.ndarray]:
         """[*window, C] of the windows that are not done."""

@@ -46,21 +46,14 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def write(path: Path, rows: Iterable[CsvRow]) -> None:
-    """Replaces a table atomically."""
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-    os.replace(beside, path)
+    """Replaces a table."""
+    _replace(path, ",".join(COLUMNS) + "\n" + _text(rows))
 
 
 def append(path: Path, rows: Iterable[CsvRow]) -> None:
     """Adds the rows of one image; they are in the file when this returns."""
-    text = io.StringIO(newline="")
-    csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n").writerows(rows)
     with path.open("a", newline="", encoding="utf-8") as file:
-        file.write(text.getvalue())
+        file.write(_text(rows))
 
 
 def begin(path: Path, settings: dict[str, Any]) -> list[dict[str, str]]:
@@ -84,9 +77,7 @@ def begin(path: Path, settings: dict[str, Any]) -> list[dict[str, str]]:
         log.warning("%s is of another model or other settings; kept as %s", path, aside.name)
         rows = []
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = beside.with_name(f".{beside.name}.new")
-    new.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    os.replace(new, beside)
+    _replace(beside, json.dumps(settings, indent=2) + "\n")
     good = {row["image"] for row in rows} - {r["image"] for r in rows if r["status"] != "ok"}
     return [row for row in rows if row["image"] in good]
 
@@ -116,8 +107,7 @@ def merge(out: Path) -> tuple[Path, int, int]:
     target = out / table_name()
     write(target, [row for rows in images for row in rows])
     if settings[0]:
-        text = json.dumps(settings[0], indent=2) + "\n"
-        target.with_suffix(".json").write_text(text, encoding="utf-8")
+        _replace(target.with_suffix(".json"), json.dumps(settings[0], indent=2) + "\n")
     failed = sum(any(row["status"] != "ok" for row in rows) for rows in images)
     return target, len(images), failed
 
@@ -146,6 +136,19 @@ def _by_image(rows: Iterable[dict[str, str]]) -> list[list[dict[str, str]]]:
     for row in rows:
         images.setdefault(row["image"], []).append(row)
     return list(images.values())
+
+
+def _text(rows: Iterable[CsvRow]) -> str:
+    text = io.StringIO(newline="")
+    csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Replaces a file atomically."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(text, encoding="utf-8", newline="")
+    os.replace(beside, path)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -10,11 +10,11 @@ import numpy as np
 
 from cellcount_jax.data.resize import Scale
 from cellcount_jax.data.windows import Box
-from cellcount_jax.inference import network_input
+from cellcount_jax.inference.count import Count
 from cellcount_jax.inference.counter import Counter
-from cellcount_jax.inference.readout import Count, OpenDensity, TakeDensity
+from cellcount_jax.inference.readout import OpenDensity, TakeDensity
 from cellcount_jax.inference.region_counts import cells_per_mm
-from cellcount_jax.inference.window_pass import OnWindow
+from cellcount_jax.inference.window_pass import OnWindow, fits_in_memory
 from cellcount_jax.io.images.image import Image, LazyImage, open_lazy
 from cellcount_jax.io.regions import regions_of
 from cellcount_jax.prediction import writers
@@ -61,19 +61,17 @@ def count_file(
         if options.regions is not None:
             shape = image.space_shape
             regions = RegionRows(regions_of(options.regions, path, shape), shape)
-        if math.prod(image.space_shape) > network_input.PIXELS_IN_MEMORY:
-            openers: list[OpenDensity] = [] if regions is None else [regions.open_density]
-            if options.density:
-                openers.append(_density_writer(image, outputs, spacing))
-            found = _count_windows(counter, image, spacing, openers, on_window)
-            shown = _overview(image) if options.on_counted else None
-        else:
-            shown = Image(image.read(), spacing, image.channel_names, path)
-            found = next(counter.count_all([shown.pixels], spacing=spacing))
-            if options.density and found.density is not None:
-                each = _density_spacing(image.space_shape, found.density.shape, spacing)
-                target = outputs.folder / "density" / f"{outputs.name}.ome.tif"
-                writers.write_density(target, found.density, each)
+        _check_content(image)
+        openers: list[OpenDensity] = [] if regions is None else [regions.open_density]
+        if options.density:
+            openers.append(_density_writer(image, outputs, spacing))
+        found = counter.count_open(
+            image, spacing=spacing, on_window=on_window, open_density=_to_all(openers)
+        )
+        if options.density and found.density is not None:
+            each = _density_spacing(image.space_shape, found.density.shape, spacing)
+            target = outputs.folder / "density" / f"{outputs.name}.ome.tif"
+            writers.write_density(target, found.density, each)
         if found.points is not None and found.scores is not None:
             writers.write_points(
                 writers.points_path(*outputs, options.points_style),
@@ -83,20 +81,17 @@ def count_file(
                 spacing=spacing,
                 image_name=path.name,
             )
-        if options.on_counted is not None and shown is not None:
+        if options.on_counted is not None:
+            shown = _overview(image, spacing)
             options.on_counted(outputs.name, shown, _shown_count(found, image, shown))
         row = _columns(image.space_shape, spacing, found) | {"status": "ok"}
         return [row] if regions is None else regions.rows(row, found)
 
 
-def _count_windows(
-    counter: Counter,
-    image: LazyImage,
-    spacing: Sequence[float] | None,
-    openers: Sequence[OpenDensity],
-    on_window: OnWindow,
-) -> Count:
-    _check_content(image)
+def _to_all(openers: Sequence[OpenDensity]) -> OpenDensity | None:
+    """Gives the density of an image that is not held to all of these."""
+    if not openers:
+        return None
 
     def open_density(shape: tuple[int, ...], scale: Scale) -> TakeDensity:
         takers = [opener(shape, scale) for opener in openers]
@@ -107,12 +102,7 @@ def _count_windows(
 
         return take
 
-    return counter.count_lazily(
-        image,
-        spacing=spacing,
-        on_window=on_window,
-        open_density=open_density if openers else None,
-    )
+    return open_density
 
 
 def _density_writer(
@@ -129,6 +119,8 @@ def _density_writer(
 
 def _check_content(image: LazyImage) -> None:
     """Refuses an image that declares a huge size and holds next to nothing."""
+    if fits_in_memory(image):
+        return
     declared = math.prod(image.shape) * image.dtype.itemsize
     held, files = 0, [image.path]
     if image.path.is_dir():
@@ -163,8 +155,10 @@ def _density_spacing(
     return tuple(s * n / m for s, n, m in zip(spacing, space, shape, strict=True))
 
 
-def _overview(image: LazyImage) -> Image:
-    """Every n-th pixel of a large image, to draw on; of a volume, its middle plane."""
+def _overview(image: LazyImage, spacing: tuple[float, ...] | None) -> Image:
+    """What is drawn on: every n-th pixel of a large image; of a volume, its middle plane."""
+    if fits_in_memory(image):
+        return Image(image.read(), spacing, image.channel_names, image.path)
     step = _overview_step(image)
     plane = [slice(n // 2, n // 2 + 1) for n in image.space_shape[:-2]]
     pixels = image.read([*plane, slice(None, None, step), slice(None, None, step)])

@@ -10,7 +10,7 @@ import zarr
 
 from cellcount_jax.data import preprocess
 from cellcount_jax.data.resampling import Resampling
-from cellcount_jax.inference import network_input
+from cellcount_jax.inference import window_pass
 from cellcount_jax.inference.counter import Counter
 from tests.data.disc_images import discs
 from tests.inference.disc_counter import disc_counter
@@ -75,7 +75,7 @@ def test_arrays_of_other_libraries_count_as_those_of_numpy(
     turned = np.transpose(image, ["YXC".index(a) for a in axes])
     stored = zarr.create_array(tmp_path / "a.zarr", data=turned, chunks=turned.shape)
     if large:
-        monkeypatch.setattr(network_input, "PIXELS_IN_MEMORY", 100)
+        monkeypatch.setattr(window_pass, "PIXELS_IN_MEMORY", 100)
     for array in (stored, ReadInParts(turned)):
         found = counter.count(array, axes=axes)
         assert found.count == pytest.approx(expected.count, rel=1e-6)
@@ -84,7 +84,7 @@ def test_arrays_of_other_libraries_count_as_those_of_numpy(
 
 
 def test_a_large_array_is_never_read_as_a_whole(counter, monkeypatch):
-    monkeypatch.setattr(network_input, "PIXELS_IN_MEMORY", 100)
+    monkeypatch.setattr(window_pass, "PIXELS_IN_MEMORY", 100)
     monkeypatch.setattr(preprocess, "SAMPLE_LIMIT", 1000)
     array = ReadInParts(cells((4000, 24)))
     dataclasses.replace(counter, max_window=64).count(array)

@@ -71,7 +71,7 @@ def test_window_by_window_the_count_and_the_points_are_those_of_the_whole(method
     cut = dataclasses.replace(counter, max_window=TILES[method][0])
     np.save(tmp_path / "image.npy", image)
     with open_lazy(tmp_path / "image.npy", axes="YXC") as opened:
-        found = cut.count_lazily(opened)
+        found = cut.count_open(opened, in_memory=False)
     assert found.count == pytest.approx(expected.count, rel=1e-4)
     if expected.points is not None:
         np.testing.assert_array_equal(found.points, expected.points)

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.exactness.tile_sensitivity import grid_effect
 from cellcount_jax.data.resampling import Resampling
-from cellcount_jax.inference import network_input
+from cellcount_jax.inference import window_pass
 from cellcount_jax.inference.batched_predict import OutOfDeviceMemoryError
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.inference.readout import read_out
@@ -30,10 +30,10 @@ def maps_of(counter: Counter, image: np.ndarray, *, max_window=None, offset=None
     return next(count_images(cut.predictor, [cut.prepare(image)], offset=offset)).maps
 
 
-def count_lazily(counter: Counter, image: np.ndarray, path: Path, **options):
+def count_by_windows(counter: Counter, image: np.ndarray, path: Path, **options):
     np.save(path, image)
     with open_lazy(path, axes="ZYXC"[4 - image.ndim :]) as opened:
-        return counter.count_lazily(opened, **options)
+        return counter.count_open(opened, in_memory=False, **options)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_window_by_window_the_count_is_that_of_the_image_in_memory(method, small
         opened.append(given)
         return lambda *box_and_values: boxes.append(box_and_values)
 
-    found = count_lazily(
+    found = count_by_windows(
         counter,
         image,
         tmp_path / "image.npy",
@@ -126,7 +126,7 @@ def test_an_image_of_one_value_holds_no_cell(method, value, tmp_path):
     image = np.full((*shape, counter.preprocessing.channels), value, np.uint16)
     densities = []
     take = lambda *_: lambda box, values: densities.append(values)  # noqa: E731
-    found = count_lazily(counter, image, tmp_path / "blank.npy", open_density=take)
+    found = count_by_windows(counter, image, tmp_path / "blank.npy", open_density=take)
     for one in (counter.count(image), found):
         assert one.count == 0
         assert one.points is None or one.points.shape == (0, len(shape))
@@ -150,10 +150,10 @@ def test_window_by_window_an_image_is_resized_as_in_memory(tmp_path, monkeypatch
     counter = dataclasses.replace(
         bright_counter(), resampling=Resampling(factor=0.7), max_window=32
     )
-    monkeypatch.setattr(network_input, "N_INTENSITY_WINDOWS", 10_000)
+    monkeypatch.setattr(window_pass, "N_INTENSITY_WINDOWS", 10_000)
     image = cells((150, 131))[..., :1]
     expected = counter.count(image)
-    found = count_lazily(counter, image, tmp_path / "image.npy")
+    found = count_by_windows(counter, image, tmp_path / "image.npy")
     assert found.scale == expected.scale == 0.7
     assert found.count == pytest.approx(expected.count, rel=1e-3)
     assert len(found.points) == len(expected.points) > 5
@@ -222,17 +222,17 @@ def test_variables_are_placed_once():
     assert isinstance(placed[0].trained["scale"], jax.Array)
 
 
-@pytest.mark.parametrize("lazily", [False, True])
-def test_when_the_device_is_full_batches_and_then_windows_shrink(lazily, tmp_path, caplog):
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_when_the_device_is_full_batches_and_then_windows_shrink(in_memory, tmp_path, caplog):
     plain = bright_counter()
     images = [cells((90, 64), seed)[..., :1] for seed in range(4)]
     device = ShortOfMemory(plain.stage.predict, 48 * 48)
     counter = dataclasses.replace(plain, predict=device)
     caplog.set_level(logging.WARNING)
-    if lazily:
-        found = [count_lazily(counter, image, tmp_path / "image.npy") for image in images]
-    else:
+    if in_memory:
         found = list(counter.count_all(images))
+    else:
+        found = [count_by_windows(counter, image, tmp_path / "image.npy") for image in images]
     expected = list(plain.count_all(images))
     np.testing.assert_allclose([f.count for f in found], [e.count for e in expected], rtol=1e-5)
     messages = [record.message for record in caplog.records]

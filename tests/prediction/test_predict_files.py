@@ -16,7 +16,7 @@ import tifffile
 from PIL import Image
 
 from cellcount_jax.cli import main
-from cellcount_jax.inference import network_input
+from cellcount_jax.inference import window_pass
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.image import open_lazy, read_image
 from cellcount_jax.prediction import counts_csv, predict_file, predict_files, writers
@@ -167,7 +167,7 @@ def test_large_images_get_the_same_table_window_by_window(counter, tmp_path, mon
         ("windows", dataclasses.replace(counter, max_window=32)),
     ):
         if name == "windows":
-            monkeypatch.setattr(network_input, "PIXELS_IN_MEMORY", 1000)
+            monkeypatch.setattr(window_pass, "PIXELS_IN_MEMORY", 1000)
             monkeypatch.setattr(predict_file, "OVERVIEW_SIDE", 40)
         predict_files.predict_files(
             chosen,
@@ -385,7 +385,7 @@ def test_three_hundred_hostile_files_and_twenty_good_ones(counter, tmp_path):
 
 
 def test_a_large_image_that_holds_next_to_nothing_is_refused(counter, tmp_path, monkeypatch):
-    monkeypatch.setattr(network_input, "PIXELS_IN_MEMORY", 1000)
+    monkeypatch.setattr(window_pass, "PIXELS_IN_MEMORY", 1000)
     zarr = write_ome_zarr(
         tmp_path / "a.zarr", np.zeros((9000, 9000), np.uint8), "yx", levels=("s0",)
     )

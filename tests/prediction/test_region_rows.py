@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from cellcount_jax.data.resampling import Resampling
-from cellcount_jax.inference import network_input
+from cellcount_jax.inference import window_pass
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.prediction import predict_files
 from tests.inference.made_counters import ShortOfMemory, bright_counter, cells, made
@@ -73,8 +73,8 @@ def test_regions_window_by_window_are_those_of_the_image_in_memory(kind, tmp_pat
     else:
         place = mask(tmp_path / "r.tif", shape[1:] if kind == "flat regions" else shape)
     found = []
-    for name, large in (("memory", network_input.PIXELS_IN_MEMORY), ("windows", 100)):
-        monkeypatch.setattr(network_input, "PIXELS_IN_MEMORY", large)
+    for name, large in (("memory", window_pass.PIXELS_IN_MEMORY), ("windows", 100)):
+        monkeypatch.setattr(window_pass, "PIXELS_IN_MEMORY", large)
         found.append(table(counter, tmp_path / "a.tif", tmp_path / name, place))
     assert found[0] == found[1]
     assert [row["roi"] for row in found[1]][-1] == "outside"
@@ -98,11 +98,11 @@ def test_a_resized_image_has_its_regions_window_by_window_too(tmp_path, monkeypa
     counter = dataclasses.replace(
         bright_counter(), resampling=Resampling(factor=0.7), max_window=32
     )
-    monkeypatch.setattr(network_input, "N_INTENSITY_WINDOWS", 10_000)
+    monkeypatch.setattr(window_pass, "N_INTENSITY_WINDOWS", 10_000)
     np.save(tmp_path / "a.npy", cells((120, 90))[..., 0])
     place = outlines(tmp_path / "r.geojson")
     memory = table(counter, tmp_path / "a.npy", tmp_path / "memory", place)
-    monkeypatch.setattr(network_input, "PIXELS_IN_MEMORY", 100)
+    monkeypatch.setattr(window_pass, "PIXELS_IN_MEMORY", 100)
     windows = table(counter, tmp_path / "a.npy", tmp_path / "windows", place)
     for one, other in zip(memory, windows, strict=True):
         assert other["area_px"] == one["area_px"]
@@ -113,7 +113,7 @@ def test_sums_begin_anew_when_windows_shrink(tmp_path, monkeypatch):
     plain = bright_counter()
     np.save(tmp_path / "a.npy", cells((240, 210))[..., 0])
     place = outlines(tmp_path / "r.geojson")
-    monkeypatch.setattr(network_input, "PIXELS_IN_MEMORY", 100)
+    monkeypatch.setattr(window_pass, "PIXELS_IN_MEMORY", 100)
     expected = table(plain, tmp_path / "a.npy", tmp_path / "plain", place)
 
     class Forgetful(ShortOfMemory):
