@@ -123,7 +123,7 @@ def _explain(workdir: epath.Path) -> None:
         source = experiment.load_source(CONFIG.value, download=DOWNLOAD.value)
         subjects = explanation_report.subjects_of_samples(source.splits["test"][:N_EXPLAINED])
         counter = counter.without_resampling()
-    failed = explanation_report.write_explanations(counter, subjects, out, model=str(workdir))
+    failed = explanation_report.write_explanations(counter, subjects, out)
     print(f"{len(subjects) - failed} images explained: {out / 'explanation.html'}")
     if failed:
         raise ValueError(f"{failed} of {len(subjects)} images could not be explained; see the page")

@@ -5,38 +5,29 @@ from pathlib import Path
 
 from cellcount_jax.cli.common import AddCommand
 
+METHOD_HELP = "threshold that splits touching cells, or blobs of one size; default: otsu"
+PRESET_HELP = "2-D fluorescence images, or light-sheet volumes; default: vgg"
+FORMAT_HELP = "of the images; default: png, for volumes tiff"
+
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
-    sub = command(
-        "propose", _propose, "Propose dots for a folder of images, to be corrected by hand."
-    )
+    sub = command("propose", _propose, "Propose dots for a folder of images, to be corrected.")
     sub.add_argument("folder", type=Path, help="with the images; dots are written to its dots/")
-    sub.add_argument(
-        "--method",
-        choices=("otsu", "log"),
-        default="otsu",
-        help="threshold that splits touching cells, or blobs of one size; default: otsu",
-    )
+    sub.add_argument("--method", choices=("otsu", "log"), default="otsu", help=METHOD_HELP)
     sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
     sub.add_argument("--dark", action="store_true", help="cells are darker than the background")
     sub.add_argument("--overwrite", action="store_true", help="replace existing dots")
 
-    sub = command(
-        "data", _data, "List the benchmark data sets, or check one against its publication."
-    )
+    sub = command("data", _data, "List the benchmark datasets, or compare one with its paper.")
     actions = sub.add_subparsers(required=True, dest="action", metavar="list|check")
-    actions.add_parser("list", help="which data sets are here and where to get the rest")
-    check = actions.add_parser(
-        "check", help="compare images, sizes and counts with the published ones"
-    )
-    check.add_argument("name", help="of a data set, as listed")
+    actions.add_parser("list", help="which datasets are here and where to get the rest")
+    check = actions.add_parser("check", help="compare images, sizes and counts with published ones")
+    check.add_argument("name", help="of a dataset, as listed")
 
     sub = command("dots", _dots, "Check dots against their images, or convert them.")
     actions = sub.add_subparsers(required=True, dest="action", metavar="check|convert")
-    check = actions.add_parser(
-        "check", help="find dots that are outside, swapped, duplicate, 1-based or in um"
-    )
+    check = actions.add_parser("check", help="find dots outside, swapped, twice, 1-based or in um")
     check.add_argument("path", type=Path, help="folder of images with dots, or a file of dots")
     check.add_argument("--image", type=Path, help="the image of a single file of dots")
     convert = actions.add_parser("convert", help="write dots in another format")
@@ -47,21 +38,10 @@ def add(command: AddCommand) -> None:
     sub = command("simulate", _simulate, "Write simulated images with exact dots.")
     sub.add_argument("folder", type=Path, help="to write to; made if missing")
     sub.add_argument("-n", "--number", type=int, default=10, help="of images; default: 10")
-    sub.add_argument(
-        "--preset",
-        choices=("vgg", "light_sheet"),
-        default="vgg",
-        help="kind of images: 2-D fluorescence, or light-sheet volumes; default: vgg",
-    )
+    sub.add_argument("--preset", choices=("vgg", "light_sheet"), default="vgg", help=PRESET_HELP)
     sub.add_argument("--shape", type=int, nargs="+", help="height width, or depth height width")
-    sub.add_argument(
-        "--count", type=int, help="cells per image; default: random, within the preset's range"
-    )
-    sub.add_argument(
-        "--format",
-        choices=("png", "tiff", "zarr"),
-        help="of the images; default: png, for volumes tiff",
-    )
+    sub.add_argument("--count", type=int, help="cells per image; default: random, by the preset")
+    sub.add_argument("--format", choices=("png", "tiff", "zarr"), help=FORMAT_HELP)
     sub.add_argument("--seed", type=int, default=0, help="of the random cells; default: 0")
 
 
@@ -77,9 +57,7 @@ def _propose(options: argparse.Namespace) -> int:
     )
     for path, number in written.items():
         print(f"{path}: {number} dots")
-    print(
-        "correct them by hand (napari opens the CSV files), then: cellcount train", options.folder
-    )
+    print(f"correct them (napari opens CSV files), then: cellcount train {options.folder}")
     return 0
 
 
@@ -107,9 +85,8 @@ def _dots(options: argparse.Namespace) -> int:
     else:
         pairs = {options.image: options.path}
     problems = 0
-    for image, notes in pairs.items():
-        shape = read_image(image).pixels.shape[:-1]
-        for line in validate.check_dots(notes, shape):
+    for image, path in pairs.items():
+        for line in validate.check_dots(path, read_image(image).pixels.shape[:-1]):
             problems += 1
             print(line)
     print(f"{len(pairs)} files of dots checked, {problems} remarks")

@@ -3,54 +3,44 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import AddCommand, channels_of
+from cellcount_jax.cli.common import MODEL_CHOICES, REGIONS_HELP, AddCommand, channels_of
 from cellcount_jax.runtime.setup import configure_process
 
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
-    sub = command(
-        "evaluate", _evaluate, "Compare counts with the dots in a folder and write a report."
-    )
+    sub = command("evaluate", _evaluate, "Compare counts with the dots in a folder: a report.")
     sub.add_argument("folder", type=Path, help="images with dots, as for train")
-    sub.add_argument(
-        "--model",
-        type=Path,
-        required=True,
-        help="folder of a finished run, .cellcount file, or nuclei",
-    )
+    sub.add_argument("--model", type=Path, required=True, help=MODEL_CHOICES)
     sub.add_argument("-o", "--out", type=Path, required=True, help="folder of the report")
     sub.add_argument("--radius", type=float, help="matching radius in pixels; default: as trained")
     sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
     sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
-    sub.add_argument(
-        "--regions", type=Path, help="file of regions, or folder of such files: errors of each, too"
-    )
+    sub.add_argument("--regions", type=Path, help=REGIONS_HELP)
 
-    sub = command(
-        "explain", _explain, "Explain counts: what each prototype adds to an image's count."
-    )
+    sub = command("explain", _explain, "Explain counts: what each prototype adds to them.")
     sub.add_argument("paths", nargs="+", type=Path, help="image files or folders")
-    sub.add_argument(
-        "--model", type=Path, required=True, help="run whose last stage has prototypes"
-    )
+    sub.add_argument("--model", type=Path, required=True, help="run of a method with prototypes")
     sub.add_argument("-o", "--out", type=Path, required=True, help="folder of the explanations")
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from cellcount_jax.evaluation.folder import evaluate_folder
     from cellcount_jax.inference.counter import Counter
     from cellcount_jax.reporting import evaluation_report
 
     configure_process(verbose=options.verbose)
-    found = evaluation_report.write_evaluation(
-        Counter.load(options.model),
+    counter, channels = Counter.load(options.model), channels_of(options.channels)
+    images = evaluate_folder(
+        counter,
         options.folder,
-        options.out,
-        model=str(options.model),
         radius=options.radius,
         diameter=options.diameter,
-        channels=channels_of(options.channels),
+        channels=channels,
         regions=options.regions,
+    )
+    found = evaluation_report.write_evaluation(
+        counter, images, options.folder, options.out, channels=channels
     )
     print(evaluation_report.one_line(found))
     print(f"report: {options.out / 'evaluation.html'}")
@@ -65,8 +55,6 @@ def _explain(options: argparse.Namespace) -> int:
     configure_process(verbose=options.verbose)
     counter = Counter.load(options.model)
     subjects = explanation_report.subjects_of_files(list_images(options.paths))
-    failed = explanation_report.write_explanations(
-        counter, subjects, options.out, model=str(options.model)
-    )
+    failed = explanation_report.write_explanations(counter, subjects, options.out)
     print(f"{len(subjects) - failed} images explained: {options.out / 'explanation.html'}")
     return 1 if failed else 0

@@ -3,21 +3,18 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import AddCommand
+from cellcount_jax.cli.common import MODEL_CHOICES, AddCommand
+
+FORMAT_HELP = "model file of this package, or network for other programs; default: cellcount"
 
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
     sub = command("export", _export, "Write a trained counter as one file, or as StableHLO.")
-    sub.add_argument(
-        "model", type=Path, help="folder of a finished run, .cellcount file, or nuclei"
-    )
+    sub.add_argument("model", type=Path, help=MODEL_CHOICES)
     sub.add_argument("out", type=Path, help="NAME.cellcount; with --format stablehlo a folder")
     sub.add_argument(
-        "--format",
-        choices=("cellcount", "stablehlo"),
-        default="cellcount",
-        help="model file of this package, or network for other programs; default: cellcount",
+        "--format", choices=("cellcount", "stablehlo"), default="cellcount", help=FORMAT_HELP
     )
     sub.add_argument("--stage", help="of the run's method; default: the last one")
     sub.add_argument("--half", action="store_true", help="store weights with 16 bits, not 32")

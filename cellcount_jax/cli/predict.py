@@ -3,47 +3,25 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import MODEL_HELP, AddCommand, channels_of
+from cellcount_jax.cli.common import MODEL_CHOICES, REGIONS_HELP, AddCommand, channels_of
 from cellcount_jax.prediction.options import POINTS_STYLES
 from cellcount_jax.runtime.setup import configure_process
+
+OUT_HELP = "folder of the results; another call resumes there"
+POINTS_HELP = "format of the points: for which program; default: plain CSV"
+SHARD_HELP = "count every N-th file; then: cellcount merge"
 
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
-    _predict_options(
-        command("predict", _predict, "Count images into OUT/counts.csv, one row per image.")
-    )
-    sub = command("merge", _merge, "Join the tables that predict --shard made into counts.csv.")
-    sub.add_argument("out", type=Path, help="folder with the tables of all shards")
-
-
-def _predict_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "paths", nargs="+", type=Path, help="files, folders, patterns such as 'a*.tif'"
-    )
-    sub.add_argument("--model", type=Path, help=MODEL_HELP)
-    sub.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        required=True,
-        help="folder of the results; another call resumes there",
-    )
-    sub.add_argument(
-        "--pattern", help="of the files in a folder, such as '*.tif'; default: all images"
-    )
-    sub.add_argument(
-        "--points-style",
-        choices=POINTS_STYLES,
-        default="plain",
-        help="format of the points: for which program; default: plain CSV",
-    )
+    sub = command("predict", _predict, "Count images into OUT/counts.csv, one row per image.")
+    sub.add_argument("paths", nargs="+", type=Path, help="files, folders or patterns like 'a*.tif'")
+    sub.add_argument("--model", type=Path, help=f"{MODEL_CHOICES}; default: nuclei")
+    sub.add_argument("-o", "--out", type=Path, required=True, help=OUT_HELP)
+    sub.add_argument("--pattern", help="of the files in folders, such as '*.tif'; default: all")
+    sub.add_argument("--points-style", choices=POINTS_STYLES, default="plain", help=POINTS_HELP)
     sub.add_argument("--density", action="store_true", help="also write density maps")
-    sub.add_argument(
-        "--overlays",
-        action="store_true",
-        help="also write the images with the points drawn on them",
-    )
+    sub.add_argument("--overlays", action="store_true", help="also write images with the points")
     sub.add_argument("--axes", help="of the files, such as ZCYX, in place of their metadata")
     sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
     sub.add_argument(
@@ -54,12 +32,11 @@ def _predict_options(sub: argparse.ArgumentParser) -> None:
         help="micrometres per pixel, in place of the files' metadata; 2-D images use Y and X",
     )
     sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
-    sub.add_argument(
-        "--regions", type=Path, help="file of regions, or folder of such files: a row for each"
-    )
-    sub.add_argument(
-        "--shard", type=_shard, metavar="I/N", help="count every N-th file; then: cellcount merge"
-    )
+    sub.add_argument("--regions", type=Path, help=REGIONS_HELP)
+    sub.add_argument("--shard", type=_shard, metavar="I/N", help=SHARD_HELP)
+
+    sub = command("merge", _merge, "Join the tables that predict --shard made into counts.csv.")
+    sub.add_argument("out", type=Path, help="folder with the tables of all shards")
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -67,8 +67,8 @@ def box_purity(
             random = _random_boxes(boxes, sample.image.shape[:2], rng, N_RANDOM_BOXES)
             for prefix, drawn in [("", boxes), *(("random_", other) for other in random)]:
                 inside = contains(drawn, sample.dots)
-                held[prefix + group].append(inside.any(axis=1))
-                covered[prefix + group].append(inside.any(axis=0))
+                held[prefix + group].append(np.asarray(inside.any(axis=1)))
+                covered[prefix + group].append(np.asarray(inside.any(axis=0)))
     found: dict[str, Any] = {}
     for prefix in ("random_", ""):
         cell, background = (np.concatenate(held[prefix + group]) for group in GROUPS)

@@ -1,14 +1,14 @@
 """The page about a counter's errors on a folder with truth: one HTML file, images inside."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
 import cellcount_jax
-from cellcount_jax.evaluation.folder import evaluate_folder, names_in_training, write_table
+from cellcount_jax.evaluation.folder import names_in_training, write_table
 from cellcount_jax.evaluation.image import GAME_LEVELS, OK, ImageEvaluation
 from cellcount_jax.evaluation.summary import summarise_folder
 from cellcount_jax.inference.counter import Counter
@@ -28,26 +28,20 @@ CURVES = {
 
 def write_evaluation(
     counter: Counter,
+    found: Iterable[ImageEvaluation],
     folder: Path,
     out: Path,
     *,
-    model: str,
-    radius: float | None = None,
-    diameter: float | None = None,
     channels: Sequence[int | str] | None = None,
-    regions: Path | None = None,
 ) -> dict[str, Any]:
-    """Writes `evaluation.csv`, `evaluation.json` and `evaluation.html`.
+    """Writes `evaluation.csv` (while records come), `evaluation.json` and `evaluation.html`.
 
     Args:
-      counter: trained.
-      folder: images with annotations.
+      counter: that was evaluated.
+      found: records of `evaluate_folder`.
+      folder: that was evaluated.
       out: folder, made if missing; its files are overwritten.
-      model: name of the model, for the page.
-      radius: as in `evaluate_folder`, like all that follow.
-      diameter: of the cells in pixels.
       channels: of the images.
-      regions: of the images.
 
     Returns:
       The content of `evaluation.json`.
@@ -55,12 +49,9 @@ def write_evaluation(
     Raises:
       ValueError: nothing could be compared.
     """
-    found = evaluate_folder(
-        counter, folder, radius=radius, diameter=diameter, channels=channels, regions=regions
-    )
     images = write_table(out / "evaluation.csv", found)
     summary = {
-        "model": model,
+        "model": counter.name,
         "folder": str(folder),
         "version": cellcount_jax.__version__,
         "n_names_in_training": len(names_in_training(counter, images)),
@@ -131,8 +122,7 @@ def evaluation_page(
 
 def over_radius(summary: Mapping[str, Any]) -> Figure:
     """Precision, recall and F1 against the matching radius."""
-    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = figures.subplot(5.2, 3.6)
     radii = [one["factor"] * summary["radius"] for one in summary["over_radius"]]
     for key, (label, colour) in CURVES.items():
         values = [one[key] for one in summary["over_radius"]]
@@ -170,11 +160,10 @@ def _counts_table(parts: Mapping[str, Mapping[str, Any]]) -> str:
     }
     rows = []
     for name, found in parts.items():
-        limits = "-"
-        if found["agreement_low"] is not None:
-            limits = f"{found['agreement_low']:+.1f} to {found['agreement_high']:+.1f}"
-        values = [html.number(found[key], 2) for key in (*keys, *games.values())]
-        rows.append([html.text(name), *values[: len(keys)], limits, *values[len(keys) :]])
+        low, high = found["agreement_low"], found["agreement_high"]
+        limits = "-" if low is None else f"{low:+.1f} to {high:+.1f}"
+        own, grid = ([html.number(found[k], 2) for k in part] for part in (keys, games.values()))
+        rows.append([html.text(name), *own, limits, *grid])
     return html.table([*head, *games], rows)
 
 

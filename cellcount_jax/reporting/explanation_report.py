@@ -7,7 +7,7 @@
 import csv
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,16 +56,13 @@ def subjects_of_samples(samples: Sequence[Sample]) -> list[Subject]:
     return [Subject(s.name, functools.partial(Image, s.image, s.spacing), s.dots) for s in samples]
 
 
-def write_explanations(
-    counter: Counter, subjects: Sequence[Subject], out: Path, *, model: str
-) -> int:
+def write_explanations(counter: Counter, subjects: Sequence[Subject], out: Path) -> int:
     """Explains images into a folder.
 
     Args:
-      counter: with prototypes, loaded from its run.
+      counter: with prototypes.
       subjects: images.
       out: folder, made if missing; its files are overwritten.
-      model: name of the model, for the page.
 
     Returns:
       Number of images that could not be explained; the page says why.
@@ -75,40 +72,36 @@ def write_explanations(
     """
     prototypes = explanations.prototypes_of(counter)
     out.mkdir(parents=True, exist_ok=True)
-    sections, failed = _prototypes_section(counter, prototypes, out), 0
-    with (
-        (out / "contributions.csv").open("w", newline="", encoding="utf-8") as first,
-        (out / "boxes.csv").open("w", newline="", encoding="utf-8") as second,
-    ):
-        rows, boxes = (
-            csv.DictWriter(first, CONTRIBUTION_COLUMNS),
-            csv.DictWriter(second, BOX_COLUMNS),
-        )
-        rows.writeheader()
-        boxes.writeheader()
-        for subject in subjects:
-            try:
-                image = subject.read()
-                found = explanations.explain(counter, image.pixels, spacing=image.spacing)
-            except (ValueError, OSError, MemoryError) as error:
-                failed += 1
-                line = " ".join(str(error).split()) or type(error).__name__
-                log.error("%s: %s", subject.name, line)
-                sections += _failure(subject.name, line)
-                continue
-            rows.writerows(_contribution_rows(subject.name, found, prototypes))
-            boxes.writerows(_box_rows(subject.name, found, prototypes))
-            write_maps(out / "maps", subject.name, found, prototypes)
-            sections += _section(subject, image, found, prototypes)
-    head = [
+    contributions, boxes, failed = [], [], 0
+    body = [
         "<h1>What the count is made of</h1>",
         html.note(
-            f"model {html.text(model)}, {len(prototypes.vectors)} prototypes, the first "
+            f"model {html.text(counter.name)}, {len(prototypes.vectors)} prototypes, the first "
             f"{prototypes.n_cell} stand for cells; one position of a map is {prototypes.stride} "
             "pixels of the network's image"
         ),
+        *_prototypes_section(counter, prototypes, out),
     ]
-    page = html.page(f"Explanation of {model}", [*head, *sections])
+    for subject in subjects:
+        try:
+            image = subject.read()
+            found = explanations.explain(counter, image.pixels, spacing=image.spacing)
+        except (ValueError, OSError, MemoryError) as error:
+            failed += 1
+            line = " ".join(str(error).split()) or type(error).__name__
+            log.error("%s: %s", subject.name, line)
+            body.append(f"<h2>{html.text(subject.name)}</h2>")
+            body.append(f"<p class=warning>error: {html.text(line)}</p>")
+            continue
+        rows = explanations.table(found, prototypes)
+        contributions += [_cells(subject.name, row) for row in rows]
+        for part, corners in zip(prototypes.names, found.boxes, strict=True):
+            boxes += [(subject.name, part, *box) for box in corners.tolist()]
+        write_maps(out / "maps", subject.name, found, prototypes)
+        body += _section(subject, image, found, prototypes)
+    _write_csv(out / "contributions.csv", CONTRIBUTION_COLUMNS, contributions)
+    _write_csv(out / "boxes.csv", BOX_COLUMNS, boxes)
+    page = html.page(f"Explanation of {counter.name}", body)
     (out / "explanation.html").write_text(page, encoding="utf-8")
     return failed
 
@@ -123,25 +116,15 @@ def write_maps(folder: Path, name: str, found: Explanation, prototypes: Prototyp
         tifffile.imwrite(path, channels, imagej=True, metadata=labels)
 
 
-def _contribution_rows(
-    name: str, found: Explanation, prototypes: Prototypes
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "image": name,
-            **{k: "" if v is None else v for k, v in row.items()},
-            "cells": f"{row['cells']:.4f}",
-        }
-        for row in explanations.table(found, prototypes)
-    ]
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *rows])
 
 
-def _box_rows(name: str, found: Explanation, prototypes: Prototypes) -> list[dict[str, Any]]:
-    return [
-        dict(zip(BOX_COLUMNS, (name, part, *map(int, box)), strict=True))
-        for part, boxes in zip(prototypes.names, found.boxes, strict=True)
-        for box in boxes
-    ]
+def _cells(name: str, row: Mapping[str, Any]) -> list[Any]:
+    """A row of `contributions.csv`; None is written as an empty cell."""
+    shown = {**row, "image": name, "cells": f"{row['cells']:.4f}"}
+    return [shown[column] for column in CONTRIBUTION_COLUMNS]
 
 
 def _prototypes_section(counter: Counter, prototypes: Prototypes, out: Path) -> list[str]:
@@ -216,7 +199,3 @@ def _section(
         ),
         html.image(maps, alt=f"similarity and contribution maps of {subject.name}"),
     ]
-
-
-def _failure(name: str, line: str) -> list[str]:
-    return [f"<h2>{html.text(name)}</h2>", f"<p class=warning>error: {html.text(line)}</p>"]

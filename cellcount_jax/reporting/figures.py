@@ -26,24 +26,27 @@ def png(figure: Figure, *, dpi: int = 110) -> bytes:
     return buffer.getvalue()
 
 
+def subplot(width: float, height: float) -> tuple[Figure, Any]:
+    """A figure of that size in inches with one pair of axes."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
 def curves(lines: Sequence[Mapping[str, Any]], stage: str) -> Figure:
     """Training loss and validation error of a stage against steps."""
-    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
-    axes = figure.add_subplot()
-    train = [m for m in lines if m["stage"] == stage and m["split"] == "train"]
-    axes.plot([m["step"] for m in train], [m["loss"] for m in train], color="#118ab2", label="loss")
+    figure, axes = subplot(5.2, 3.2)
+    own = [m for m in lines if m["stage"] == stage]
+    train = [(m["step"], m["loss"]) for m in own if m["split"] == "train"]
+    axes.plot(*np.transpose(train), color="#118ab2", label="loss")
     axes.set(xlabel="step", ylabel="training loss", title=stage, yscale="log")
     handles = list(axes.lines)
     # Stages that find points are compared by F1 if it was logged.
     for key, colour in (("f1", "#ef476f"), ("mae", "#06a77d")):
-        points = [
-            (m["step"], m[key])
-            for m in lines
-            if m["stage"] == stage and m["split"] == "validation" and m.get(key) is not None
-        ]
-        if points:
+        validated = [m for m in own if m["split"] == "validation" and m.get(key) is not None]
+        if validated:
             beside = axes.twinx()
-            beside.plot(*zip(*points, strict=True), color=colour, label=f"validation {key}")
+            points = [(m["step"], m[key]) for m in validated]
+            beside.plot(*np.transpose(points), color=colour, label=f"validation {key}")
             beside.set_ylabel(f"validation {key}", color=colour)
             handles += beside.lines
             break
@@ -53,8 +56,7 @@ def curves(lines: Sequence[Mapping[str, Any]], stage: str) -> Figure:
 
 def predicted_against_true(predicted: Sequence[float], true: Sequence[float], unit: str) -> Figure:
     """Scatter plot of counts with the identity line; `unit` is what was counted in."""
-    figure = Figure(figsize=(4.2, 4.0), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = subplot(4.2, 4.0)
     top = 1.05 * max(1.0, float(max(*predicted, *true)))
     axes.plot([0, top], [0, top], color="0.6", linewidth=1, label="identity")
     axes.scatter(true, predicted, s=14, color="#118ab2", alpha=0.8, linewidth=0)
@@ -66,25 +68,17 @@ def predicted_against_true(predicted: Sequence[float], true: Sequence[float], un
 
 def limits_of_agreement(predicted: Sequence[float], true: Sequence[float], unit: str) -> Figure:
     """Bland-Altman plot: difference against mean, with bias and limits of agreement."""
-    figure = Figure(figsize=(5.2, 4.0), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = subplot(5.2, 4.0)
     errors = metrics.count_errors(predicted, true)
     bias = errors["bias"]
     low, high = errors["limits_of_agreement"] or (bias, bias)
-    mean = np.add(predicted, true) / 2
-    difference = np.subtract(predicted, true)
+    mean, difference = np.add(predicted, true) / 2, np.subtract(predicted, true)
     axes.scatter(mean, difference, s=14, color="#118ab2", alpha=0.8, linewidth=0)
     for level, text in ((bias, "bias"), (low, "-1.96 SD"), (high, "+1.96 SD")):
         style = "-" if text == "bias" else "--"
         axes.axhline(level, color="#ef476f", linewidth=1, linestyle=style)
-        axes.annotate(
-            f"{text} {level:+.1f}",
-            (1, level),
-            xycoords=("axes fraction", "data"),
-            ha="right",
-            va="bottom",
-            fontsize=8,
-        )
+        place = {"xy": (1, level), "xycoords": ("axes fraction", "data")}
+        axes.annotate(f"{text} {level:+.1f}", **place, ha="right", va="bottom", fontsize=8)
     axes.axhline(0, color="0.8", linewidth=1, zorder=0)
     axes.set(xlabel=f"mean of predicted and true cells per {unit}", ylabel="predicted - true")
     return figure
@@ -110,23 +104,14 @@ def overlay(
     if image.ndim == 4:
         image = image.max(axis=0)
     height, length = image.shape[:2]
-    figure = Figure(figsize=(width, width * height / length + 0.35), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = subplot(width, width * height / length + 0.35)
     axes.imshow(displayable(image), interpolation="nearest")
     size = float(np.clip(width * 3000 / max(length, 1), 3, 40))
-    if dots is not None and len(dots):
-        axes.scatter(
-            dots[:, -1],
-            dots[:, -2],
-            s=size,
-            facecolors="none",
-            edgecolors=TRUE_COLOUR,
-            linewidth=0.8,
-        )
-    if found is not None and len(found):
-        axes.scatter(
-            found[:, -1], found[:, -2], s=size * 0.5, marker="x", color=FOUND_COLOUR, linewidth=0.8
-        )
+    ring = {"s": size, "facecolors": "none", "edgecolors": TRUE_COLOUR}
+    cross = {"s": size * 0.5, "marker": "x", "color": FOUND_COLOUR}
+    for points, style in ((dots, ring), (found, cross)):
+        if points is not None and len(points):
+            axes.scatter(points[:, -1], points[:, -2], linewidth=0.8, **style)
     axes.set(xlim=(-0.5, length - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
     axes.set_title(title, fontsize=9)
     return figure

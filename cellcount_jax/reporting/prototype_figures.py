@@ -22,10 +22,7 @@ NAME_LENGTH = 12
 
 
 def gallery(
-    prototypes: Prototypes,
-    preprocessing: Preprocessing,
-    *,
-    names: Sequence[str] | None = None,
+    prototypes: Prototypes, preprocessing: Preprocessing, *, names: Sequence[str] | None = None
 ) -> Figure:
     """The training patches most similar to each prototype, a row per prototype, best first.
 
@@ -35,7 +32,7 @@ def gallery(
       names: of the training images, if they are known.
 
     Returns:
-      The figure; a frame in each patch marks the position that is meant, if it is known.
+      The figure; a frame in each patch marks the position that is meant.
     """
     places = prototypes.provenance
     patches = as_seen(places["top_patch"], preprocessing)
@@ -49,10 +46,9 @@ def gallery(
             image, similar = places["top_image"][k, i], places["top_similarity"][k, i]
             name_shown = str(names[image])[-NAME_LENGTH:] if names else f"image {image}"
             axes.set_title(f"{name_shown}, S {similar:.2f}", fontsize=7)
-            if "top_corner" in places:
-                corner = places["top_corner"][k, i]
-                box = np.concatenate([corner, corner + prototypes.stride])[None]
-                _draw(axes, box, _colour(k, prototypes))
+            corner = places["top_corner"][k, i]
+            box = np.concatenate([corner, corner + prototypes.stride])[None]
+            _draw(axes, box, _colour(k, prototypes))
         counted = f"{prototypes.weights[k]:+.4f}" if prototypes.weights[k] else "not counted"
         grid[k][0].set_ylabel(f"{name}\n{counted}", fontsize=8, color=_colour(k, prototypes))
     return figure
@@ -121,32 +117,19 @@ def maps(image: np.ndarray, explanation: Explanation, prototypes: Prototypes) ->
     figure = Figure(figsize=(2.1 * size, 2.1 * 2 * height / width + 0.9), layout="constrained")
     grid = figure.subplots(2, size, squeeze=False)
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    highest = float(explanation.similarity.max())
     most = max(float(np.abs(explanation.contribution).max()), 1e-9)
-    similar = explanation.similarity
+    similar = {"cmap": "magma", "vmin": 0.0, "vmax": highest, "interpolation": "bicubic"}
+    counted = {"cmap": "RdBu_r", "vmin": -most, "vmax": most, "interpolation": "nearest"}
     for k, name in enumerate(prototypes.names):
         above, below = grid[:, k]
+        colour, cells = _colour(k, prototypes), f"{explanation.cells[k]:+.1f} cells"
         above.imshow(shown, cmap="gray")
-        upper = above.imshow(
-            similar[..., k],
-            extent=extent,
-            interpolation="bicubic",
-            cmap="magma",
-            alpha=0.6,
-            vmin=0.0,
-            vmax=float(similar.max()),
-        )
-        _draw(above, explanation.boxes[k], _colour(k, prototypes))
-        above.set_title(name, fontsize=9, color=_colour(k, prototypes))
-        lower = below.imshow(
-            explanation.contribution[..., k],
-            extent=extent,
-            interpolation="nearest",
-            cmap="RdBu_r",
-            vmin=-most,
-            vmax=most,
-        )
-        counted = f"{explanation.cells[k]:+.1f} cells" if prototypes.weights[k] else "not counted"
-        below.set_title(counted, fontsize=9)
+        upper = above.imshow(explanation.similarity[..., k], extent=extent, alpha=0.6, **similar)
+        _draw(above, explanation.boxes[k], colour)
+        above.set_title(name, fontsize=9, color=colour)
+        lower = below.imshow(explanation.contribution[..., k], extent=extent, **counted)
+        below.set_title(cells if prototypes.weights[k] else "not counted", fontsize=9)
         for axes in (above, below):
             axes.set(xticks=[], yticks=[], xlim=extent[:2], ylim=extent[2:])
     figure.colorbar(upper, ax=grid[0, :].tolist(), label="similarity")
@@ -155,13 +138,9 @@ def maps(image: np.ndarray, explanation: Explanation, prototypes: Prototypes) ->
 
 
 def _draw(axes, found: np.ndarray, colour: str) -> None:
+    style: dict[str, Any] = {"fill": False, "edgecolor": colour, "linewidth": 1.2}
     for top, left, bottom, right in found - 0.5:
-        corner = (left, top)
-        axes.add_patch(
-            Rectangle(
-                corner, right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2
-            )
-        )
+        axes.add_patch(Rectangle((left, top), right - left, bottom - top, **style))
 
 
 def _colour(k: int, prototypes: Prototypes) -> str:

@@ -11,6 +11,8 @@ from cellcount_jax.cli import main
 from cellcount_jax.io.annotations.dots import Dots, write_dots
 from cellcount_jax.simulation import simulate
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):

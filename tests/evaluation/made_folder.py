@@ -14,7 +14,7 @@ class Bright:
 
     def __init__(self, shift=0.0, *, density=False, points=True, **facts):
         self.shift, self.density, self.points = shift, density, points
-        self.facts = {"radius": 5.0, **facts}
+        self.facts, self.name = {"radius": 5.0, **facts}, "bright"
 
     def count(self, image, *, spacing=None):
         points = np.argwhere(image[..., 0] >= 200).astype(np.float32)

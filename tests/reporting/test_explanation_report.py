@@ -1,6 +1,7 @@
 """Explanations as files: a self-contained page, tables that sum to the count, maps."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -20,12 +21,10 @@ def written(tmp_path_factory):
         Image.fromarray(made_prototypes.sample(i).image).save(folder / f"p{i}.png")
     Image.fromarray(np.zeros((5, 30, 3), np.uint8)).save(folder / "small.png")
     (folder / "text.png").write_text("no image")
-    counter = made_prototypes.counter()
+    counter = dataclasses.replace(made_prototypes.counter(), name="<made>")
     paths = [folder / f"{n}.png" for n in ("p0", "small", "text", "p1")]
     subjects = explanation_report.subjects_of_files(paths)
-    failed = explanation_report.write_explanations(
-        counter, subjects, folder / "out", model="<made>"
-    )
+    failed = explanation_report.write_explanations(counter, subjects, folder / "out")
     return counter, folder / "out", failed
 
 
@@ -77,12 +76,8 @@ def test_maps_and_boxes_are_those_of_the_explanation(written):
 def test_samples_show_their_dots(tmp_path):
     sample = made_prototypes.sample()
     subjects = explanation_report.subjects_of_samples([sample])
-    assert (
-        explanation_report.write_explanations(
-            made_prototypes.counter(), subjects, tmp_path, model="m"
-        )
-        == 0
-    )
+    counter = made_prototypes.counter()
+    assert explanation_report.write_explanations(counter, subjects, tmp_path) == 0
     assert "12 annotated" in (tmp_path / "explanation.html").read_text()
 
 
