@@ -1,12 +1,13 @@
-"""Checkpoints of a run, by Orbax: the only file that knows it.
+"""Checkpoints of a run; the only file that uses Orbax.
 
-A stage's folder holds `steps/` (the latest and the best state while it trains; what resumes) and
-`final/` (the chosen variables with all that is needed to use them: what counts images). A stage
-is finished when `final/` exists; Orbax writes to a temporary name and renames, so a killed run
-leaves no half of it behind.
+A stage's folder holds `steps/` (the latest and the best state of training, from which it resumes)
+and `final/` (the chosen variables with all that is needed to count with them). A stage is finished
+when `final/` exists; Orbax writes to a temporary name and renames, so that a killed run leaves no
+partial checkpoint.
 """
 
 import logging
+import operator
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -22,11 +23,11 @@ BEST_METRIC = "validation"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is missing or does not fit; one line says which and what to do."""
+    """A checkpoint is missing or damaged; one line says which and what to do."""
 
 
 def absolute(folder: epath.Path) -> epath.Path:
-    """Orbax writes to absolute paths alone; addresses such as gs:// are left as they are."""
+    """The folder as Orbax needs it: absolute, unless it is an address such as gs://."""
     text = os.fspath(folder)
     return folder if "://" in text else epath.Path(os.path.abspath(text))
 
@@ -34,23 +35,16 @@ def absolute(folder: epath.Path) -> epath.Path:
 def open_manager(folder: epath.Path) -> ocp.CheckpointManager:
     """Manager of a stage's running checkpoints: keeps the latest and the best one."""
     policies = ocp.checkpoint_managers.preservation_policy
-    keep = policies.AnyPreservationPolicy(
-        [
-            policies.LatestN(n=1),
-            policies.BestN(
-                get_metric_fn=lambda m: m[BEST_METRIC],
-                reverse=True,
-                n=1,
-                keep_checkpoints_without_metrics=False,
-            ),
-        ]
+    error_of = operator.itemgetter(BEST_METRIC)
+    best = policies.BestN(
+        get_metric_fn=error_of, reverse=True, n=1, keep_checkpoints_without_metrics=False
     )
     options = ocp.CheckpointManagerOptions(
         create=True,
         cleanup_tmp_directories=True,
-        preservation_policy=keep,
+        preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(n=1), best]),
         # Without these, best_step() would be the latest step whatever the policy keeps.
-        best_fn=lambda m: m[BEST_METRIC],
+        best_fn=error_of,
         best_mode="min",
     )
     return ocp.CheckpointManager(absolute(folder) / "steps", options=options)
@@ -67,27 +61,23 @@ def save(
       facts: plain JSON beside it (seconds of training so far).
       validation: the error by which the best checkpoint is chosen; smaller is better.
     """
-    manager.save(
-        int(state.step),
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(dict(facts))
-        ),
-        metrics={BEST_METRIC: float(validation)},
-        force=True,
-    )
+    state_args, facts_args = ocp.args.StandardSave(state), ocp.args.JsonSave(dict(facts))
+    items = ocp.args.Composite(state=state_args, facts=facts_args)
+    metrics = {BEST_METRIC: float(validation)}
+    manager.save(int(state.step), args=items, metrics=metrics, force=True)
 
 
 def restore_latest(manager: ocp.CheckpointManager, like: Any) -> tuple[Any, dict] | None:
     """The newest state that can be read, in the shape and on the devices of `like`; else None.
 
-    A step whose files were damaged after it was written is passed over with a warning.
+    A step whose files are damaged is deleted with a warning.
     """
     for step in sorted(manager.all_steps(), reverse=True):
         try:
             return restore(manager, step, like)
         except Exception as error:  # Orbax raises many kinds for damaged files.
-            message = str(error).splitlines()[0] if str(error) else type(error).__name__
-            log.warning("%s: step %d cannot be read (%s)", manager.directory, step, message)
+            line = _first_line(error)
+            log.warning("%s: step %d cannot be read (%s)", manager.directory, step, line)
             manager.delete(step)
     return None
 
@@ -95,12 +85,10 @@ def restore_latest(manager: ocp.CheckpointManager, like: Any) -> tuple[Any, dict
 def restore(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, dict]:
     """State and facts of one step, in the shape and on the devices of `like`."""
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    found = manager.restore(
-        step,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardRestore(abstract), facts=ocp.args.JsonRestore()
-        ),
+    items = ocp.args.Composite(
+        state=ocp.args.StandardRestore(abstract), facts=ocp.args.JsonRestore()
     )
+    found = manager.restore(step, args=items)
     return found.state, dict(found.facts)
 
 
@@ -115,7 +103,7 @@ def is_finished(folder: epath.Path) -> bool:
 
 
 def save_final(folder: epath.Path, variables: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Writes the chosen variables of a stage with the facts that make them usable alone.
+    """Writes the chosen variables of a stage with all that is needed to use them.
 
     Args:
       folder: of the stage.
@@ -139,20 +127,16 @@ def load_final(folder: epath.Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise CheckpointError(f"{folder}: no finished stage here; train it to the end first")
     try:
         with _final_checkpointer() as checkpointer:
-            shapes = checkpointer.metadata(absolute(folder) / "final").item_metadata["variables"]
-            # Read as NumPy arrays: they go to whatever devices there are now, not to those that
-            # wrote them.
+            path = absolute(folder) / "final"
+            shapes = checkpointer.metadata(path).item_metadata["variables"]
+            # As NumPy arrays, not on devices that may not exist on this machine.
             kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes.tree)
-            found = checkpointer.restore(
-                absolute(folder) / "final",
-                args=ocp.args.Composite(
-                    variables=ocp.args.PyTreeRestore(restore_args=kinds),
-                    facts=ocp.args.JsonRestore(),
-                ),
-            )
+            variables = ocp.args.PyTreeRestore(restore_args=kinds)
+            items = ocp.args.Composite(variables=variables, facts=ocp.args.JsonRestore())
+            found = checkpointer.restore(path, args=items)
     except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{folder}: the checkpoint cannot be read ({first})") from error
+        line = _first_line(error)
+        raise CheckpointError(f"{folder}: the checkpoint cannot be read ({line})") from error
     return dict(found.variables), dict(found.facts)
 
 
@@ -195,3 +179,7 @@ def _final_checkpointer() -> ocp.Checkpointer:
         variables=ocp.PyTreeCheckpointHandler(), facts=ocp.JsonCheckpointHandler()
     )
     return ocp.Checkpointer(handler)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,7 +1,7 @@
-"""Many hosts as one run: every host starts the same command and joins the others.
+"""One run on many hosts: every host starts the same command and joins the others.
 
-Afterwards `jax.devices()` are those of all hosts, and nothing else in the package needs to know:
-steps are jitted in global view, checkpoints are written by all hosts, text files by the first.
+Afterwards `jax.devices()` are those of all hosts, and the rest of the package is the same: steps
+are jitted in global view, checkpoints are written by all hosts, text files by the first.
 """
 
 import jax
@@ -13,19 +13,19 @@ def join(
     num_processes: int | None = None,
     process_id: int | None = None,
 ) -> None:
-    """Waits until all hosts of the run are there; call it before anything else touches a device.
+    """Waits for all hosts of the run; call it before anything else uses a device.
 
     Args:
-      coordinator: HOST:PORT of the first host, a port that is free there; None on a TPU pod or
-        under a cluster manager that JAX knows, which say all three themselves.
+      coordinator: HOST:PORT of the first host, a free port there; None on a TPU pod or under a
+        cluster manager that JAX knows, which provide all three.
       num_processes: number of hosts; needed with a coordinator.
       process_id: of this host, from 0; needed with a coordinator.
 
     Raises:
-      ValueError: half of the three, an impossible number, or hosts that do not find each other.
+      ValueError: some of the three are missing or wrong, or hosts do not find each other.
     """
     _check(coordinator, num_processes, process_id)
-    # It would swallow SIGTERM; a run that is stopped goes on from its last checkpoint anyway.
+    # It would catch SIGTERM; a run that is stopped resumes from its last checkpoint anyway.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id)
@@ -39,7 +39,7 @@ def join(
 
 
 def is_first() -> bool:
-    """Whether this host is the one that writes text files and talks to people."""
+    """Whether this host is the one that writes text files and prints results."""
     return jax.process_index() == 0
 
 
@@ -57,6 +57,6 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
         raise ValueError(f"--coordinator={coordinator}: must be HOST:PORT, such as 10.0.0.1:8476")
     if not 0 <= process_id < num_processes:
         raise ValueError(
-            f"--process_id={process_id}: must lie between 0 and --num_processes={num_processes} "
-            "less one"
+            f"--process_id={process_id}: must be at least 0 and less than "
+            f"--num_processes={num_processes}"
         )

@@ -1,7 +1,7 @@
-"""Text files of a run: metrics line by line, results, all through etils so that gs:// works.
+"""Text files of a run: metrics and results, through etils so that gs:// works.
 
-Only the first host writes. Files that are replaced are written beside and renamed, so that a kill
-leaves the old one or the new one.
+Only the first host writes. A file is replaced by renaming a new one, so that a killed run leaves
+the old one or the new one.
 """
 
 import json
@@ -16,7 +16,7 @@ from etils import epath
 
 
 def finite(value: Any) -> Any:
-    """Plain JSON with numbers finite or null."""
+    """Plain JSON types; numbers that are not finite become None."""
     if isinstance(value, Mapping):
         return {str(k): finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -31,26 +31,26 @@ def finite(value: Any) -> Any:
 
 
 def write_json(path: epath.Path, value: Any) -> None:
-    """Replaces a JSON file in one go."""
+    """Replaces a JSON file atomically."""
     write_text(path, json.dumps(finite(value), indent=2) + "\n")
 
 
 def write_text(path: epath.Path, text: str) -> None:
-    """Replaces a text file in one go."""
+    """Replaces a text file atomically."""
     if jax.process_index() != 0:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.parent / f".{path.name}.new"
-    beside.write_text(text)
-    beside.replace(path)
+    new = path.parent / f".{path.name}.new"
+    new.write_text(text)
+    new.replace(path)
 
 
 def append_metrics(workdir: epath.Path, line: Mapping[str, Any]) -> None:
-    """Adds one line to `metrics.jsonl`: step, stage, split, and values by name."""
+    """Appends a line to `metrics.jsonl`: step, stage, split, and values by name."""
     if jax.process_index() != 0:
         return
     path, text = workdir / "metrics.jsonl", json.dumps(finite(line)) + "\n"
-    if "://" in os.fspath(path):  # What lies in a bucket cannot grow.
+    if "://" in os.fspath(path):  # Objects in a bucket cannot be appended to.
         path.write_text((path.read_text() if path.exists() else "") + text)
         return
     with path.open("a") as file:
@@ -58,7 +58,7 @@ def append_metrics(workdir: epath.Path, line: Mapping[str, Any]) -> None:
 
 
 def read_metrics(workdir: epath.Path) -> list[dict[str, Any]]:
-    """Lines of `metrics.jsonl`; a last line torn by a kill is left out."""
+    """Lines of `metrics.jsonl` without a partial one that a killed run left."""
     path = workdir / "metrics.jsonl"
     if not path.exists():
         return []
@@ -72,7 +72,7 @@ def read_metrics(workdir: epath.Path) -> list[dict[str, Any]]:
 
 
 def rewind_metrics(workdir: epath.Path, *, stage: str, step: int) -> None:
-    """Drops the lines of a stage after `step`: a resumed run writes them again."""
+    """Removes the lines of a stage after `step`, which a resumed run writes again."""
     if not (workdir / "metrics.jsonl").exists():
         return
     kept = [m for m in read_metrics(workdir) if m["stage"] != stage or m["step"] <= step]

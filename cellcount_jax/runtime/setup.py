@@ -79,12 +79,10 @@ def cache_programs() -> None:
 def use_huge_pages() -> bool:
     """Keeps freed memory in the process, in pages of 2 MiB, when JAX computes on a CPU under Linux.
 
-    XLA allocates the memory of intermediate results at every run of a program and frees it
-    afterwards. By default the C library takes it from the system anew each time, in pages of
-    4 KiB that the system first fills with zeros: a third of the time of a convolutional network.
-
-    Call it before large allocations: it changes how the whole process gets its memory, and the
-    process keeps its peak memory until it ends. Further calls change nothing.
+    XLA allocates intermediate results at every run of a program and frees them afterwards. By
+    default the system provides that memory anew each time, in pages of 4 KiB filled with zeros: a
+    third of the time of a convolutional network. Call it before large allocations; the process then
+    keeps its peak memory until it ends. Further calls change nothing.
 
     Returns:
       Whether it did; not on other systems and C libraries, not with other devices (all threads

@@ -1,4 +1,4 @@
-"""One data mesh over all devices; a jit in global view does the rest.
+"""One data mesh over all devices, for a jit in global view.
 
 Batches are split along their first axis, everything else is replicated. Because the jitted step
 sees the whole batch, means, gradients and batch norm are those of the whole batch on any number of
@@ -21,14 +21,14 @@ def data_mesh() -> Mesh:
 
 
 def local_mesh() -> Mesh:
-    """A mesh of this host's devices alone, along the axis `data`."""
+    """A mesh of this host's devices, along the axis `data`."""
     return mesh_of(jax.local_devices())
 
 
 def mesh_of(devices: Any) -> Mesh:
-    """A mesh of these devices along the axis `data`; they may be those of a machine not here."""
+    """A mesh of these devices, which need not exist on this machine, along the axis `data`."""
     devices = np.asarray(devices).reshape(-1)
-    # Explicit axes, the default, do not go with linen's modules.
+    # Explicit axes, the default, do not work with linen's modules.
     return jax.make_mesh((devices.size,), ("data",), (AxisType.Auto,), devices=devices.tolist())
 
 
@@ -43,12 +43,12 @@ def split(mesh: Mesh) -> NamedSharding:
 
 
 def rows_over(mesh: Mesh, n: int) -> NamedSharding:
-    """n rows split over the mesh; all of them on every device where they do not divide."""
+    """Sharding of n rows: split over the mesh, or replicated if they do not divide."""
     return split(mesh) if n and n % mesh.size == 0 else replicated(mesh)
 
 
 def split_rows(tree: Any, mesh: Mesh) -> Any:
-    """Inside jit: splits the first axis of every array over the mesh, where it divides."""
+    """Inside jit: splits the first axis of every array over the mesh, if it divides."""
 
     def constrain(x: jax.Array) -> jax.Array:
         return jax.lax.with_sharding_constraint(x, rows_over(mesh, x.shape[0] if x.ndim else 0))
@@ -57,25 +57,23 @@ def split_rows(tree: Any, mesh: Mesh) -> Any:
 
 
 def split_parts(tree: Any, mesh: Mesh, parts: int) -> Any:
-    """Inside jit: rows [B, ...] dealt out to [parts, B / parts, ...], each part over the mesh.
+    """Inside jit: rows [B, ...] as [parts, B / parts, ...], each part split over the mesh.
 
-    Part p holds the rows p, p + parts, p + 2 parts ..., so that no row changes its device.
+    Part p has the rows p, p + parts, p + 2 parts ..., so that no row changes its device.
     """
 
-    def deal(x: jax.Array) -> jax.Array:
-        dealt = x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
-        rows = rows_over(mesh, dealt.shape[1]).spec
-        return jax.lax.with_sharding_constraint(
-            dealt, NamedSharding(mesh, PartitionSpec(None, *rows))
-        )
+    def divide(x: jax.Array) -> jax.Array:
+        divided = x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+        rows = PartitionSpec(None, *rows_over(mesh, divided.shape[1]).spec)
+        return jax.lax.with_sharding_constraint(divided, NamedSharding(mesh, rows))
 
-    return jax.tree.map(deal, tree)
+    return jax.tree.map(divide, tree)
 
 
 def on_this_host(predict: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """A jitted function of replicated variables and rows, on the devices of this host alone.
+    """A jitted function of replicated variables and rows, run on the devices of this host.
 
-    Every host may then call it as often as it likes, with rows of its own.
+    Each host may then call it any number of times, with its own rows.
 
     Args:
       predict: (variables, rows [B, ...] on the host) -> arrays [B, ...].
@@ -93,7 +91,7 @@ def on_this_host(predict: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any
 
 
 def _local_copy(x: Any, layout: NamedSharding) -> jax.Array:
-    """A replicated array as one over this host's devices; nothing is copied if it is there."""
+    """A replicated array as one on this host's devices, without a copy if it is there already."""
     here = {s.device: s.data for s in x.addressable_shards} if isinstance(x, jax.Array) else {}
     if here.keys() != layout.device_set:
         return jax.device_put(np.asarray(x), layout)
