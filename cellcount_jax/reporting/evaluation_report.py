@@ -19,6 +19,16 @@ from cellcount_jax.reporting.run_report import figures_of_counts
 MAX_LISTED = 200
 """Images in the page's last table; the CSV file has all."""
 
+COUNT_COLUMNS = {
+    **{"images": "n_images", "cells": "n_cells", "MAE": "mae", "RMSE": "rmse"},
+    **{"MAPE (%)": "mape", "bias": "bias", "95 % from": "agreement_low", "to": "agreement_high"},
+    **{f"GAME {level}": f"game_{level}" for level in GAME_LEVELS},
+}
+POINT_COLUMNS = {
+    **{"F1": "f1", "precision": "precision", "recall": "recall", "F1, mean of images": "macro_f1"},
+    **{"found": "tp", "false": "fp", "missed": "fn"},
+}
+
 CURVES = {
     "f1": ("F1", "#073b4c"),
     "precision": ("precision", "#118ab2"),
@@ -101,9 +111,10 @@ def evaluation_page(
             ),
             _warning(summary["n_names_in_training"], len(whole)),
             "<h2>Counts</h2>",
-            _counts_table(everything),
+            _table(everything, COUNT_COLUMNS, digits=2),
             html.note(
-                "Errors are in cells per image; bias is predicted minus true. GAME sums the errors "
+                "Errors are in cells per image; bias is predicted minus true. 95 % of differences "
+                "are expected within bias &plusmn; 1.96 standard deviations. GAME sums the errors "
                 "of 1, 4, 16 and 64 parts of each image (in a volume 1, 8, 64 and 512), so that a "
                 "cell counted in the wrong place shows: of the points or, if the method gives "
                 "none, of the density."
@@ -149,22 +160,20 @@ def _warning(known: int, n: int) -> str:
     )
 
 
-def _counts_table(parts: Mapping[str, Mapping[str, Any]]) -> str:
-    """Errors of named parts of the images."""
-    head = ["", "images", "cells", "MAE", "RMSE", "MAPE (%)", "bias", "95 % of differences"]
-    keys = ("n_images", "n_cells", "mae", "rmse", "mape", "bias")
-    games = {
-        f"GAME {n}": f"game_{n}"
-        for n in GAME_LEVELS
-        if any(found[f"game_{n}"] is not None for found in parts.values())
+def _table(
+    parts: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str], *, digits: int
+) -> str:
+    """A row of figures per named part of the images, without columns that have no value."""
+    shown = {
+        head: key
+        for head, key in columns.items()
+        if any(found.get(key) is not None for found in parts.values())
     }
-    rows = []
-    for name, found in parts.items():
-        low, high = found["agreement_low"], found["agreement_high"]
-        limits = "-" if low is None else f"{low:+.1f} to {high:+.1f}"
-        own, grid = ([html.number(found[k], 2) for k in part] for part in (keys, games.values()))
-        rows.append([html.text(name), *own, limits, *grid])
-    return html.table([*head, *games], rows)
+    rows = [
+        [html.text(name), *(html.number(found.get(key), digits) for key in shown.values())]
+        for name, found in parts.items()
+    ]
+    return html.table(["", *shown], rows) if shown else ""
 
 
 def _regions(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -173,8 +182,8 @@ def _regions(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
         return []
     return [
         "<h2>Regions</h2>",
-        _counts_table(parts),
-        _points_table(parts),
+        _table(parts, COUNT_COLUMNS, digits=2),
+        _table(parts, POINT_COLUMNS, digits=3),
         html.note(
             "Figures of a region are over the images that have it; outside is what no region "
             "covers. Points and cells are matched across borders; a pair belongs to the region of "
@@ -189,25 +198,13 @@ def _points(summary: Mapping[str, Any], everything: Mapping[str, Mapping[str, An
         return ["<h2>Points</h2>", html.note("This method gives no points.")]
     return [
         f"<h2>Points within {summary['radius']:.1f} px of a cell, one to one</h2>",
-        _points_table(everything),
+        _table(everything, POINT_COLUMNS, digits=3),
         html.image(over_radius(summary), alt="precision, recall and F1 against matching radius"),
         html.note(
             "The radius is half a cell, as in the model's training. Where images are resized by "
             "the size of their cells it differs between them; the median is shown."
         ),
     ]
-
-
-def _points_table(parts: Mapping[str, Mapping[str, Any]]) -> str:
-    """Matches of named parts of the images; nothing where there are no points."""
-    head = ["", "F1", "precision", "recall", "F1, mean of images", "found", "false", "missed"]
-    keys = ("f1", "precision", "recall", "macro_f1", "tp", "fp", "fn")
-    rows = [
-        [html.text(name), *(html.number(found[key]) for key in keys)]
-        for name, found in parts.items()
-        if "f1" in found
-    ]
-    return html.table(head, rows) if rows else ""
 
 
 def _images_table(images: Sequence[ImageEvaluation]) -> str:
