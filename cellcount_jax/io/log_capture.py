@@ -4,7 +4,7 @@ import contextlib
 import logging
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cellcount_jax.io.images.base import ProblemError
 
@@ -23,8 +23,15 @@ _TAG = re.compile(r"TiffTag (\d+)")
 
 
 @contextlib.contextmanager
-def captured_warnings(logger_name: str) -> Iterator[list[str]]:
-    """Warnings that this thread logs under a name within the block; they go to our own log."""
+def captured_warnings(
+    logger_name: str, check: Callable[[str], None] = lambda message: None
+) -> Iterator[list[str]]:
+    """Warnings that this thread logs under a name within the block; they go to our own log.
+
+    Args:
+      logger_name: of the library.
+      check: called with each warning when it is logged; what it raises ends the library's work.
+    """
     warnings: list[str] = []
     thread = threading.get_ident()
 
@@ -34,6 +41,7 @@ def captured_warnings(logger_name: str) -> Iterator[list[str]]:
         _LOG.info("%s", record.getMessage())
         if record.levelno >= logging.WARNING:
             warnings.append(record.getMessage())
+            check(warnings[-1])
         return False
 
     logger = logging.getLogger(logger_name)
@@ -51,18 +59,23 @@ def captured_warnings(logger_name: str) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def tiff_damage_is_an_error() -> Iterator[None]:
-    """Raises after the block if tifffile has logged that planes or metadata are lost.
+    """Raises if tifffile logs that planes or metadata are lost.
 
-    tifffile continues with what is left, which would be a stack of fewer planes.
+    tifffile continues with what is left, which would be a stack of fewer planes, or runs through a
+    circle of pages without end.
 
     Raises:
       ProblemError: the first of such warnings.
     """
-    with captured_warnings("tifffile") as warnings:
+    with captured_warnings("tifffile", _check_tiff) as warnings:
         yield
-    for warning in warnings:
-        tag = _TAG.search(warning)
-        standard = tag is not None and int(tag[1]) <= _LAST_STANDARD_TAG
-        if _FATAL.search(warning) or (standard and "invalid" in warning):
-            text = " ".join(re.sub(r"^<tifffile\.\w+ '[^']*'> ", "", warning).split())
-            raise ProblemError(f"is damaged ({text[:160]}); save or copy it again")
+    for warning in warnings:  # tifffile may have caught the error and logged another warning
+        _check_tiff(warning)
+
+
+def _check_tiff(warning: str) -> None:
+    tag = _TAG.search(warning)
+    standard = tag is not None and int(tag[1]) <= _LAST_STANDARD_TAG
+    if _FATAL.search(warning) or (standard and "invalid" in warning):
+        text = " ".join(re.sub(r"^<tifffile\.\w+ '[^']*'> ", "", warning).split())
+        raise ProblemError(f"is damaged ({text[:160]}); save or copy it again")

@@ -101,6 +101,15 @@ def test_a_stack_that_is_cut_short_never_becomes_a_thinner_one(tmp_path: Path, n
     tifffile_log.setLevel(logging.NOTSET)
 
 
+@pytest.mark.parametrize("place", range(37, 55))
+def test_pages_without_end_are_refused(tmp_path: Path, place: int) -> None:
+    """With these bytes, tifffile would go through the same damaged pages for hours."""
+    data = tiff_bytes(np.zeros((24, 24), np.uint16), compression="zlib")
+    path = tmp_path / "endless.tif"
+    path.write_bytes(data[:place] + bytes(8) + data[place:])
+    assert read_or_refuse(path) is None
+
+
 @pytest.mark.parametrize("compression", [None, "packbits"])
 def test_values_that_a_file_lacks_are_named(tmp_path: Path, compression: str | None) -> None:
     path = tmp_path / "short.tif"
