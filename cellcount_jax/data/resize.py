@@ -1,4 +1,7 @@
-"""Resizes images, volumes and samples: linear interpolation with antialiasing."""
+"""Resizes images, volumes and samples by linear interpolation with antialiasing, whole or by boxes.
+
+Windows that extend beyond an image see it reflected at its border.
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -7,6 +10,9 @@ import numpy as np
 from scipy import sparse
 
 from cellcount_jax.data.sample import Sample
+
+Box = tuple[slice, ...]
+"""Start and stop per axis."""
 
 Scale = float | tuple[float, ...]
 """A factor of all axes, or one per axis."""
@@ -119,3 +125,22 @@ def _triangle_weights(old: int, new: int) -> sparse.csr_array:
     inside = weight > 0
     entries = (weight[inside].astype(np.float32), (rows[inside], taps[inside]))
     return sparse.csr_array(entries, shape=(new, old))
+
+
+def reflected_indices(n: int, start: int, length: int) -> np.ndarray:
+    """Pixels of an axis of length `n` from position `start`, as in NumPy's `symmetric` padding."""
+    at = np.arange(start, start + length) % (2 * n)
+    return np.minimum(at, 2 * n - 1 - at)
+
+
+def unfold(part: np.ndarray, at: Sequence[np.ndarray]) -> np.ndarray:
+    """A window from the box of pixels that it contains.
+
+    Args:
+      part: values from the first to the last pixel in `at`, along the leading axes.
+      at: pixels of the window along each of these axes.
+    """
+    for axis, pixels in enumerate(at):
+        if pixels[-1] - pixels[0] != len(pixels) - 1:  # some are reflected
+            part = part.take(pixels - pixels.min(), axis=axis)
+    return part

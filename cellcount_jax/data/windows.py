@@ -11,10 +11,9 @@ import numpy as np
 
 from cellcount_jax.data import batches, targets
 from cellcount_jax.data.preprocess import IntensityRange, Preprocessing, apply, intensity_range
+from cellcount_jax.data.resize import Box, reflected_indices, unfold
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.io.cache import ArrayCache
-
-Box = tuple[slice, ...]
 
 CACHE_BYTES = 512 * 2**20
 """Size of the cache of whole targets, for targets that cannot be computed for a window alone."""
@@ -92,25 +91,6 @@ class WindowReader:
             return density_part(target, dots, shape, box, reach)
         whole = self._wholes.get(index, lambda: np.asarray(target(dots, shape), np.float32))
         return whole[box]
-
-
-def reflected_indices(n: int, start: int, length: int) -> np.ndarray:
-    """Pixels of an axis of length `n` from position `start`, as in NumPy's `symmetric` padding."""
-    at = np.arange(start, start + length) % (2 * n)
-    return np.minimum(at, 2 * n - 1 - at)
-
-
-def unfold(part: np.ndarray, at: Sequence[np.ndarray]) -> np.ndarray:
-    """A window from the box of pixels that it contains.
-
-    Args:
-      part: values from the first to the last pixel in `at`, along the leading axes.
-      at: pixels of the window along each of these axes.
-    """
-    for axis, pixels in enumerate(at):
-        if pixels[-1] - pixels[0] != len(pixels) - 1:  # some are reflected
-            part = part.take(pixels - pixels.min(), axis=axis)
-    return part
 
 
 def raster_part(dots: np.ndarray, shape: Sequence[int], box: Box) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from cellcount_jax.data.windows import Box
+from cellcount_jax.data.resize import Box
 from cellcount_jax.inference.detect import (
     Pieces,
     check_finite,

@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from cellcount_jax.data.resize import Scale
-from cellcount_jax.data.windows import Box
+from cellcount_jax.data.resize import Box, Scale
 from cellcount_jax.inference import tiling
 from cellcount_jax.inference.batched_predict import Maps
 from cellcount_jax.inference.count import Count

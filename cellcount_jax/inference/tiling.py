@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cellcount_jax.data.windows import Box
+from cellcount_jax.data.resize import Box
 
 MAX_WINDOW = {2: 1024, 3: 128}
 """Longest side of a window, by number of space axes: a compromise of memory and overlap. Images up

@@ -21,8 +21,15 @@ from cellcount_jax.data.preprocess import (
     intensity_range,
     preprocess,
 )
-from cellcount_jax.data.resize import Scale, resize_image, resize_part, resized_shape
-from cellcount_jax.data.windows import Box, reflected_indices, unfold
+from cellcount_jax.data.resize import (
+    Box,
+    Scale,
+    reflected_indices,
+    resize_image,
+    resize_part,
+    resized_shape,
+    unfold,
+)
 from cellcount_jax.inference import tiling
 from cellcount_jax.inference.batched_predict import BatchedPredictor, Maps, OutOfDeviceMemoryError
 from cellcount_jax.inference.count import Count

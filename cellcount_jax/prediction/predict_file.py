@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cellcount_jax.data.resize import Scale
-from cellcount_jax.data.windows import Box
+from cellcount_jax.data.resize import Box, Scale
 from cellcount_jax.inference.count import Count
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.inference.readout import OpenDensity, TakeDensity

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellcount_jax.data.resize import Scale
-from cellcount_jax.data.windows import Box
+from cellcount_jax.data.resize import Box, Scale
 from cellcount_jax.inference.readout import Count, TakeDensity
 from cellcount_jax.inference.region_counts import RegionRow, count_regions
 from cellcount_jax.inference.region_integrals import density_sums, union

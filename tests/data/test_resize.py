@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cellcount_jax.data.resize import resize_array, resize_image, resize_sample
+from cellcount_jax.data.resize import reflected_indices, resize_array, resize_image, resize_sample
 from cellcount_jax.data.sample import Sample
 from tests.data.test_patches import sample_of
 
@@ -42,3 +42,10 @@ def test_resize_image():
     assert resize_image(image, 1.0) is image
     assert resize_image(image, 0.5).shape == (5, 8, 3)
     assert resize_image(image, 0.01).shape == (1, 1, 3)
+
+
+@pytest.mark.parametrize("n", [1, 3, 7])
+def test_reflected_indices_are_symmetric_padding(n):
+    whole = np.pad(np.arange(n), (0, 15), mode="symmetric")
+    for start in range(len(whole) - 4):
+        np.testing.assert_array_equal(reflected_indices(n, start, 4), whole[start : start + 4])

@@ -10,15 +10,6 @@ from cellcount_jax.data.preprocess import Preprocessing
 from cellcount_jax.data.sample import Sample
 
 
-@pytest.mark.parametrize("n", [1, 3, 7])
-def test_reflected_indices_are_symmetric_padding(n):
-    whole = np.pad(np.arange(n), (0, 15), mode="symmetric")
-    for start in range(len(whole) - 4):
-        np.testing.assert_array_equal(
-            windows.reflected_indices(n, start, 4), whole[start : start + 4]
-        )
-
-
 @pytest.mark.parametrize("sigma", [0.0, 1.0, 3.0, (4.0, 0.6)])
 def test_density_of_a_window_is_the_window_of_the_density(sigma):
     rng = np.random.default_rng(0)
