@@ -51,8 +51,7 @@ def detect(file: base.AnnotationFile) -> str:
         if marked.mean() <= _MAX_MARKED_SHARE and not stray.any():
             return "dots_image"
         file.fail(f"looks like a photograph, not like an image of dots. {advice}")
-    labels = _labels(file, image.values)
-    ids = _ids(labels)
+    labels, ids = file.once(_labels)
     patches = _count_patches(labels) if len(ids) else 0
     if len(ids) <= 1 and np.count_nonzero(labels) <= 2 * patches:
         return "dots_image"
@@ -81,8 +80,7 @@ def read_label_mask(file: base.AnnotationFile, options: base.Options) -> base.Ra
     image = file.once(_read_pixels)
     if image.colour or image.lossy:
         file.fail("is in colour or JPEG; a label mask has one exact number per pixel")
-    labels = _labels(file, image.values)
-    ids = _ids(labels)
+    labels, ids = file.once(_labels)
     if len(ids) == 1 and _count_patches(labels) > 1:
         _fail_one_number(file, labels, int(ids[0]))
     points = label_centroids(labels).astype(np.float64)
@@ -200,10 +198,11 @@ def _marked(image: Pixels) -> np.ndarray:
     return (values > 0) & (values >= top / 2)
 
 
-def _labels(file: base.AnnotationFile, values: np.ndarray) -> np.ndarray:
-    """[*space] integers of a mask that may be stored as floats or bits."""
+def _labels(file: base.AnnotationFile) -> tuple[np.ndarray, np.ndarray]:
+    """[*space] integers of a mask that may be stored as floats or bits, and its ascending ids."""
+    values = file.once(_read_pixels).values
     if values.dtype.kind == "b":
-        return values.astype(np.uint8)
+        values = values.astype(np.uint8)
     if values.dtype.kind == "f":
         if (values != np.rint(values)).any():
             file.fail("holds values that are not whole numbers, so it is not a label mask")
@@ -212,16 +211,11 @@ def _labels(file: base.AnnotationFile, values: np.ndarray) -> np.ndarray:
         values = values.astype(np.int64)
     if values.dtype.kind == "i" and values.min() < 0:
         file.fail(f"holds the negative number {values.min()}, so it is not a label mask")
-    return values
-
-
-def _ids(labels: np.ndarray) -> np.ndarray:
-    """Numbers of the cells, ascending."""
-    flat = labels.ravel()
+    flat = values.ravel()
     if flat.max() >= MAX_TABLE_LABEL:
-        return np.unique(flat[flat > 0])
+        return values, np.unique(flat[flat > 0])
     ids = np.flatnonzero(np.bincount(flat.astype(np.int64)))
-    return ids[ids > 0]
+    return values, ids[ids > 0]
 
 
 def _count_patches(labels: np.ndarray) -> int:

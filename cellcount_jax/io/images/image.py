@@ -233,8 +233,9 @@ def read_stored(path: str | Path) -> tuple[np.ndarray, str]:
             if n_bytes > limit:
                 raise base.ProblemError(f"is damaged (it declares {n_bytes} bytes of pixels)")
             values = reader.read(tuple(slice(0, n, 1) for n in reader.shape))
-            # A copy, because the values may belong to the file.
-            return np.array(values, reader.dtype.newbyteorder("=")), reader.axes
+            # Values that belong to the file, which is closed next, are copied.
+            copy = True if reader.borrowed else None
+            return np.array(values, reader.dtype.newbyteorder("="), copy=copy), reader.axes
         finally:
             reader.close()
 
