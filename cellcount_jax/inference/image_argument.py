@@ -35,9 +35,8 @@ class ArrayReader:
         return np.dtype(self.array.dtype)
 
     def read(self, slices: Sequence[slice] = ()) -> np.ndarray:
-        """Values [*space, C] of a part; one slice per axis of `shape`, all if there is none."""
-        box = tuple(slices) or (slice(None),) * len(self.shape)
-        *space, channels = box
+        """Values [*space, C] of a part; axes of `shape` without a slice are read whole."""
+        *space, channels = (*slices, *[slice(None)] * (len(self.shape) - len(slices)))
         if self.channel_axis is None:
             return np.asarray(self.array[tuple(space)])[..., None][..., channels]
         space.insert(self.channel_axis, channels)

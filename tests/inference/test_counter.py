@@ -14,7 +14,7 @@ from cellcount_jax.inference import window_pass
 from cellcount_jax.inference.counter import Counter
 from tests.data.disc_images import discs
 from tests.inference.disc_counter import disc_counter
-from tests.inference.made_counters import cells, made
+from tests.inference.made_counters import bright_counter, cells, made
 
 
 class ReadInParts:
@@ -89,6 +89,19 @@ def test_a_large_array_is_never_read_as_a_whole(counter, monkeypatch):
     array = ReadInParts(cells((4000, 24)))
     dataclasses.replace(counter, max_window=64).count(array)
     assert 0 < array.largest_read < array.values.size / 2
+
+
+@pytest.mark.parametrize("axes", ["YX", "CYX", "YXC"])
+def test_windows_of_an_array_are_read_in_any_order_of_axes(axes, monkeypatch):
+    monkeypatch.setattr(window_pass, "PIXELS_IN_MEMORY", 100)
+    image = cells((150, 180))[..., :1]
+    turned = image[..., 0] if axes == "YX" else np.transpose(image, ["YXC".index(a) for a in axes])
+    counter = dataclasses.replace(bright_counter(), max_window=32)
+    expected = counter.count(image)
+    found = counter.count(ReadInParts(turned), axes=axes)
+    assert not found.maps
+    assert found.count == pytest.approx(expected.count, rel=1e-6)
+    np.testing.assert_array_equal(found.points, expected.points)
 
 
 def test_a_dask_array_is_counted(counter, image):
