@@ -10,8 +10,7 @@ from cellcount_jax.evaluation.image import ImageEvaluation, spacing_of
 from cellcount_jax.evaluation.matching import match_pairs
 from cellcount_jax.evaluation.metrics import Matches
 from cellcount_jax.inference.readout import Count
-from cellcount_jax.inference.region_counts import count_regions
-from cellcount_jax.inference.region_integrals import points_inside, union
+from cellcount_jax.inference.region_counts import count_regions, points_inside, union
 from cellcount_jax.io.regions import Region, Shape
 
 

@@ -1,7 +1,4 @@
-"""Counts by region: what lies in each, and what lies in none, so that nothing is dropped.
-
-How much of a density lies in a region, and which points do, is computed in `region_integrals`.
-"""
+"""Counts by region: what lies in each, and what lies in none, so that nothing is dropped."""
 
 import logging
 import math
@@ -9,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
+from cellcount_jax.data.resize import Scale
 from cellcount_jax.inference.readout import Count
-from cellcount_jax.inference.region_integrals import density_sums, points_inside, union
 from cellcount_jax.io.regions import OUTSIDE, Region, Shape
 
 log = logging.getLogger(__name__)
@@ -52,31 +50,25 @@ def count_regions(
       ValueError: the count is a density's, and neither the density nor `sums` are given.
     """
     covered = union(regions, shape) if covered is None else covered
-    all_of = [*regions, covered]
-    if found.density_sum is None:
-        sums = None
-    elif sums is None:
-        if found.density is None:
-            raise ValueError("the image's density is not kept, and its sums are not given")
-        sums = density_sums(found.density, all_of, shape, scale=found.scale)
-    numbers: list[int | None] = [None] * len(all_of)
-    if found.points is not None:
-        numbers = [int(points_inside(found.points, region, shape).sum()) for region in all_of]
-    sizes = [_size(region, shape) for region in all_of]
+    every = [*regions, covered]
+    sizes = [_size(region, shape) for region in every]
     if sum(size for size, _ in sizes[:-1]) > sizes[-1][0]:
         log.warning("regions overlap: cells in several of them count in each")
-    rows = [
-        _row(region.name, numbers[i], None if sums is None else float(sums[i]), *sizes[i], spacing)
-        for i, region in enumerate(regions)
-    ]
-    outside = _row(
-        OUTSIDE,
-        None if found.points is None else len(found.points) - int(numbers[-1] or 0),
-        None if sums is None or found.density_sum is None else found.density_sum - float(sums[-1]),
-        *_size(covered, shape, outside=True),
-        spacing,
-    )
-    return [*rows, outside]
+    sizes[-1] = _size(covered, shape, outside=True)
+    numbers: list[int | None] = [None] * len(every)
+    if found.points is not None:
+        inside = [int(points_inside(found.points, region, shape).sum()) for region in every]
+        numbers = [*inside[:-1], len(found.points) - inside[-1]]
+    cells: list[float | None] = [None] * len(every)
+    if found.density_sum is not None:
+        if sums is None:
+            if found.density is None:
+                raise ValueError("the image's density is not kept, and its sums are not given")
+            sums = density_sums(found.density, every, shape, scale=found.scale)
+        cells = [*sums[:-1].tolist(), found.density_sum - float(sums[-1])]
+    names = [*(region.name for region in regions), OUTSIDE]
+    columns = zip(names, numbers, cells, sizes, strict=True)
+    return [_row(*values, spacing) for values in columns]
 
 
 def _size(region: Region, shape: Shape, *, outside: bool = False) -> tuple[int, int]:
@@ -91,8 +83,7 @@ def _row(
     name: str,
     n_points: int | None,
     density_sum: float | None,
-    size: int,
-    area: int,
+    size: tuple[int, int],
     spacing: Sequence[float] | None,
 ) -> RegionRow:
     count = float(n_points or 0) if density_sum is None else density_sum
@@ -101,9 +92,9 @@ def _row(
         "count": count,
         "n_points": "" if n_points is None else n_points,
         "density_sum": "" if density_sum is None else density_sum,
-        "area_px": area,
+        "area_px": size[1],
     }
-    return row if spacing is None else row | cells_per_mm(count, size, spacing)
+    return row if spacing is None else row | cells_per_mm(count, size[0], spacing)
 
 
 def cells_per_mm(count: float, size: int, spacing: Sequence[float]) -> RegionRow:
@@ -117,3 +108,109 @@ def cells_per_mm(count: float, size: int, spacing: Sequence[float]) -> RegionRow
     axes = len(spacing)
     extent = size * math.prod(spacing) * 10.0 ** (-3 * axes)
     return {f"cells_per_mm{axes}": count / extent if extent else ""}
+
+
+def points_inside(points: np.ndarray, region: Region, shape: Shape) -> np.ndarray:
+    """[N] bool: which points lie in a region.
+
+    Args:
+      points: [N, ndim] in pixels, integer = centre of that pixel; those beyond the image's rim
+        belong to the pixel next to them.
+      region: of the image.
+      shape: of the image without channels.
+    """
+    axes = region.inside.ndim
+    last = np.array(shape[-axes:]) - 1
+    pixels = np.clip(np.floor(points[:, -axes:].astype(np.float64) + 0.5), 0, last).astype(np.int64)
+    place = pixels - np.array(region.corner)
+    near = np.flatnonzero(((place >= 0) & (place < region.inside.shape)).all(axis=1))
+    inside = np.zeros(len(points), bool)
+    inside[near] = region.inside[tuple(place[near].T)]
+    return inside
+
+
+def density_sums(
+    density: np.ndarray,
+    regions: Sequence[Region],
+    shape: Shape,
+    *,
+    scale: Scale = 1.0,
+    box: Sequence[slice] | None = None,
+    whole: Shape | None = None,
+) -> np.ndarray:
+    """[R] float64: cells by the density in each region; the sums of boxes add up.
+
+    Args:
+      density: cells per position of the map, which may be coarser than the image; all of it, or
+        a box of it.
+      regions: of the image.
+      shape: of the image without channels.
+      scale: by which the image was resized before the map was made.
+      box: where the density lies in the map.
+      whole: shape of the whole map.
+    """
+    whole = density.shape if whole is None else whole
+    box = [slice(0, n) for n in whole] if box is None else box
+    scales = np.broadcast_to(scale, len(shape)).tolist()
+    edges = [
+        map_edges(side, n, factor)[part.start : part.stop + 1]
+        for side, n, factor, part in zip(shape, whole, scales, box, strict=True)
+    ]
+    flat = density.sum(axis=0, dtype=np.float64) if density.ndim == 3 else density
+    return np.array(
+        [
+            _sum_inside(density if region.inside.ndim == density.ndim else flat, region, edges)
+            for region in regions
+        ]
+    )
+
+
+def map_edges(side: int, positions: int, scale: float) -> np.ndarray:
+    """[positions + 1] float64: where the positions of a map begin and end along an image's side.
+
+    The image's `side` pixels were resized by `scale`, and the network makes one position of the
+    map of each 1, 2, 4, ... pixels; the last one may reach beyond the image and is cut.
+    """
+    resized = max(1, round(side * scale))
+    stride = 1
+    while -(-resized // stride) > positions:
+        stride *= 2
+    if -(-resized // stride) != positions:
+        raise ValueError(f"a map of {positions} positions is not that of {side} pixels x {scale:g}")
+    return np.minimum(np.arange(positions + 1) * stride, resized) * (side / resized)
+
+
+def union(regions: Sequence[Region], shape: Shape) -> Region:
+    """What any of the regions covers."""
+    ndim = max((region.inside.ndim for region in regions), default=len(shape))
+    covered = np.zeros(tuple(shape[-ndim:]), bool)
+    for region in regions:
+        where: Any = (..., *region.box)  # a region of two axes goes through all planes
+        covered[where] |= region.inside
+    return Region("", (0,) * ndim, covered)
+
+
+def _sum_inside(values: np.ndarray, region: Region, edges: Sequence[np.ndarray]) -> float:
+    """Sum in a region of values whose positions begin and end at these edges, in pixels."""
+    inside = []
+    for axis, edge in enumerate(edges[-values.ndim :]):
+        corner, n = region.corner[axis], region.inside.shape[axis]
+        low = max(corner, int(edge[0]))
+        high = max(low, min(corner + n, math.ceil(edge[-1])))
+        inside.append(slice(low - corner, high - corner))
+        # From positions to the pixels that the region has along this axis.
+        moved = np.moveaxis(values, axis, 0)
+        spread = _overlaps(edge, low, high).T @ moved.reshape(len(moved), -1)
+        values = np.moveaxis(spread.reshape(high - low, *moved.shape[1:]), 0, axis)
+    return float(values[region.inside[tuple(inside)]].sum())
+
+
+def _overlaps(edges: np.ndarray, low: int, high: int) -> sparse.csr_array:
+    """[positions, high - low]: fraction of each position that lies in each pixel from `low` on."""
+    start, stop = edges[:-1, None], edges[1:, None]
+    pixels = np.floor(start).astype(int) + np.arange(math.ceil((stop - start).max()) + 1)
+    shared = np.minimum(stop, pixels + 1) - np.maximum(start, pixels)
+    entries = np.nonzero((shared > 0) & (pixels >= low) & (pixels < high))
+    fractions = (shared / (stop - start))[entries]
+    shape = (len(pixels), high - low)
+    return sparse.csr_array((fractions, (entries[0], pixels[entries] - low)), shape=shape)

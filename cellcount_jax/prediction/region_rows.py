@@ -6,8 +6,12 @@ import numpy as np
 
 from cellcount_jax.data.resize import Box, Scale
 from cellcount_jax.inference.readout import Count, TakeDensity
-from cellcount_jax.inference.region_counts import RegionRow, count_regions
-from cellcount_jax.inference.region_integrals import density_sums, union
+from cellcount_jax.inference.region_counts import (
+    RegionRow,
+    count_regions,
+    density_sums,
+    union,
+)
 from cellcount_jax.io.regions import Region, Shape
 from cellcount_jax.prediction.counts_csv import CsvRow
 

@@ -1,8 +1,9 @@
-"""Regions of an image that is counted window by window: the table of the image in memory."""
+"""Rows of regions: the same for an image in memory and window by window."""
 
 import csv
 import dataclasses
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,14 @@ import tifffile
 
 from cellcount_jax.data.resampling import Resampling
 from cellcount_jax.inference import window_pass
+from cellcount_jax.inference.count import Count
 from cellcount_jax.inference.counter import Counter
+from cellcount_jax.io.images.image import open_lazy
+from cellcount_jax.io.regions import regions_of
 from cellcount_jax.prediction import predict_files
+from cellcount_jax.prediction.region_rows import RegionRows
 from tests.inference.made_counters import ShortOfMemory, bright_counter, cells, made
+from tests.io.region_files import feature, square
 
 
 def table(counter: Counter, path: Path, out: Path, place: Path) -> list[dict[str, str]]:
@@ -131,3 +137,27 @@ def test_sums_begin_anew_when_windows_shrink(tmp_path, monkeypatch):
     assert device.shapes[0][1] > device.shapes[-1][1]
     for one, other in zip(expected, found, strict=True):
         assert float(other["count"]) == pytest.approx(float(one["count"]), rel=1e-5)
+
+
+def test_rows_of_an_image(tmp_path, caplog):
+    for name in ("a", "b"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((20, 30), np.uint8))
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    (marks / "a.geojson").write_text(json.dumps(feature("Polygon", [square(0, 0, 10)], name="n")))
+    density = np.full((20, 30), 1 / 3, np.float32)
+    count = Count(200.0, None, None, density, {}, density_sum=float(density.sum(dtype=np.float64)))
+    row = {"image": "a.tif", "count": 200.0, "spacing_y": 0.5, "spacing_x": 0.5, "status": "ok"}
+    with open_lazy(tmp_path / "a.tif") as image:
+        found = RegionRows(regions_of(marks, image.path, image.space_shape), image.space_shape)
+    rows = found.rows(row, count)
+    assert [(r["image"], r["roi"], r["status"]) for r in rows] == [
+        ("a.tif", "n", "ok"),
+        ("a.tif", "outside", "ok"),
+    ]
+    assert sum(r["count"] for r in rows) == pytest.approx(200, abs=1e-5)
+    assert rows[0]["cells_per_mm2"] == pytest.approx(100 / 3 / 25e-6, rel=1e-6)
+    with open_lazy(tmp_path / "b.tif") as image, caplog.at_level(logging.WARNING):
+        none = RegionRows(regions_of(marks, image.path, image.space_shape), image.space_shape)
+    assert none.rows({"image": "b.tif"}, count) == [{"image": "b.tif"}]
+    assert "counted as a whole" in caplog.text

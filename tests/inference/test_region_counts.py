@@ -1,19 +1,15 @@
-"""Counts by region add up, and stand in rows of the table of counts."""
+"""Counts by region add up to those of the image."""
 
-import json
 import logging
 
 import numpy as np
 import pytest
 import tifffile
 
-from cellcount_jax.inference import region_counts, region_integrals
+from cellcount_jax.inference import region_counts
 from cellcount_jax.inference.readout import Count
 from cellcount_jax.io import regions
-from cellcount_jax.io.images.image import open_lazy
-from cellcount_jax.io.regions import fill, regions_of
-from cellcount_jax.prediction.region_rows import RegionRows
-from tests.io.region_files import feature, square
+from cellcount_jax.io.regions import fill
 
 RNG = np.random.default_rng(0)
 
@@ -45,7 +41,7 @@ def test_points_belong_to_the_pixel_that_they_lie_in(tmp_path):
     mask[2:4, 2:4] = 7
     found = mask_regions(tmp_path, mask, (8, 8))
     points = np.array([[1.49, 2], [1.51, 2], [3.49, 3.49], [3.51, 3], [-0.6, -0.6], [7.9, 7]])
-    inside = region_integrals.points_inside(points, found[0], (8, 8))
+    inside = region_counts.points_inside(points, found[0], (8, 8))
     assert inside.tolist() == [False, True, True, False, False, False]
     rows = region_counts.count_regions(counted(points.astype(np.float32)), found, (8, 8))
     assert [(r["roi"], r["count"], r["n_points"], r["area_px"]) for r in rows] == [
@@ -86,14 +82,12 @@ def test_regions_of_a_resized_image_add_up(tmp_path, scale):
     assert sum(r["count"] for r in rows) == pytest.approx(total, abs=1e-6)
     # The outside, summed as a region of its own, is what the rows leave for it.
     rest = mask_regions(tmp_path, (mask == 0).astype(np.uint8), shape)
-    alone = region_integrals.density_sums(density, rest, shape, scale=scale)[0]
+    alone = region_counts.density_sums(density, rest, shape, scale=scale)[0]
     assert rows[-1]["count"] == pytest.approx(alone, abs=1e-6)
     # An even density is shared by area, at any scale.
-    flat = np.ones(sides) * np.diff(region_integrals.map_edges(61, sides[0], scale))[:, None]
-    flat *= np.diff(region_integrals.map_edges(45, sides[1], scale))
-    assert region_integrals.density_sums(flat, found, shape, scale=scale) == pytest.approx(
-        [700, 375]
-    )
+    flat = np.ones(sides) * np.diff(region_counts.map_edges(61, sides[0], scale))[:, None]
+    flat *= np.diff(region_counts.map_edges(45, sides[1], scale))
+    assert region_counts.density_sums(flat, found, shape, scale=scale) == pytest.approx([700, 375])
 
 
 def test_parts_of_a_density_add_up_to_the_whole(tmp_path):
@@ -101,18 +95,14 @@ def test_parts_of_a_density_add_up_to_the_whole(tmp_path):
     mask = np.zeros(shape, np.uint16)
     mask[5:33, 9:50], mask[33:, 50:] = 300, 2
     found = mask_regions(tmp_path, mask, shape)
-    found.append(region_integrals.union(found, shape))
+    found.append(region_counts.union(found, shape))
     density = RNG.random((10, 16)).astype(np.float32)
     sums = np.zeros(3)
     for y in range(0, 10, 3):
         for x in range(0, 16, 5):
             box = (slice(y, min(10, y + 3)), slice(x, min(16, x + 5)))
-            sums += region_integrals.density_sums(
-                density[box], found, shape, box=box, whole=(10, 16)
-            )
-    np.testing.assert_allclose(
-        sums, region_integrals.density_sums(density, found, shape), rtol=1e-12
-    )
+            sums += region_counts.density_sums(density[box], found, shape, box=box, whole=(10, 16))
+    np.testing.assert_allclose(sums, region_counts.density_sums(density, found, shape), rtol=1e-12)
     large = Count(float(density.sum()), None, None, None, {}, 1.0, float(density.sum()))
     rows = region_counts.count_regions(large, found[:2], shape, sums=sums)
     assert [r["count"] for r in rows[:2]] == pytest.approx(sums[:2].tolist())
@@ -150,26 +140,3 @@ def test_flat_and_solid_regions_of_a_volume(tmp_path):
         assert rows[0]["cells_per_mm3"] == pytest.approx(rows[0]["count"] / (size * 2e-9))
         assert "cells_per_mm2" not in rows[0]
         assert sum(r["n_points"] for r in rows) == 3
-
-
-def test_rows_of_a_table(tmp_path, caplog):
-    for name in ("a", "b"):
-        tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((20, 30), np.uint8))
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    (marks / "a.geojson").write_text(json.dumps(feature("Polygon", [square(0, 0, 10)], name="n")))
-    density = np.full((20, 30), 1 / 3, np.float32)
-    row = {"image": "a.tif", "count": 200.0, "spacing_y": 0.5, "spacing_x": 0.5, "status": "ok"}
-    with open_lazy(tmp_path / "a.tif") as image:
-        found = RegionRows(regions_of(marks, image.path, image.space_shape), image.space_shape)
-    rows = found.rows(row, counted(density=density))
-    assert [(r["image"], r["roi"], r["status"]) for r in rows] == [
-        ("a.tif", "n", "ok"),
-        ("a.tif", "outside", "ok"),
-    ]
-    assert sum(r["count"] for r in rows) == pytest.approx(200, abs=1e-5)
-    assert rows[0]["cells_per_mm2"] == pytest.approx(100 / 3 / 25e-6, rel=1e-6)
-    with open_lazy(tmp_path / "b.tif") as image, caplog.at_level(logging.WARNING):
-        none = RegionRows(regions_of(marks, image.path, image.space_shape), image.space_shape)
-    assert none.rows({"image": "b.tif"}, counted(density=density)) == [{"image": "b.tif"}]
-    assert "counted as a whole" in caplog.text
