@@ -181,7 +181,7 @@ class Counter:
         spacing: Sequence[float] | None = None,
         in_memory: bool | None = None,
         on_window: OnWindow | None = None,
-        open_density: OpenDensity | None = None,
+        open_density: Sequence[OpenDensity] = (),
     ) -> Count:
         """Counts an open image, in memory or window by window.
 
@@ -191,7 +191,7 @@ class Counter:
           in_memory: whether to hold the image and its maps; by default up to 2^25 pixels. Else its
             windows are read in raster order, and the next two arguments are used.
           on_window: called with the number of windows done and of all after each.
-          open_density: takes the density box by box, see `readout.OpenDensity`.
+          open_density: what takes the density box by box, see `readout.OpenDensity`.
 
         Returns:
           Count and points, and the maps if they are held.

@@ -118,7 +118,7 @@ class RunningCount:
       readout: of the stage.
       space: shape of the image without channels, after resizing.
       scale: by which it was resized.
-      open_density: takes the density box by box, if a map sums to the count.
+      open_density: what takes the density box by box, if a map sums to the count.
     """
 
     def __init__(
@@ -127,13 +127,13 @@ class RunningCount:
         space: Sequence[int],
         scale: Scale,
         *,
-        open_density: OpenDensity | None = None,
+        open_density: Sequence[OpenDensity] = (),
     ):
         self._readout, self._space, self._scale = readout, space, scale
         self._points: TiledDetector | None = None
         self._total = None if counts_points(readout) else 0.0
         self._open_density = open_density
-        self._take_density: TakeDensity | None = None
+        self._take_density: list[TakeDensity] | None = None
 
     def add(self, window: tiling.Window, maps: Maps) -> None:
         """Takes the maps of a window."""
@@ -148,10 +148,10 @@ class RunningCount:
         box, values, shape = tiling.owned(maps[readout.count_map], window, space)
         density = density_of(values, readout)
         self._total += float(density.sum())
-        if self._open_density is not None and self._take_density is None:
-            self._take_density = self._open_density(shape, self._scale)
-        if self._take_density is not None and values.size:
-            self._take_density(box, density.astype(np.float32))
+        if self._take_density is None:
+            self._take_density = [opened(shape, self._scale) for opened in self._open_density]
+        for take in self._take_density if values.size else ():
+            take(box, density.astype(np.float32))
 
     def finish(self) -> Count:
         """Count and points, once all windows are in."""

@@ -180,61 +180,52 @@ def count_images(
     Raises:
       OutOfDeviceMemoryError: the smallest window is too large for the device.
     """
-    waiting: deque[_Gathering] = deque()
     left = iter(images)
+    waiting: deque[_Gathering] = deque()
+
+    def begin(image: NetworkInput) -> _Gathering:
+        sink = new_sink(predictor.stage.readout, image.space, image.scale)
+        return _Gathering(image, predictor.cut(image.space, offset=offset), sink)
 
     def windows() -> Iterator[np.ndarray]:
         for gathering in tuple(waiting):
-            yield from gathering.windows()
+            yield from gathering.rest()
         for image in left:
-            waiting.append(_Gathering(image, predictor, new_sink, offset))
-            yield from waiting[-1].windows()
+            waiting.append(begin(image))
+            yield from waiting[-1].rest()
 
     while True:
         try:
             for maps in predictor.maps(windows()):
-                done, total = waiting[0].add(maps)
+                first = waiting[0]
+                first.add(maps)
                 if on_window is not None:
-                    on_window(done, total)
-                if done == total:
+                    on_window(first.done, len(first.windows))
+                if first.done == len(first.windows):
                     yield waiting.popleft().sink.finish()
             return
         except OutOfDeviceMemoryError as error:
             if not predictor.shrink(error.shape):
                 raise
-            for gathering in waiting:
-                gathering.begin()
+            waiting = deque(begin(gathering.image) for gathering in waiting)
 
 
+@dataclasses.dataclass
 class _Gathering:
-    """An image whose windows are being computed."""
+    """An image of which `done` windows are in its sink."""
 
-    def __init__(
-        self,
-        image: NetworkInput,
-        predictor: BatchedPredictor,
-        new_sink: NewSink,
-        offset: Sequence[int] | None,
-    ):
-        self._image, self._predictor = image, predictor
-        self._new_sink, self._offset = new_sink, offset
-        self.begin()
+    image: NetworkInput
+    windows: list[tiling.Window]
+    sink: StitchedMaps | RunningCount
+    done: int = 0
 
-    def begin(self) -> None:
-        """Begins, or begins anew with windows as the predictor wants them now."""
-        self._windows = self._predictor.cut(self._image.space, offset=self._offset)
-        self._done = 0
-        readout = self._predictor.stage.readout
-        self.sink = self._new_sink(readout, self._image.space, self._image.scale)
-
-    def windows(self) -> Iterator[np.ndarray]:
+    def rest(self) -> Iterator[np.ndarray]:
         """[*window, C] of the windows that are not done."""
-        return (self._image.window(w.read) for w in self._windows[self._done :])
+        return (self.image.window(w.read) for w in self.windows[self.done :])
 
-    def add(self, maps: Maps) -> tuple[int, int]:
-        """Takes the maps of the next window; returns the number of windows done and of all."""
-        if self._image.is_constant:  # it holds no cell, whatever a network makes of it
+    def add(self, maps: Maps) -> None:
+        """Takes the maps of the next window."""
+        if self.image.is_constant:  # it holds no cell, whatever a network makes of it
             maps = {name: np.zeros_like(values) for name, values in maps.items()}
-        self.sink.add(self._windows[self._done], maps)
-        self._done += 1
-        return self._done, len(self._windows)
+        self.sink.add(self.windows[self.done], maps)
+        self.done += 1

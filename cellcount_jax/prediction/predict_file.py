@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cellcount_jax.data.resize import Box, Scale
+from cellcount_jax.data.resize import Scale
 from cellcount_jax.inference.count import Count
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.inference.readout import OpenDensity, TakeDensity
@@ -65,7 +65,7 @@ def count_file(
         if options.density:
             openers.append(_density_writer(image, outputs, spacing))
         found = counter.count_open(
-            image, spacing=spacing, on_window=on_window, open_density=_to_all(openers)
+            image, spacing=spacing, on_window=on_window, open_density=openers
         )
         if options.density and found.density is not None:
             each = _density_spacing(image.space_shape, found.density.shape, spacing)
@@ -85,23 +85,6 @@ def count_file(
             options.on_counted(outputs.name, shown, _shown_count(found, image, shown))
         row = _columns(image.space_shape, spacing, found) | {"status": "ok"}
         return [row] if regions is None else regions.rows(row, found)
-
-
-def _to_all(openers: Sequence[OpenDensity]) -> OpenDensity | None:
-    """Gives the density of an image that is not held to all of these."""
-    if not openers:
-        return None
-
-    def open_density(shape: tuple[int, ...], scale: Scale) -> TakeDensity:
-        takers = [opener(shape, scale) for opener in openers]
-
-        def take(box: Box, values: np.ndarray) -> None:
-            for taker in takers:
-                taker(box, values)
-
-        return take
-
-    return open_density
 
 
 def _density_writer(

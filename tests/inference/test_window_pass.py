@@ -100,7 +100,7 @@ def test_window_by_window_the_count_is_that_of_the_image_in_memory(method, small
         image,
         tmp_path / "image.npy",
         on_window=lambda *numbers: progress.append(numbers),
-        open_density=open_density,
+        open_density=[open_density],
     )
     assert found.count == pytest.approx(expected.count, rel=1e-6)
     assert progress[-1][0] == progress[-1][1] == len(progress)
@@ -126,7 +126,7 @@ def test_an_image_of_one_value_holds_no_cell(method, value, tmp_path):
     image = np.full((*shape, counter.preprocessing.channels), value, np.uint16)
     densities = []
     take = lambda *_: lambda box, values: densities.append(values)  # noqa: E731
-    found = count_by_windows(counter, image, tmp_path / "blank.npy", open_density=take)
+    found = count_by_windows(counter, image, tmp_path / "blank.npy", open_density=[take])
     for one in (counter.count(image), found):
         assert one.count == 0
         assert one.points is None or one.points.shape == (0, len(shape))
