@@ -40,6 +40,10 @@ def golden() -> Callable[[str], dict[str, np.ndarray]]:
     return load
 
 
+QUICK_COMPILATION = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+"""Environment of processes that compile as with `quick_compilation`."""
+
+
 @pytest.fixture(scope="module")
 def quick_compilation() -> Iterator[None]:
     """Compiles without XLA's costly optimisations, in a third of the time.

@@ -113,7 +113,9 @@ class Records(Sequence[Sample]):
     """Prepared samples by index, decoded on access; read by Grain or into a list."""
 
     def __init__(self, folder: Path):
-        self.source = tfds.builder_from_directory(folder).as_data_source(split=SPLIT)
+        builder = tfds.builder_from_directory(folder)
+        (split,) = builder.info.splits  # datasets prepared by version 0.1.0 name it otherwise
+        self.source = builder.as_data_source(split=split)
 
     def __len__(self) -> int:
         return len(self.source)

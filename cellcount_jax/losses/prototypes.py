@@ -20,10 +20,10 @@ def prototype_to_feature(
     reduction: str = "sum",
     mask: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Pulls prototypes to the features where an image is densest (cell), emptiest (background).
+    """Pulls cell prototypes to the feature where an image is densest, the others to the emptiest.
 
-    Each image gives one position per group: the flat argmax of its target for the cell prototypes,
-    the flat argmin for the background prototypes, the first on ties.
+    Each image gives one position per group, the flat argmax and argmin of its target, the first on
+    ties.
 
     Args:
       distances: squared distances of every position to every prototype, [B, h, w, K].
@@ -33,8 +33,8 @@ def prototype_to_feature(
       mask: images that count, [B]; None: all.
 
     Returns:
-      Loss of the cell prototypes and of the background prototypes, float32 scalars, each the mean
-      over images of the squared distance at the image's position, reduced over the group.
+      Loss of the cell and of the background prototypes, float32 scalars, each the mean over images
+      of the squared distance at the image's position, reduced over the group.
 
     Raises:
       ValueError: shapes do not fit, an empty group, or an unknown reduction.
@@ -56,13 +56,13 @@ def prototype_to_feature(
     if reduction not in ("sum", "mean"):
         raise ValueError(f"prototype_to_feature: reduction {reduction!r} is not 'sum' or 'mean'")
     flat = distances.astype(jnp.float32).reshape(batch, -1, n_prototypes)
-    density = density.reshape(batch, -1)
 
     def pull(position: jax.Array, group: slice) -> jax.Array:
         there = jnp.take_along_axis(flat, position[:, None, None], axis=1)[:, 0, group]
         per_image = there.sum(axis=1) if reduction == "sum" else there.mean(axis=1)
         return mean_over_images(per_image, mask)
 
+    density = density.reshape(batch, -1)
     cell = pull(density.argmax(axis=1), slice(None, n_cell))
     return cell, pull(density.argmin(axis=1), slice(n_cell, None))
 

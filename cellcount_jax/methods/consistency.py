@@ -48,8 +48,6 @@ not stretched further: in an image without cells there is only noise to stretch.
 RECALIBRATION_ROWS = 8
 """Images per batch when batch-norm statistics are recomputed."""
 
-Finish = Callable[[Variables, Tree], Variables]
-
 
 def stages(config: ConfigDict) -> tuple[Stage, ...]:
     """One stage, `consistency`.
@@ -240,32 +238,14 @@ def _student(
     return jnp.asarray(output), {**inputs.model_state, **updates}
 
 
-def _finish(network: SAUNet, model: ConfigDict) -> Finish | None:
-    """What is taken from the labelled images, whole and unaugmented, once training has ended."""
-    changes: list[Finish] = []
-    if model.standardise:
-        changes.append(_with_least_spread)
-    if model.norm == "batch":
-        changes.append(_recalibration(network, model.standardise))
-    if not changes:
+def _finish(network: SAUNet, model: ConfigDict) -> Callable[[Variables, Tree], Variables] | None:
+    """What is taken from the labelled images, whole and unaugmented, once training has ended.
+
+    With `standardise` the least spread of a channel; with batch norm the statistics of these
+    images, SAU-Net's batch-norm extension.
+    """
+    if not model.standardise and model.norm != "batch":
         return None
-
-    def finish(variables: Variables, data: Tree) -> Variables:
-        for change in changes:
-            variables = change(variables, data)
-        return variables
-
-    return finish
-
-
-def _with_least_spread(variables: Variables, data: Tree) -> Variables:
-    images = jnp.asarray(data["labelled"]["image"])
-    spread = images.std(axis=tuple(range(1, images.ndim - 1))).min(axis=0)
-    return variables._replace(extras={"least_spread": MIN_SPREAD_RATIO * spread})
-
-
-def _recalibration(network: SAUNet, standardise: bool) -> Finish:
-    """SAU-Net's batch-norm extension: statistics of the labelled images."""
     without_dropout = network.clone(dropout=0.0)
 
     @jax.jit
@@ -282,7 +262,12 @@ def _recalibration(network: SAUNet, standardise: bool) -> Finish:
 
     def finish(variables: Variables, data: Tree) -> Variables:
         images = jnp.asarray(data["labelled"]["image"])
-        images = standardised(images) if standardise else images
+        if model.standardise:
+            spread = images.std(axis=tuple(range(1, images.ndim - 1))).min(axis=0)
+            variables = variables._replace(extras={"least_spread": MIN_SPREAD_RATIO * spread})
+            images = standardised(images)
+        if model.norm != "batch":
+            return variables
         starts = range(0, len(images), RECALIBRATION_ROWS)
         chunks = [images[i : i + RECALIBRATION_ROWS] for i in starts]
         statistics = recalibrate_batch_norm(

@@ -47,14 +47,12 @@ def attend(
     """
     if dropout and rng is None:
         raise ValueError(f"attention with dropout {dropout} needs a random key")
-    B, N, C = query.shape
-    if block is None:
-        blocks = 1 if N <= BLOCK_TOKENS else -(-N // (BLOCK_TOKENS // 2))
-    elif block < 1:
+    if block is not None and block < 1:
         raise ValueError(f"a block of attention has at least 1 query, got {block}")
-    else:
-        blocks = -(-N // block)
-    if blocks == 1:
+    B, N, C = query.shape
+    block = block or (N if N <= BLOCK_TOKENS else BLOCK_TOKENS // 2)
+    blocks = -(-N // block)
+    if blocks <= 1:
         return _attend_at_once(query, key, value, dropout, rng)
     size = -(-N // blocks)
     padded = jnp.pad(query, ((0, 0), (0, blocks * size - N), (0, 0)))

@@ -1,10 +1,13 @@
 """CSRNet (Li et al., CVPR 2018): VGG-16 front end, dilated back end, density at stride 8."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
+from cellcount_jax.models import layers
 from cellcount_jax.models.conv.conv2d import Conv2D
 from cellcount_jax.models.vgg import VGG
 
@@ -56,9 +59,8 @@ class CSRNet(nn.Module):
           mask: [B], 0 for padding rows, which are kept out of the batch statistics.
 
         Returns:
-          `density` [B, h, w] float32, its sum is the count, values may be negative; `features`
-          [B, h, w, 64] (times width) of the last dilated convolution. h and w are H and W halved,
-          rounded down, three times.
+          `density` [B, h, w] float32, signed, whose sum is the count; `features` [B, h, w, 64]
+          (times width) of the last dilated convolution. h and w are H / 8 and W / 8, rounded down.
 
         Raises:
           ValueError: not a batch of images, or an unknown `kernel_init`.
@@ -80,7 +82,6 @@ class CSRNet(nn.Module):
             name="frontend",
         )
         features = frontend(x, train=train, mask=mask)
-        rows = None if mask is None else mask.astype(bool)[:, None, None, None]
         for i, channels in enumerate(BACK_CHANNELS, start=1):
             features = Conv2D(
                 max(1, round(channels * self.width)),
@@ -90,8 +91,8 @@ class CSRNet(nn.Module):
                 name=f"conv{i}",
             )(features)
             if self.batch_norm:
-                norm = nn.BatchNorm(momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=f"norm{i}")
-                features = norm(features, use_running_average=not train, mask=rows)
+                norm: dict[str, Any] = {"dtype": self.dtype, "name": f"norm{i}"}
+                features = layers.batch_norm(features, train=train, mask=mask, **norm)
             features = nn.relu(features)
         head = nn.Conv(1, (1, 1), kernel_init=KERNEL_INITS["gaussian"], name="head")
         density = head(features.astype(jnp.float32))[..., 0]

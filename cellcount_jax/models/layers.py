@@ -5,6 +5,7 @@ written here in the form that is quick there and exact everywhere.
 """
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -208,8 +209,22 @@ def norm(
         return InstanceNorm(dtype=dtype, name=name)(x)
     if kind != "batch":
         raise ValueError(f'norm {kind!r} is not one of ("instance", "batch")')
+    exact = {"epsilon": 1e-3, "use_fast_variance": False}
+    return batch_norm(x, train=train, mask=mask, dtype=dtype, name=name, **exact)
+
+
+def batch_norm(
+    x: jax.Array, *, train: bool, mask: jax.Array | None, epsilon: float = 1e-5, **options: Any
+) -> jax.Array:
+    """Batch norm with momentum 0.9, created within the calling module's compact method.
+
+    Args:
+      x: [B, *space, C].
+      train: use and update the statistics of the batch, which in global view is the whole one.
+      mask: [B], 0 for padding rows, which are kept out of the statistics; None: all rows are real.
+      epsilon: added to the variance.
+      **options: of `flax.linen.BatchNorm`, such as `dtype` and `name`.
+    """
     rows = None if mask is None else mask.astype(bool).reshape(-1, *(1,) * (x.ndim - 1))
-    batch_norm = nn.BatchNorm(
-        momentum=0.9, epsilon=1e-3, use_fast_variance=False, dtype=dtype, name=name
-    )
-    return batch_norm(x, use_running_average=not train, mask=rows)
+    module = nn.BatchNorm(momentum=0.9, epsilon=epsilon, **options)
+    return module(x, use_running_average=not train, mask=rows)

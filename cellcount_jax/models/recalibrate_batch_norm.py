@@ -32,9 +32,7 @@ def recalibrate_batch_norm(
 
     Args:
       update: from statistics and a batch to the statistics after one training-mode pass of a model
-        without dropout, best jitted: `lambda stats, batch: model.apply({"params": params,
-        "batch_stats": stats}, batch["image"], train=True, mask=batch["mask"],
-        mutable="batch_stats")[1]["batch_stats"]`. The mask is of the rows counted below.
+        without dropout, best jitted; the model masks the padding rows.
       batch_stats: statistics of the trained model; their tree is kept, their values are not used.
       batches: pairs of a batch and its number of real rows; those without any are passed over.
       momentum: weight of the old statistics in the update that the model's norms make.

@@ -4,6 +4,7 @@ With instance norm it is the network of the inverse distance kernel with focal c
 al., MOVI 2022), which trains it with noise on the features between encoder and decoder.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -28,7 +29,7 @@ class SAUNet(nn.Module):
 
     A block is a 3 x ... x 3 convolution, ReLU, then norm. Levels are max-pooled by 2 and brought
     back by transposed convolutions (with ReLU and norm), joined behind the skips. The head is a
-    linear map to one channel and a ReLU. `encode` and `decode` are the two halves.
+    linear map to one channel and a ReLU.
 
     Attributes:
       ndim: 2 for images, 3 for volumes.
@@ -46,29 +47,7 @@ class SAUNet(nn.Module):
     dropout: float | None = None
     dtype: jnp.dtype = jnp.float32
 
-    def setup(self) -> None:
-        if self.ndim not in (2, 3) or self.norm not in DROPOUT:
-            raise ValueError(
-                f"SAUNet takes ndim 2 or 3 and a norm of {sorted(DROPOUT)}, got {self.ndim} and "
-                f"{self.norm!r}"
-            )
-        widths = [self.base_channels * 2**level for level in range(self.levels)]
-        for level, width in enumerate(widths):
-            for i in range(2):
-                setattr(self, f"down{level}_{i}", Block(width, self.norm, dtype=self.dtype))
-        self.attention = SelfAttention(
-            norm=self.norm,
-            dropout=DROPOUT[self.norm] if self.dropout is None else self.dropout,
-            out_bias=self.ndim == 3,  # as the released networks have it
-            dtype=self.dtype,
-        )
-        for level, width in enumerate(widths[:-1]):
-            upsample = Block(width, self.norm, upsample=True, dtype=self.dtype)
-            setattr(self, f"up{level}_transpose", upsample)
-            for i in range(2):
-                setattr(self, f"up{level}_{i}", Block(width, self.norm, dtype=self.dtype))
-        self.head = nn.Dense(1, kernel_init=layers.glorot)
-
+    @nn.compact
     def __call__(
         self,
         x: jax.Array,
@@ -84,58 +63,55 @@ class SAUNet(nn.Module):
           train: attention dropout (random stream "dropout") and, with batch norm, the use and
             update of batch statistics.
           mask: [B], 0 for padding rows, which are kept out of batch statistics.
-          noise: applied to the features between encoder and decoder, for example
-            `functools.partial(inject_noise, key, rows=is_unlabelled)`.
+          noise: applied to the features of all levels, finest first, between encoder and decoder,
+            for example `functools.partial(inject_noise, key, rows=is_unlabelled)`.
 
         Returns:
           [B, *space] float32, not negative.
 
         Raises:
-          ValueError: a side is no multiple of the stride of the coarsest level, or is empty.
+          ValueError: an unknown norm, or a side that is no multiple of the coarsest level's stride.
         """
-        features = self.encode(x, train=train, mask=mask)
-        if noise is not None:
-            features = noise(features)
-        return self.decode(features, train=train, mask=mask)
+        self._check(x.shape)
+        block = functools.partial(Block, norm=self.norm, dtype=self.dtype)
+        widths = [self.base_channels * 2**level for level in range(self.levels)]
+        features = []
+        for level, width in enumerate(widths):
+            x = layers.max_pool(x) if level else x.astype(self.dtype)
+            for i in range(2):
+                x = block(width, name=f"down{level}_{i}")(x, train=train, mask=mask)
+            features.append(x)
+        attention = SelfAttention(
+            norm=self.norm,
+            dropout=DROPOUT[self.norm] if self.dropout is None else self.dropout,
+            out_bias=self.ndim == 3,  # as the released networks have it
+            dtype=self.dtype,
+            name="attention",
+        )
+        features[-1] = attention(x, train=train, mask=mask)
+        features = noise(features) if noise is not None else features
+        x = features[-1]
+        for level, width in reversed(list(enumerate(widths[:-1]))):
+            up = block(width, upsample=True, name=f"up{level}_transpose")
+            x = jnp.concatenate([features[level], up(x, train=train, mask=mask)], axis=-1)
+            for i in range(2):
+                x = block(width, name=f"up{level}_{i}")(x, train=train, mask=mask)
+        head = nn.Dense(1, kernel_init=layers.glorot, name="head")
+        return nn.relu(head(x.astype(jnp.float32)))[..., 0]
 
-    def encode(
-        self, x: jax.Array, *, train: bool = False, mask: jax.Array | None = None
-    ) -> list[jax.Array]:
-        """Features of each level, finest first; the last has been through the attention.
-
-        Arguments and errors are those of the call; [B, *(space / 2**level), width] each.
-        """
+    def _check(self, shape: tuple[int, ...]) -> None:
+        if self.ndim not in (2, 3) or self.norm not in DROPOUT:
+            raise ValueError(
+                f"SAUNet takes ndim 2 or 3 and a norm of {sorted(DROPOUT)}, got {self.ndim} and "
+                f"{self.norm!r}"
+            )
         stride = 2 ** (self.levels - 1)
-        if x.ndim != self.ndim + 2 or any(n < stride or n % stride for n in x.shape[1:-1]):
+        if len(shape) != self.ndim + 2 or any(n < stride or n % stride for n in shape[1:-1]):
             space = "[B, H, W, C]" if self.ndim == 2 else "[B, D, H, W, C]"
             raise ValueError(
                 f"SAUNet of {self.levels} levels takes {space} with sides that are multiples of "
-                f"{stride} and at least {stride}, got {x.shape}: pad it"
+                f"{stride} and at least {stride}, got {shape}: pad it"
             )
-        features = []
-        for level in range(self.levels):
-            x = layers.max_pool(x) if level else x.astype(self.dtype)
-            for i in range(2):
-                x = getattr(self, f"down{level}_{i}")(x, train=train, mask=mask)
-            features.append(x)
-        features[-1] = self.attention(x, train=train, mask=mask)
-        return features
-
-    def decode(
-        self,
-        features: Sequence[jax.Array],
-        *,
-        train: bool = False,
-        mask: jax.Array | None = None,
-    ) -> jax.Array:
-        """The map [B, *space] float32 from the features that `encode` returns."""
-        x = features[-1]
-        for level in reversed(range(self.levels - 1)):
-            x = getattr(self, f"up{level}_transpose")(x, train=train, mask=mask)
-            x = jnp.concatenate([features[level], x], axis=-1)
-            for i in range(2):
-                x = getattr(self, f"up{level}_{i}")(x, train=train, mask=mask)
-        return nn.relu(self.head(x.astype(jnp.float32)))[..., 0]
 
 
 class Block(nn.Module):

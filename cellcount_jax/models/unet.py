@@ -1,6 +1,7 @@
 """UNet (Ronneberger et al., MICCAI 2015) with batch norm, any depth and width."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -70,11 +71,8 @@ class UNet(nn.Module):
         for i in range(2):
             # The bias would be cancelled by the batch norm that follows.
             x = Conv2D(width, use_bias=False, dtype=self.dtype, name=f"{name}_{i}")(x)
-            norm = nn.BatchNorm(
-                momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=f"{name}_norm{i}"
-            )
-            rows = None if mask is None else mask.astype(bool)[:, None, None, None]
-            x = nn.relu(norm(x, use_running_average=not train, mask=rows))
+            norm: dict[str, Any] = {"dtype": self.dtype, "name": f"{name}_norm{i}"}
+            x = nn.relu(layers.batch_norm(x, train=train, mask=mask, **norm))
         return x
 
 

@@ -1,6 +1,7 @@
 """VGG-16 and VGG-19 feature extractors (Simonyan and Zisserman, ICLR 2015), plain or batch norm."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -62,17 +63,14 @@ class VGG(nn.Module):
         """
         if x.ndim != 4:
             raise ValueError(f"VGG takes images [B, H, W, C], got {x.shape}")
-        rows = None if mask is None else mask.astype(bool)[:, None, None, None]
         x = x.astype(self.dtype)
         for name, channels in conv_channels(self.depth, self.width, self.n_convs).items():
             if name.endswith("_1") and _stage(name) > 1:
                 x = _pool(x)
             x = Conv2D(channels, kernel_init=self.kernel_init, dtype=self.dtype, name=name)(x)
             if self.batch_norm:
-                norm = nn.BatchNorm(
-                    momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=norm_name(name)
-                )
-                x = norm(x, use_running_average=not train, mask=rows)
+                norm: dict[str, Any] = {"dtype": self.dtype, "name": norm_name(name)}
+                x = layers.batch_norm(x, train=train, mask=mask, **norm)
             x = nn.relu(x)
         return x
 

@@ -92,7 +92,10 @@ def build(
     streams = {name: splits.get(STREAM_TO_SPLIT[name], []) for name in plan.batch_size}
     for name, samples in streams.items():
         if not samples:
-            raise ValueError(_no_images(stage, name))
+            raise ValueError(
+                f"stage {stage.name}: there are no {name} images; add some"
+                + (", or train with the preset supervised" if name == "unlabelled" else "")
+            )
     fits = streaming.fits_device(
         streams.values(), on_device_mib * 2**20, channels=preprocessing.channels, crop=_crop(plan)
     )
@@ -105,15 +108,6 @@ def build(
         )
     log.info("stage %s: more than %g MiB, streamed from the host", stage.name, on_device_mib)
     return _streamed(streams, preprocessing, stage, plan, seed, mesh)
-
-
-def _no_images(stage: Stage, name: str) -> str:
-    if name == "unlabelled":
-        return (
-            f"stage {stage.name}: there are no unlabelled images; add some, or leave them out "
-            "with the preset supervised"
-        )
-    return f"stage {stage.name}: there are no labelled images to train on"
 
 
 def to_device(pipeline: InputPipeline, stage: Stage, frozen: Tree, mesh: Mesh) -> InputPipeline:
@@ -232,14 +226,10 @@ class BatchLayout:
 
     def put(self, rows: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         """Global arrays of the whole batch from the rows that this host has read."""
-        every = np.arange(self.size)
 
         def place(value: np.ndarray) -> jax.Array:
-            def part(index: tuple[slice, ...] | None) -> np.ndarray:
-                assert index is not None
-                return value[np.searchsorted(self.rows, every[index[0]])]
-
-            return jax.make_array_from_callback((self.size, *value.shape[1:]), self.sharding, part)
+            shape = (self.size, *value.shape[1:])
+            return jax.make_array_from_process_local_data(self.sharding, value, shape)
 
         return {name: place(value) for name, value in rows.items()}
 

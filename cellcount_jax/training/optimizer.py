@@ -63,8 +63,7 @@ def warm_restarts(
 
 
 def _cycles(first: float, multiplier: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First whole step of every cycle that int32 can name, by how much the cycle began before
-    it, and the cycle's length."""
+    """Of every cycle that int32 can name: first whole step, how much earlier it began, length."""
     starts, lengths = [0.0], [first]
     while starts[-1] + lengths[-1] < LAST_STEP:
         starts.append(starts[-1] + lengths[-1])
@@ -85,8 +84,8 @@ def make_schedule(
     name: Literal["warm_restarts", "cosine", "constant"],
     *,
     base: float,
-    steps: int | None = None,
-    first_cycle: float | None = None,
+    steps: int = 0,
+    first_cycle: float = 0,
     multiplier: float = 2,
     floor: float = 0.0,
     warmup_steps: int = 0,
@@ -97,8 +96,8 @@ def make_schedule(
       name: `constant`; `cosine`, half a cosine from `base` to `floor` over `steps`, `floor` after
         that; or `warm_restarts`.
       base: highest learning rate.
-      steps: of the whole training, warm-up included; `cosine` needs it.
-      first_cycle: in steps; `warm_restarts` needs it.
+      steps: of the whole training, warm-up included; for `cosine`.
+      first_cycle: in steps; for `warm_restarts`.
       multiplier: of `warm_restarts`.
       floor: lowest learning rate of both cosines.
       warmup_steps: the rate first rises in a straight line, step t having
@@ -112,14 +111,12 @@ def make_schedule(
     """
     main: optax.Schedule
     if name == "warm_restarts":
-        if first_cycle is None:
-            raise ValueError("schedule 'warm_restarts' needs first_cycle, in steps")
         main = functools.partial(
             warm_restarts, base=base, first_cycle=first_cycle, multiplier=multiplier, floor=floor
         )
         main(0)  # Fails on bad settings here, not inside a compiled step.
     elif name == "cosine":
-        if steps is None or steps <= warmup_steps:
+        if steps <= warmup_steps:
             raise ValueError(f"schedule 'cosine' needs more steps ({steps}) than {warmup_steps=}")
         length = float(steps - warmup_steps)
         main = functools.partial(_half_cosine, length=length, base=base, floor=floor)

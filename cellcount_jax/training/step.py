@@ -82,16 +82,12 @@ def make_step(
     Args:
       stage: whose loss is minimised over its trained part.
       tx: optimiser.
-      sampler: (data, step) -> batch, pure. What it takes as data is up to the input pipeline: all
-        of them, or the rows of this step.
+      sampler: (data, step) -> batch, pure; the data are all of them, or the rows of this step.
       mesh: batches are split over it.
       seed: of the run; the key of a step is folded from it and the step's number.
-      ema_decay: decay per step of a moving average of the weights (Polyak averaging), which then
-        predicts in place of the last weights; 0 for none.
-      grad_accumulation: number of microbatches, which pass the network one after the other, so
-        that the memory of one suffices. The gradients are the mean over microbatches, weighted by
-        their real labelled rows: those of the whole batch for losses that are means over its rows.
-        Batch norm normalises within a microbatch.
+      ema_decay: decay per step of a moving average of the weights, which then predicts; 0: none.
+      grad_accumulation: number of microbatches that pass the network one after the other, so that
+        the memory of one suffices; see `_accumulated`.
       remat: what of the forward pass is kept for the backward pass, see `REMAT`.
       steps: so many steps in one call, where all data are resident; metrics are then [steps].
 
@@ -111,16 +107,7 @@ def make_step(
         key = jax.random.fold_in(base, state.step)
         inputs = StepInput(batch, key, state.step, frozen, state.model_state)
         grads, model_state, metrics = compute(state.trained, inputs)
-        updates, opt_state = tx.update(grads, state.opt_state, state.trained)
-        trained = optax.apply_updates(state.trained, updates)
-        new = dataclasses.replace(
-            state,
-            step=state.step + 1,
-            trained=trained,
-            model_state=model_state,
-            opt_state=opt_state,
-            ema=_moving_average(state, (trained, model_state), ema_decay),
-        )
+        new = _updated(state, tx, grads, model_state, ema_decay)
         return new, {**metrics, "gradient_norm": optax.tree.norm(grads)}
 
     def many(state: State, frozen: Tree, data: Any) -> tuple[State, Metrics]:
@@ -129,6 +116,25 @@ def make_step(
     everywhere = sharding.replicated(mesh)
     function = step if steps is None else many
     return jax.jit(function, donate_argnums=0, out_shardings=(everywhere, everywhere))
+
+
+def _updated(
+    state: State,
+    tx: optax.GradientTransformation,
+    grads: Tree,
+    model_state: Tree,
+    ema_decay: float,
+) -> State:
+    updates, opt_state = tx.update(grads, state.opt_state, state.trained)
+    trained = optax.apply_updates(state.trained, updates)
+    return dataclasses.replace(
+        state,
+        step=state.step + 1,
+        trained=trained,
+        model_state=model_state,
+        opt_state=opt_state,
+        ema=_moving_average(state, (trained, model_state), ema_decay),
+    )
 
 
 def _gradients(stage: Stage, remat: str) -> Gradients:
@@ -147,7 +153,11 @@ def _gradients(stage: Stage, remat: str) -> Gradients:
 
 
 def _accumulated(compute: Gradients, name: str, mesh: jax.sharding.Mesh, n: int) -> Gradients:
-    """The same for n microbatches, one after the other; see `make_step`."""
+    """The same for n microbatches, one after the other.
+
+    The gradients are the mean over microbatches, weighted by their real labelled rows: those of the
+    whole batch for losses that are means over its rows. Batch norm normalises within a microbatch.
+    """
 
     def accumulate(trained: Tree, inputs: StepInput) -> tuple[Tree, Tree, Metrics]:
         _check_divides(name, inputs.batch, n)

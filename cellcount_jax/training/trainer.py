@@ -22,13 +22,7 @@ from cellcount_jax.inference.counter import Counter, as_variables
 from cellcount_jax.inference.model_file import SCHEMA
 from cellcount_jax.methods.base import Stage, Tree, Variables
 from cellcount_jax.runtime import checkpoint, run_files, sharding
-from cellcount_jax.training import (
-    input_pipeline,
-    model_selection,
-    optimizer,
-    progress,
-    warm_start,
-)
+from cellcount_jax.training import input_pipeline, model_selection, optimizer, progress, warm_start
 from cellcount_jax.training.step import State, create_state, make_step
 
 log = logging.getLogger(__name__)
@@ -65,8 +59,6 @@ class _Job:
 
     run: Run
     stage: Stage
-    plan: ConfigDict
-    folder: epath.Path
     steps: int
     steps_per_epoch: int
     pipeline: input_pipeline.InputPipeline
@@ -74,6 +66,10 @@ class _Job:
     programs: Mapping[int, jax.stages.Compiled]
     predict: Callable[[Variables, jax.Array], dict[str, jax.Array]]
     manager: ocp.CheckpointManager
+
+    @property
+    def plan(self) -> ConfigDict:
+        return self.run.config.stages[self.stage.name]
 
     def counter(self, variables: Variables) -> Counter:
         return Counter(self.stage, variables, self.run.preprocessing, predict=self.predict)
@@ -95,18 +91,20 @@ def fit(run: Run) -> Counter:
     """
     previous: dict[str, Variables] = {}
     for number, stage in enumerate(run.stages):
-        folder = run.workdir / "checkpoints" / stage.name
+        folder = _folder(run, stage)
         if checkpoint.is_finished(folder):
             log.info("stage %s: already finished; loaded from %s", stage.name, folder)
         elif not warm_start.load_stage(run.config, run.stages, stage, folder):
-            _fit_stage(run, stage, number, previous, folder)
+            _fit_stage(run, stage, number, previous)
         previous[stage.name] = as_variables(checkpoint.load_final(folder)[0])
     return Counter.load(run.workdir)
 
 
-def _fit_stage(
-    run: Run, stage: Stage, number: int, previous: Mapping[str, Variables], folder: epath.Path
-) -> None:
+def _folder(run: Run, stage: Stage) -> epath.Path:
+    return run.workdir / "checkpoints" / stage.name
+
+
+def _fit_stage(run: Run, stage: Stage, number: int, previous: Mapping[str, Variables]) -> None:
     plan = run.config.stages[stage.name]
     pipeline = input_pipeline.build(
         run.source.splits,
@@ -127,7 +125,7 @@ def _fit_stage(
     pipeline = input_pipeline.to_device(pipeline, stage, frozen, run.mesh)
     state = jax.device_put(create_state(variables, tx, ema_decay=plan.ema_decay), everywhere)
     # Closing waits for a save that is under way, however the stage ends.
-    with contextlib.closing(checkpoint.open_manager(folder)) as manager:
+    with contextlib.closing(checkpoint.open_manager(_folder(run, stage))) as manager:
         state, seconds = _resume(run, stage, manager, state)
         began = time.monotonic()
         programs = _compile(run, stage, tx, pipeline, state, frozen)
@@ -136,8 +134,6 @@ def _fit_stage(
         job = _Job(
             run=run,
             stage=stage,
-            plan=plan,
-            folder=folder,
             steps=steps,
             steps_per_epoch=steps_per_epoch,
             pipeline=pipeline,
@@ -186,9 +182,10 @@ def _resume(
     run: Run, stage: Stage, manager: ocp.CheckpointManager, fresh: State
 ) -> tuple[State, float]:
     """The last saved state, or a fresh one, and the seconds of training behind it."""
+    state, seconds = fresh, 0.0
     found = checkpoint.restore_latest(manager, fresh)
-    state, seconds = (fresh, 0.0) if found is None else (found[0], found[1]["seconds"])
     if found is not None:
+        state, seconds = found[0], found[1]["seconds"]
         log.info("stage %s: resumed after step %d", stage.name, int(state.step))
     run_files.rewind_metrics(run.workdir, stage=stage.name, step=int(state.step))
     return state, seconds
@@ -304,4 +301,4 @@ def _finish(job: _Job, state: State, seconds: float) -> None:
         "step": int(state.step),
         "seconds": seconds,
     }
-    checkpoint.save_final(job.folder, counter.variables._asdict(), facts)
+    checkpoint.save_final(_folder(job.run, job.stage), counter.variables._asdict(), facts)

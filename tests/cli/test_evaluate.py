@@ -45,6 +45,7 @@ def test_the_command_writes_a_table_figures_and_a_self_contained_page(
     page = Page((out / "evaluation.html").read_text())
     assert page.images == 2 + 1 + 3  # scatter, agreement, radius, three images
     assert page.fetched == []
+    assert all(page.alt_texts)
     for text in ("plate1", "1 of the 3 images have the names", "GAME 3", "MAPE", "worst"):
         assert text in page.text or text in (out / "evaluation.html").read_text()
 

@@ -6,7 +6,7 @@ from cellcount_jax.data.sample import Sample
 
 
 def discs(shape, diameter, *, n=12, seed=0, tissue=0.0):
-    """Bright discs that do not touch, on an uneven background; image [H, W, 1] uint8, dots, labels."""
+    """Bright discs apart from each other on an uneven background: [H, W, 1] uint8, dots, labels."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: shape[0], : shape[1]]
     labels, dots = np.zeros(shape, np.uint16), []

@@ -72,5 +72,7 @@ def test_without_labelled_volumes_one_line_says_so(tmp_path):
 
 def test_without_unlabelled_volumes_one_line_says_so(tmp_path):
     folder = volumes(tmp_path / "lab", dots=2, bare=0)
-    with pytest.raises(ValueError, match="no unlabelled images; add some, or leave them out wit"):
+    with pytest.raises(
+        ValueError, match="no unlabelled images; add some, or train with the preset sup"
+    ):
         run.train(config(folder), epath.Path(tmp_path / "run"))

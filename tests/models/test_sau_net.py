@@ -42,13 +42,14 @@ def test_network_agrees_with_the_reference(golden, case):
 
     @jax.jit
     def run(variables, x):
+        names = ("down3_1", "attention")
         return model.apply(
-            variables, x, capture_intermediates=lambda module, _: module.name == "down3_1"
+            variables, x, capture_intermediates=lambda module, _: module.name in names
         )
 
     got, seen = run(variables, x)
     encoder = seen["intermediates"]["down3_1"]["__call__"][0]
-    bottleneck = model.apply(variables, x, method="encode")[-1]
+    bottleneck = seen["intermediates"]["attention"]["__call__"][0]
     for value, name in (
         (got[..., None], "output"),
         (encoder, "encoder"),
@@ -88,13 +89,18 @@ def small():
     return model, variables, x
 
 
-def test_halves_make_the_whole(small):
+def test_noise_sees_the_features_of_every_level(small):
     model, variables, x = small
-    features = model.apply(variables, x, method="encode")
-    assert [f.shape for f in features] == [(3, 16 >> i, 8 >> i, 2 << i) for i in range(4)]
-    out = model.apply(variables, features, method="decode")
-    assert out.shape == (3, 16, 8)
-    np.testing.assert_allclose(out, model.apply(variables, x), atol=1e-6)
+    shapes = []
+
+    def look(features):
+        shapes.extend(f.shape for f in features)
+        return features
+
+    np.testing.assert_allclose(
+        model.apply(variables, x, noise=look), model.apply(variables, x), atol=1e-6
+    )
+    assert shapes == [(3, 16 >> i, 8 >> i, 2 << i) for i in range(4)]
 
 
 def test_volumes_in_bfloat16_give_a_float32_map():

@@ -17,8 +17,11 @@ from etils import epath
 import cellcount_jax
 from cellcount_jax.runtime import checkpoint, distributed, run_files, sharding
 from cellcount_jax.training import run
+from tests import conftest
 from tests.datasets import sample_sets
 from tests.runtime import device_runs
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 ROOT = Path(cellcount_jax.__file__).parent.parent
 
@@ -27,7 +30,7 @@ def start(arguments: list[str], **environment: str) -> subprocess.Popen:
     """A Python process on the CPU."""
     return subprocess.Popen(
         [sys.executable, "-m", *arguments],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
+        env={**os.environ, **conftest.QUICK_COMPILATION, "JAX_PLATFORMS": "cpu", **environment},
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -92,7 +92,7 @@ def test_schedules_with_warm_up():
         ("linear", {}, "no schedule 'linear'"),
         ("cosine", {}, "needs more steps"),
         ("cosine", {"steps": 5, "warmup_steps": 5}, "needs more steps"),
-        ("warm_restarts", {}, "needs first_cycle"),
+        ("warm_restarts", {}, "first_cycle 0 must be positive"),
     ],
 )
 def test_schedules_that_lack_something(name, settings, says):

@@ -19,6 +19,8 @@ from configs import common, countxplain_vgg, csrnet_vgg, dcl_vgg, density_vgg
 from tests.methods.step_input import step_input
 from tests.runtime import device_runs
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SIDE = 32
 
 
@@ -44,16 +46,22 @@ def counter():
     return stage, stage.init(jax.random.key(0), batch(), {})
 
 
-def after_steps(rows: dict, n: int = 2, **options) -> tuple[list[np.ndarray], list[dict]]:
-    """Trained weights and metrics after steps with plain gradient descent."""
-    stage, variables = counter()
-    tx = optax.sgd(1e-2)
+TX = optax.sgd(1e-2)
+
+
+@functools.cache
+def counter_step(**options):
+    """The jitted step of the counter with plain gradient descent on the rows that it is given."""
     mesh = sharding.mesh_of(jax.devices()[:1])
-    step = make_step(stage, tx, lambda data, _: data, mesh, seed=0, **options)
-    state = create_state(jax.tree.map(jnp.copy, variables), tx)
+    return make_step(counter()[0], TX, lambda data, _: data, mesh, seed=0, **options)
+
+
+def after_steps(rows: dict, n: int = 2, **options) -> tuple[list[np.ndarray], list[dict]]:
+    """Trained weights and metrics after some steps."""
+    state = create_state(jax.tree.map(jnp.copy, counter()[1]), TX)
     found = []
     for _ in range(n):
-        state, metrics = step(state, {}, rows)
+        state, metrics = counter_step(**options)(state, {}, rows)
         found.append({name: float(value) for name, value in metrics.items()})
     return jax.tree.leaves(state.trained), found
 
@@ -88,14 +96,11 @@ def test_an_unknown_remat_is_refused():
 
 
 def test_moving_average_of_the_weights_predicts():
-    stage, variables = counter()
-    tx, decay = optax.sgd(1e-2), 0.15
-    mesh = sharding.mesh_of(jax.devices()[:1])
-    step = make_step(stage, tx, lambda data, _: data, mesh, seed=0, ema_decay=decay)
-    state = create_state(jax.tree.map(jnp.copy, variables), tx, ema_decay=decay)
+    variables, decay = counter()[1], 0.15
+    state = create_state(jax.tree.map(jnp.copy, variables), TX, ema_decay=decay)
     expected = jax.tree.map(np.array, variables.trained)
     for i in range(4):
-        state, _ = step(state, {}, batch())
+        state, _ = counter_step(ema_decay=decay)(state, {}, batch())
         # A shorter average at first: 1/10, 2/11, ... of the old values, at most `decay`.
         kept = min(decay, (1 + i) / (10 + i))
         last = jax.tree.map(np.array, state.trained)

@@ -28,10 +28,9 @@ from cellcount_jax.methods.base import (
     Tree,
     Variables,
 )
-from cellcount_jax.methods.countxplain.projection import PrototypeProjector, unprojected
+from cellcount_jax.methods.countxplain.projection import PrototypeProjector, chunks, unprojected
 from cellcount_jax.models.csrnet import STRIDE
-from cellcount_jax.models.prototypes import PrototypeHead
-from cellcount_jax.models.prototypes.head import DENSITY_INPUTS, DensityLayer
+from cellcount_jax.models.prototypes.head import DENSITY_INPUTS, DensityLayer, PrototypeHead
 
 NAME = "prototypes"
 """Of the stage."""
@@ -68,7 +67,9 @@ def _prototype_stage(config: ConfigDict) -> Stage:
     def prepare(data: Tree, frozen: Tree) -> Tree:
         rows = data["labelled"]
         compute = jax.jit(lambda images: extract(frozen, images)["features"])
-        stored = {"image": in_chunks(compute, rows["image"]), "source_image": rows["image"]}
+        n = len(rows["image"])
+        features = [np.asarray(compute(rows["image"][ids])) for ids, _ in chunks(n, CHUNK_ROWS)]
+        stored = {"image": np.concatenate(features)[:n], "source_image": rows["image"]}
         stored |= {n: targets.sum_pool(rows[n], csrnet.BLOCKS) for n in ("target", "dots")}
         return {**data, "labelled": {**rows, **stored, "size": rows["size"] // STRIDE}}
 
@@ -207,16 +208,6 @@ def explain(
         before_projection=variables._replace(trained=before),
         provenance={name: np.asarray(value) for name, value in extras.items()},
     )
-
-
-def in_chunks(compute: Callable[[np.ndarray], Any], images: np.ndarray) -> np.ndarray:
-    """`compute` of images [N, ...], some at a time; one shape is compiled."""
-    n = len(images)
-    found = []
-    for start in range(0, n, CHUNK_ROWS):
-        rows = np.minimum(np.arange(start, start + CHUNK_ROWS), n - 1)
-        found.append(np.asarray(compute(images[rows])))
-    return np.concatenate(found)[:n]
 
 
 def _check(config: ConfigDict) -> None:

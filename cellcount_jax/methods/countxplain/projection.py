@@ -13,14 +13,13 @@ from scipy import optimize
 
 from cellcount_jax.methods.base import Tree, Variables
 from cellcount_jax.models.csrnet import STRIDE
-from cellcount_jax.models.prototypes import (
+from cellcount_jax.models.prototypes.head import NOT_NEGATIVE, WITH_BIAS, PrototypeHead
+from cellcount_jax.models.prototypes.projection import (
     Nearest,
-    PrototypeHead,
     project_finish,
     project_start,
     project_update,
 )
-from cellcount_jax.models.prototypes.head import NOT_NEGATIVE, WITH_BIAS
 
 CHUNK_ROWS = 16
 """Feature maps that are compared with the prototypes together."""
@@ -84,7 +83,7 @@ class PrototypeProjector:
         trained = variables.trained
         old = trained["prototypes"]
         best = project_start(old, unique=self._unique)
-        for ids, real in _chunks(len(rows["image"])):
+        for ids, real in chunks(len(rows["image"]), CHUNK_ROWS):
             best = self._update(best, trained, rows["image"][ids], ids, real)
         new, provenance = project_finish(best, old)
         # Placed on the devices as the old ones: the compiled training step insists on it.
@@ -104,7 +103,7 @@ class PrototypeProjector:
         n_inputs = self._size if self._kind == "all" else self._size // 2
         n_unknown = n_inputs + (self._kind in WITH_BIAS)
         products, right = np.zeros((n_unknown, n_unknown)), np.zeros(n_unknown)
-        for ids, real in _chunks(len(rows["image"])):
+        for ids, real in chunks(len(rows["image"]), CHUNK_ROWS):
             similar = np.asarray(self._similarities(trained, rows["image"][ids]), np.float64)
             inputs = similar[real > 0][..., :n_inputs].reshape(-1, n_inputs)
             inputs = np.pad(inputs, ((0, 0), (0, n_unknown - n_inputs)), constant_values=1.0)
@@ -132,7 +131,7 @@ class PrototypeProjector:
         """
         n = len(rows["image"])
         similar, flat = np.zeros((n, self._size), np.float32), np.zeros((n, self._size), np.int64)
-        for ids, real in _chunks(n):
+        for ids, real in chunks(n, CHUNK_ROWS):
             best, position = jax.device_get(self._best_of_image(trained, rows["image"][ids]))
             similar[ids[real > 0]], flat[ids[real > 0]] = best[real > 0], position[real > 0]
         top = np.argsort(-similar, axis=0, kind="stable")[: min(N_PATCHES, n)].T
@@ -191,9 +190,9 @@ def _solve(products: np.ndarray, right: np.ndarray, *, least: np.ndarray) -> np.
     return np.maximum(found.x, least)
 
 
-def _chunks(n: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Row numbers and a mask (0: repeated to fill the chunk) of chunks of one size."""
-    size = min(CHUNK_ROWS, n)
+def chunks(n: int, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Row numbers and a mask (0: repeated to fill the chunk) of chunks of at most `size`."""
+    size = min(size, n)
     for start in range(0, n, size):
         rows = np.arange(start, start + size)
         yield np.minimum(rows, n - 1), (rows < n).astype(np.float32)

@@ -111,7 +111,11 @@ def _packed(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
     return _joined(split, x.shape, dilation)
 
 
-FORMS = {"native": _native, "winograd": _winograd, "packed": _packed}
+FORMS: dict[str, Callable[[jax.Array, jax.Array, int], jax.Array]] = {
+    "native": _native,
+    "winograd": _winograd,
+    "packed": _packed,
+}
 """The forms of the convolution, each (x, kernel, dilation) -> y."""
 
 

@@ -6,23 +6,6 @@ background. Images only: feature maps are [B, h, w, d].
 
 from cellcount_jax.models.prototypes.distances import similarity, squared_distances
 from cellcount_jax.models.prototypes.head import PrototypeHead
-from cellcount_jax.models.prototypes.projection import (
-    Nearest,
-    project,
-    project_finish,
-    project_merge,
-    project_start,
-    project_update,
-)
+from cellcount_jax.models.prototypes.projection import project
 
-__all__ = [
-    "Nearest",
-    "PrototypeHead",
-    "project",
-    "project_finish",
-    "project_merge",
-    "project_start",
-    "project_update",
-    "similarity",
-    "squared_distances",
-]
+__all__ = ["PrototypeHead", "project", "similarity", "squared_distances"]

@@ -9,12 +9,14 @@ from cellcount_jax import losses
 from cellcount_jax.models.prototypes import (
     PrototypeHead,
     project,
+    similarity,
+    squared_distances,
+)
+from cellcount_jax.models.prototypes.projection import (
     project_finish,
     project_merge,
     project_start,
     project_update,
-    similarity,
-    squared_distances,
 )
 
 
