@@ -5,6 +5,7 @@ XLA's convolution takes all the multiplications; on a CPU `winograd` takes a qua
 """
 
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
