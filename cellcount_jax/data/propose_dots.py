@@ -4,6 +4,7 @@ Classical image processing: a threshold and connected components with touching c
 blobs of one size. A start for a person, never a result.
 """
 
+import collections
 import logging
 from pathlib import Path
 
@@ -45,8 +46,10 @@ def propose_folder(
     """
     images, pairs = find_pairs(folder)
     written = {}
+    number = collections.Counter(path.stem.lower() for path in images)
     for path in images:
-        target = folder / "dots" / f"{path.stem}.csv"
+        name = path.stem if number[path.stem.lower()] == 1 else path.name
+        target = folder / "dots" / f"{name}.csv"
         if path in pairs and not overwrite:
             log.info("%s: has %s already; kept", path, pairs[path].name)
             continue

@@ -1,24 +1,36 @@
 """Which annotation file belongs to which image, by their names.
 
-Two files belong together when they have the same stem. What annotation tools add to it
-(`CellCounter_a.xml`, `a_RoiSet.zip`, `a_masks.tif`, `a_seg.npy`, `a_dots.png`, `a-points.tsv` for
-`a.tif`) is ignored.
+An annotation file is named like its image, with or without the image's ending: `a.csv`,
+`a.tif.csv` or, for `a.ome.tif`, `a.ome.csv`. What annotation tools add (`CellCounter_a.xml`,
+`a_RoiSet.zip`, `a_masks.tif`, `a_seg.npy`, `a_dots.png`, `a-points.tsv`) is ignored where no image
+has the longer name. Pairs are one to one; what could belong to two is an error.
 """
 
+import logging
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cellcount_jax.io.images.find import list_images
+
+log = logging.getLogger(__name__)
 
 ANNOTATION_ENDINGS = (
     ".csv", ".tsv", ".txt", ".roi", ".zip", ".xml", ".geojson", ".json", ".npy", ".png", ".tif",
     ".tiff", ".bmp", ".gif",
 )  # fmt: skip
 
-_DOUBLE_ENDINGS = (".ome.tif", ".ome.tiff", ".ome.zarr", ".zarr", ".tar.gz")
+N_NAMES_IN_MESSAGE = 5
+
+_DOUBLE_ENDINGS = (".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.btf", ".ome.zarr", ".tar.gz")
 _TOOL_AFFIX = re.compile(
-    r"^(cellcounter_)|([_.\- ](dots|points|masks?|labels?|seg|roiset|rois?|cp_masks))$", re.I
+    r"^(cellcounter_)|([_.\- ](dots|points|(cp_)?masks?|labels?|seg|roiset|rois?))$", re.I
 )
+_IMAGE_AFFIX = re.compile(
+    r"[_.\- ](dots|points|(cp_)?(masks?|outlines?|flows?)|labels?|seg|overlay)$", re.I
+)
+"""Of image files that tools write beside an image: masks and drawings of it. Images themselves are
+often called ROI."""
 
 
 class FolderError(ValueError):
@@ -27,13 +39,13 @@ class FolderError(ValueError):
 
 def stem(path: Path) -> str:
     """Name of a file in lower case, without its ending and what annotation tools add."""
-    name = path.name.lower()
-    double = next((ending for ending in _DOUBLE_ENDINGS if name.endswith(ending)), "")
-    return _TOOL_AFFIX.sub("", name.removesuffix(double) if double else path.stem.lower())
+    return _TOOL_AFFIX.sub("", _bare(path))
 
 
 def find_pairs(folder: Path) -> tuple[list[Path], dict[Path, Path]]:
     """Images of a folder and, for those that have one, their annotation file.
+
+    Annotation files that fit no image are named in the log.
 
     Args:
       folder: with images in `images/` or directly in it, annotations in `dots/` or beside the
@@ -43,31 +55,77 @@ def find_pairs(folder: Path) -> tuple[list[Path], dict[Path, Path]]:
       All images, and image -> annotation file.
 
     Raises:
-      FolderError: the folder is missing or holds no images, or two files annotate one image.
+      FolderError: the folder is missing or holds no images, two files annotate one image, or one
+        file could annotate two.
     """
     if not folder.is_dir():
         raise FolderError(f"{folder}: no such folder")
     root = folder / "images" if (folder / "images").is_dir() else folder
-    annotations = folder / "dots" if (folder / "dots").is_dir() else root
-    by_stem: dict[str, list[Path]] = {}
-    for path in sorted(annotations.iterdir()):
-        if path.suffix.lower() in ANNOTATION_ENDINGS and not path.name.startswith("."):
-            by_stem.setdefault(stem(path), []).append(path)
-    images = [p for p in list_images([root]) if not _is_annotation(p, root)]
+    dots = folder / "dots"
+    found = [p for p in list_images([root]) if dots not in p.parents]
+    images = without_annotations(found)
     if not images:
         raise FolderError(f"{folder}: no images found; put them in {folder / 'images'}")
-    pairs = {}
-    for image in images:
-        found = [path for path in by_stem.get(stem(image), []) if path != image]
-        if len(found) > 1:
-            names = ", ".join(path.name for path in found)
-            raise FolderError(f"{image}: more than one annotation file ({names}); keep one")
-        if found:
-            pairs[image] = found[0]
+    given = set(images)
+    annotations = [
+        p
+        for place in ((dots, root) if dots.is_dir() else (root,))
+        for p in sorted(place.iterdir())
+        if p.suffix.lower() in ANNOTATION_ENDINGS and not p.name.startswith(".") and p not in given
+    ]
+    pairs = pair(images, annotations)
+    unused = sorted(set(annotations) - set(pairs.values()))
+    if dots.is_dir():
+        unused = [p for p in unused if p.parent == dots]
+        if unused:
+            log.warning("%s: no image fits %s", dots, _listed(unused))
     return images, pairs
 
 
-def _is_annotation(path: Path, root: Path) -> bool:
-    """Whether an image file beside the images is itself an annotation, by its name."""
-    bare = path.stem.lower()
-    return path.parent == root and stem(path) != bare and _TOOL_AFFIX.search(bare) is not None
+def pair(images: Sequence[Path], annotations: Sequence[Path]) -> dict[Path, Path]:
+    """Image -> its annotation file, one to one.
+
+    Raises:
+      FolderError: two files annotate one image, or one file could annotate two.
+    """
+    names = {p: {p.name.lower(), p.stem.lower(), _bare(p)} for p in images}
+    exact = {a: [p for p in images if a.stem.lower() in names[p]] for a in annotations}
+    by_tool = {a: [p for p in images if stem(a) in names[p]] for a in annotations if not exact[a]}
+    pairs: dict[Path, Path] = {}
+    for annotation, found in {**exact, **by_tool}.items():
+        if len(found) > 1:
+            raise FolderError(
+                f"{annotation}: could annotate {_listed(found)}; name it after one of them with "
+                f"its ending, such as {found[0].name}{annotation.suffix}"
+            )
+        for image in found:
+            if image in pairs:
+                both = _listed([pairs[image], annotation])
+                raise FolderError(f"{image}: more than one annotation file ({both}); keep one")
+            pairs[image] = annotation
+    return pairs
+
+
+def without_annotations(images: Iterable[Path]) -> list[Path]:
+    """Images but for files that are, by their name, masks or drawings of another one."""
+    listed = list(images)
+    names = {(p.parent, _bare(p)) for p in listed}
+
+    def is_derived(path: Path) -> bool:
+        shorter = _IMAGE_AFFIX.sub("", _bare(path))
+        return shorter != _bare(path) and (path.parent, shorter) in names
+
+    return [p for p in listed if not is_derived(p)]
+
+
+def _bare(path: Path) -> str:
+    """Name in lower case without its ending, of which some have two parts."""
+    name = path.name.lower()
+    double = next((ending for ending in _DOUBLE_ENDINGS if name.endswith(ending)), "")
+    return name.removesuffix(double) if double else path.stem.lower()
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    names = [p.name for p in paths[:N_NAMES_IN_MESSAGE]]
+    more = len(paths) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")

@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import dataclasses
 import json
+import logging
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -15,6 +16,8 @@ import numpy as np
 from cellcount_jax.io.images.registry import image_format
 
 T = TypeVar("T")
+
+_LOG = logging.getLogger(__name__)
 
 Kind = Literal["roi", "zip", "image", "xml", "json", "table"]
 
@@ -253,6 +256,33 @@ class Item:
     def fail(self, text: str) -> NoReturn:
         """Raises a one-line ValueError with the path and the place in the file."""
         self.file.fail(text, self.number, self.name)
+
+
+def cell_kinds(file: AnnotationFile, kinds: Sequence[str]) -> set[str]:
+    """Which of QuPath's object types are the cells of a file.
+
+    Where a file has cells or detections, its annotations (tissue, regions) are not counted, which
+    is logged. A file of one type alone is read as it is: clicks are annotations, too.
+
+    Args:
+      file: for messages.
+      kinds: type of each object in lower case, "" where the file names none.
+
+    Raises:
+      ValueError: cells beside detections that are none, so that one nucleus may be there twice.
+    """
+    present = set(kinds)
+    cells = present & {"cell", "detection", "tile"}
+    if not cells or present == cells == {"tile"}:
+        return present
+    cells -= {"tile"}
+    if len(cells) > 1:
+        file.fail("holds cells and detections. Export those of one object type")
+    left = sum(kind not in cells for kind in kinds)
+    if left:
+        others = ", ".join(sorted(quoted(kind or "no type") for kind in present - cells))
+        _LOG.warning("%s: %d objects that are not cells (%s) left out", file.path, left, others)
+    return cells
 
 
 def check_rings(item: Item, rings: Sequence[np.ndarray]) -> None:

@@ -1,15 +1,22 @@
 """Tables of points: napari, Spotiflow, QuPath's TSV, and any table with columns x and y.
 
+A table of outlines (napari's Shapes layer) gives one dot per outline, not one per vertex, and a
+table of objects of several kinds (QuPath's measurements) gives those that are cells.
+
 Columns are found by name, in any case and order. Only a table without a header is read by
 position, and only when the order is given.
 """
 
+import logging
 import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from cellcount_jax.io.annotations import base, csv_table
+from cellcount_jax.io.annotations.centroids import polygon_centroid
+
+log = logging.getLogger(__name__)
 
 # (z, y, x) by the names that tools give them, in order of preference; whether integers are corners.
 _NAMES: tuple[tuple[tuple[str, str, str], bool], ...] = (
@@ -22,6 +29,7 @@ _SCORES = ("score", "probability", "prob")
 _LABELS = ("label", "class", "type", "category")
 _IMAGES = ("image", "image_name", "filename", "file_name", "image_filename")
 _QUPATH = frozenset(("x", "y", "c", "z", "t", "class", "name", "color"))
+_AREA_SHAPES = ("rectangle", "ellipse", "polygon")
 
 
 def is_napari(file: base.AnnotationFile) -> bool:
@@ -45,6 +53,8 @@ def is_qupath(file: base.AnnotationFile) -> bool:
 def read(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
     """Dots of a napari, Spotiflow or plain table."""
     table = file.once(csv_table.parse)
+    if "vertex-index" in table.header:
+        return _centres_of_shapes(table, options)
     columns, corner = _coordinates(table, options) if table.header else _by_position(table, options)
     rows = _rows_of_image(table, options)
     points = np.stack([table.numbers(i) for i in columns], axis=1)
@@ -147,13 +157,53 @@ def _by_position(table: csv_table.Table, options: base.Options) -> tuple[list[in
     return columns[::-1] if options.order == "xy" else columns, False
 
 
+def _centres_of_shapes(table: csv_table.Table, options: base.Options) -> base.RawDots:
+    """A dot per outline of a napari Shapes layer, whose table has a row per vertex."""
+    columns, _ = _coordinates(table, options)
+    number, kind = table.find("index"), table.find("shape-type")
+    if number is None or kind is None:
+        table.file.fail("has vertices but no columns index and shape-type. Save the layer again")
+    vertices = np.stack([table.numbers(i) for i in columns], axis=1)
+    shapes: dict[str, list[int]] = {}
+    for row, shape in enumerate(table.columns[number]):
+        shapes.setdefault(shape, []).append(row)
+    centres = []
+    for rows in shapes.values():
+        name = table.columns[kind][rows[0]]
+        if name not in _AREA_SHAPES:
+            text = f"holds a {name}, which is no outline of a cell. Remove it, or save points"
+            table.file.fail(text, table.lines[rows[0]])
+        ring = vertices[rows]
+        if len(ring) < 3 or (ring[:, :-2] != ring[0, :-2]).any():
+            text = "holds an outline that is not an area in one plane. Remove it, or save points"
+            table.file.fail(text, table.lines[rows[0]])
+        centres.append([*ring[0, :-2], *polygon_centroid([ring[:, -2:]])])
+    log.info("%s: a dot at the centre of each of %d outlines", table.file.path, len(centres))
+    return base.RawDots(
+        points=np.array(centres, np.float64).reshape(-1, len(columns)),
+        numbers=[table.lines[rows[0]] for rows in shapes.values()],
+    )
+
+
 def _rows_of_image(table: csv_table.Table, options: base.Options) -> Sequence[int]:
+    """Rows of one image, without objects that are not cells."""
+    rows = _rows_of_cells(table)
     for column in (table.header.index(name) for name in _IMAGES if name in table.header):
         images = sorted(set(table.columns[column]))
         if len(images) > 1:
             image = base.pick_image(table.file, images, options.image_name)
-            return [i for i, cell in enumerate(table.columns[column]) if cell == image]
-    return range(len(table.lines))
+            return [i for i in rows if table.columns[column][i] == image]
+    return rows
+
+
+def _rows_of_cells(table: csv_table.Table) -> Sequence[int]:
+    """All rows, or those of cells where QuPath lists objects of several types."""
+    column = table.find("object type")
+    if column is None:
+        return range(len(table.lines))
+    kinds = [kind.casefold() for kind in table.columns[column]]
+    cells = base.cell_kinds(table.file, kinds)
+    return [i for i, kind in enumerate(kinds) if kind in cells]
 
 
 def _dump(dots: base.Dots, names: Sequence[str], score: str, index: bool = False) -> bytes:

@@ -29,6 +29,7 @@ import numpy as np
 
 from cellcount_jax.io.annotations import base, coordinates, registry
 from cellcount_jax.io.annotations.base import Dots
+from cellcount_jax.runtime.replace_file import replacing
 
 FORMAT_NAMES = tuple(registry.FORMATS)
 
@@ -158,7 +159,8 @@ def write_dots(
         data = writer(dots, options)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    path.write_bytes(data)
+    with replacing(path, "wb") as file:
+        file.write(data)
 
 
 def detect_format(path: str | os.PathLike[str]) -> str:

@@ -29,7 +29,7 @@ def read(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
     found: list[json_items.ItemDots] = []
     kinds: set[str] = set()
     volume = False
-    for feature in _features(file):
+    for feature in _cells(file):
         kind, xy = _dots_of(feature)
         kinds.add(kind)
         plane = feature.value["geometry"].get("plane", {})
@@ -89,6 +89,14 @@ def write(dots: base.Dots, options: base.Options) -> bytes:
         if len(geometry["coordinates"]) == 1:
             geometry |= {"type": "Point", "coordinates": geometry["coordinates"][0]}
     return json_items.dump_json({"type": "FeatureCollection", "features": features})
+
+
+def _cells(file: base.AnnotationFile) -> Iterator[base.Item]:
+    """Features that are cells: not the tissue annotations around them."""
+    features = list(_features(file))
+    kinds = [str(_properties(f)[0].get("objectType", "")).casefold() for f in features]
+    cells = base.cell_kinds(file, kinds)
+    return (f for f, kind in zip(features, kinds, strict=True) if kind in cells)
 
 
 def _features(file: base.AnnotationFile) -> Iterator[base.Item]:

@@ -23,6 +23,10 @@ from cellcount_jax.io.images.image import ImageError, read_stored
 from cellcount_jax.io.images.registry import image_format
 
 _NUMERIC_TYPE = re.compile(r"[biuf][1248]|bool")
+MAX_CLASSES = 4096
+MAX_CELL_SHARE = 0.25
+"""A number with a larger share of a mask without zeros is its background."""
+
 _MAX_MARKED_SHARE = 0.2
 """With a larger share of marked pixels it is not an image of dots."""
 
@@ -83,6 +87,7 @@ def read_label_mask(file: base.AnnotationFile, options: base.Options) -> base.Ra
     labels, ids = file.once(_labels)
     if len(ids) == 1 and _count_patches(labels) > 1:
         _fail_one_number(file, labels, int(ids[0]))
+    _check_background(file, labels, ids)
     points = label_centroids(labels).astype(np.float64)
     return base.RawDots(points, ids.tolist(), "cell", image_shape=labels.shape)
 
@@ -177,6 +182,20 @@ def _array_of(record: Any) -> np.ndarray:
     order = dtype.state[1] if dtype.state and dtype.state[1] in ("<", ">") else "="
     flat = np.frombuffer(raw, np.dtype(name).newbyteorder(order))
     return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _check_background(file: base.AnnotationFile, labels: np.ndarray, ids: np.ndarray) -> None:
+    """Refuses a segmentation in which the background has a number, as ilastik's."""
+    if len(ids) == 0 or not labels.all():
+        return
+    sizes = np.array([np.count_nonzero(labels == number) for number in ids[:MAX_CLASSES]])
+    share = sizes.max() / labels.size
+    if len(ids) <= MAX_CLASSES and share > MAX_CELL_SHARE:
+        file.fail(
+            f"numbers every pixel, and {share:.0%} of them {ids[sizes.argmax()]}: this looks like "
+            "a segmentation into classes, whose background is not 0. Export a label mask in which "
+            "the background is 0 and every cell has its own number"
+        )
 
 
 def _fail_one_number(file: base.AnnotationFile, labels: np.ndarray, number: int) -> NoReturn:

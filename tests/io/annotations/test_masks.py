@@ -251,3 +251,20 @@ def test_public_volume_and_image(raw_dir):
     for name in ("img2d.tif", "img3d.tif"):
         with pytest.raises(ValueError, match=r"photograph|whole numbers"):
             read_dots(folder / name)
+
+
+@pytest.mark.parametrize("background", [1, 2])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_segmentation_into_classes_is_no_label_mask(tmp_path, n, background):
+    classes = np.full((40, 40), background, np.uint8)
+    for i in range(n):
+        classes[2:8, 2 + 10 * i : 8 + 10 * i] = 3 - background
+    tifffile.imwrite(tmp_path / "a.tif", classes)
+    with pytest.raises(ValueError, match=rf"numbers every pixel, and .* them {background}: "):
+        read_dots(tmp_path / "a.tif")
+
+
+def test_cells_that_fill_the_image_are_a_label_mask(tmp_path):
+    labels = np.repeat(np.repeat(np.arange(1, 26, dtype=np.uint8).reshape(5, 5), 8, 0), 8, 1)
+    tifffile.imwrite(tmp_path / "a.tif", labels)
+    assert len(read_dots(tmp_path / "a.tif")) == 25

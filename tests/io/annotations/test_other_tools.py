@@ -316,3 +316,44 @@ def test_coco(tmp_path):
     lost = [{"id": 1, "image_id": 9, "category_id": 3, "bbox": [1, 1, 1, 1]}]
     bad = _file(tmp_path, _coco(annotations=lost), "lost.json")
     assert ", annotation 1: image_id 9" in _fails(bad, image_name="a")
+
+
+def test_a_napari_shapes_layer_has_a_dot_per_outline(tmp_path):
+    rows = ["index,shape-type,vertex-index,axis-0,axis-1"]
+    corners = ((0, 0), (0, 6), (4, 6), (4, 0))
+    for i, (y, x) in enumerate([(10, 20), (30, 5)]):
+        rows += [f"{i},rectangle,{j},{y + a},{x + b}" for j, (a, b) in enumerate(corners)]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(rows) + "\n")
+    np.testing.assert_allclose(read_dots(path).points, [[12, 23], [32, 8]])
+    path.write_text("\n".join([*rows, "2,line,0,1,1", "2,line,1,5,5"]) + "\n")
+    with pytest.raises(ValueError, match=r"line 10: .*holds a line, which is no outline"):
+        read_dots(path)
+
+
+def _feature(kind: str | None, x: float, side: float) -> dict:
+    ring = [[x, 1], [x + side, 1], [x + side, 1 + side], [x, 1 + side], [x, 1]]
+    properties = {} if kind is None else {"objectType": kind}
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+def test_cells_are_told_from_the_tissue_around_them(tmp_path, caplog):
+    path = tmp_path / "a.geojson"
+    features = [_feature("annotation", 0, 60), _feature("cell", 4, 2), _feature("cell", 14, 2)]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    np.testing.assert_allclose(read_dots(path).points, [[1.5, 4.5], [1.5, 14.5]])
+    assert "1 objects that are not cells ('annotation') left out" in caplog.text
+    path.write_text(json.dumps(features[:1]))  # an outline drawn by hand may be a cell
+    assert len(read_dots(path)) == 1
+    path.write_text(json.dumps([*features, _feature("detection", 4, 2)]))
+    with pytest.raises(ValueError, match="holds cells and detections"):
+        read_dots(path)
+
+
+def test_a_measurement_table_gives_its_cells(tmp_path):
+    path = tmp_path / "a.tsv"
+    head = "Image\tObject type\tCentroid X px\tCentroid Y px"
+    lines = ["a.tif\tAnnotation\t64\t64", "a.tif\tCell\t10.5\t20.5", "a.tif\tCell\t30.5\t40.5"]
+    path.write_text("\n".join([head, *lines]) + "\n")
+    np.testing.assert_allclose(read_dots(path).points, [[20, 10], [40, 30]])
