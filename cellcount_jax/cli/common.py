@@ -1,7 +1,7 @@
 """Types and options that several commands share."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 Run = Callable[[argparse.Namespace], int]
 """Executes a command and returns its exit status."""
@@ -12,8 +12,3 @@ AddCommand = Callable[[str, Run, str], argparse.ArgumentParser]
 MODEL_CHOICES = "folder of a finished run, .cellcount file, or nuclei, which is bundled"
 
 REGIONS_HELP = "file of regions, or folder of such files: results for each region, too"
-
-
-def channels_of(given: Sequence[str] | None) -> list[int | str] | None:
-    """Channels by index (digits) or name."""
-    return None if given is None else [int(c) if c.isdigit() else c for c in given]

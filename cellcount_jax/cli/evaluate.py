@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import MODEL_CHOICES, REGIONS_HELP, AddCommand, channels_of
+from cellcount_jax.cli.common import MODEL_CHOICES, REGIONS_HELP, AddCommand
 from cellcount_jax.runtime.setup import configure_process
 
 
@@ -30,7 +30,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from cellcount_jax.reporting import evaluation_report
 
     configure_process(verbose=options.verbose)
-    counter, channels = Counter.load(options.model), channels_of(options.channels)
+    counter, channels = Counter.load(options.model), options.channels
     images = evaluate_folder(
         counter,
         options.folder,

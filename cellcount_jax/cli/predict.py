@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import MODEL_CHOICES, REGIONS_HELP, AddCommand, channels_of
+from cellcount_jax.cli.common import MODEL_CHOICES, REGIONS_HELP, AddCommand
 from cellcount_jax.prediction.options import POINTS_STYLES
 from cellcount_jax.runtime.setup import configure_process
 
@@ -71,7 +71,7 @@ def _predict(options: argparse.Namespace) -> int:
         points_style=options.points_style,
         density=options.density,
         axes=options.axes,
-        channels=channels_of(options.channels),
+        channels=options.channels,
         voxel_size=options.voxel_size,
         diameter=options.diameter,
         regions=options.regions,

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import AddCommand, channels_of
+from cellcount_jax.cli.common import AddCommand
 from cellcount_jax.runtime.setup import configure_process
 
 
@@ -27,12 +27,12 @@ def _train(options: argparse.Namespace) -> int:
     results = train_folder.train_folder(
         options.folder,
         out,
-        channels=channels_of(options.channels),
+        channels=options.channels,
         steps=options.steps,
         seed=options.seed,
     )
     print(f"model: {out}   report: {out / 'report.html'}")
-    if results.get("mae") is not None:
-        print(f"{results['split']} split: MAE {results['mae']:.1f} cells per image")
+    for line in train_folder.verdict(results):
+        print(line)
     print(f"count more images: cellcount predict IMAGES --model {out} -o counts")
     return 0

@@ -194,8 +194,8 @@ def _names(reader: ImageReader, letters: str, colour: Sequence[int]) -> tuple[st
     count = _size(reader, colour)
     if len(reader.channel_names) == count:
         return tuple(reader.channel_names)
-    if [letters[i] for i in colour if reader.shape[i] > 1] == ["S"] and count == len(COLOURS):
-        return COLOURS
+    if [letters[i] for i in colour if reader.shape[i] > 1] == ["S"] and count in (3, 4):
+        return (*COLOURS, "alpha")[:count]
     return ()
 
 
@@ -216,5 +216,7 @@ def _channel(channel: int | str, names: tuple[str, ...], count: int) -> int:
         found = [i for i, name in enumerate(names) if same(name)]
         if len(found) == 1:
             return found[0]
+    if channel.isdecimal() and int(channel) < count:
+        return int(channel)
     known = ", ".join(names) or f"none; give a number from 0 to {count - 1}"
     raise ProblemError(f"has no single channel named {channel!r}; its names: {known}")

@@ -56,6 +56,8 @@ class Request:
       strict: damage that viewers tolerate (a wrong checksum, a missing tile, any warning of the
         decoder) is an error.
       limit: most values that may be decoded at once.
+      all_samples: samples that the file tags as transparency are kept, because the caller names
+        channels: programs that write four channels often tag the fourth so.
     """
 
     scene: int | None = None
@@ -63,6 +65,7 @@ class Request:
     stored: bool = False
     strict: bool = False
     limit: int = 2**29
+    all_samples: bool = False
 
 
 def array_reader(array: np.ndarray, axes: str) -> ImageReader:

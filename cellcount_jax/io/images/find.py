@@ -2,6 +2,7 @@
 
 import fnmatch
 import glob
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,10 +12,21 @@ from cellcount_jax.io.images.base import ImageError
 from cellcount_jax.io.images.ome_zarr import inner_images, is_zarr
 
 IMAGE_ENDINGS = (
-    ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".zarr", ".npy", ".czi", ".nd2", ".bmp", ".gif",
-    ".webp", ".jp2", ".pgm", ".ppm", ".btf", ".tf8", ".lsm", ".stk", ".svs", ".ndpi", ".scn",
-    ".qptiff",
+    ".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".tf2", ".tf8", ".btf", ".zarr", ".npy",
+    ".czi", ".nd2", ".bmp", ".gif", ".webp", ".jp2", ".pgm", ".ppm", ".pnm", ".pbm", ".lsm", ".stk",
+    ".svs", ".ndpi", ".scn", ".qptiff",
 )  # fmt: skip
+
+UNREADABLE_ENDINGS = (
+    ".lif", ".oib", ".oif", ".vsi", ".ims", ".mrxs", ".dv", ".r3d", ".sld", ".zvi", ".flex", ".h5",
+    ".hdf5", ".ets", ".dcm", ".nii", ".nrrd", ".heic", ".avif", ".raw", ".cr2", ".nef",
+)  # fmt: skip
+"""Of images in formats that are not read; the log says when a folder holds some."""
+
+OUTPUT_FOLDERS = ("overlays", "density", "points")
+"""Folders that a call of `predict` writes beside its table."""
+
+log = logging.getLogger(__name__)
 
 
 def list_images(
@@ -22,8 +34,10 @@ def list_images(
 ) -> list[Path]:
     """Images in files, folders and patterns.
 
-    A file is taken whatever its ending. Folders are searched recursively for files of
-    `IMAGE_ENDINGS`; an OME-Zarr folder is one image; hidden files are skipped.
+    A file is taken whatever its ending. Folders are searched recursively, links to folders
+    included, for files of `IMAGE_ENDINGS`; an OME-Zarr folder is one image; hidden files and what
+    an earlier count wrote (overlays, densities) are skipped. The log names images of formats that
+    are not read.
 
     Args:
       paths: one or several files, folders or patterns such as `plate/*/*.tif`.
@@ -71,14 +85,30 @@ def _images_in(path: Path, pattern: str | None) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for where, names, files in os.walk(folder):
+    seen, unreadable = {os.path.realpath(folder)}, []
+    for where, names, files in os.walk(folder, followlinks=True):
+        if "counts.csv" in files:
+            made = [name for name in names if name in OUTPUT_FOLDERS]
+            if made:
+                log.info("%s: %s of an earlier count are no images", where, ", ".join(made))
+            names[:] = [name for name in names if name not in made]
+        unreadable += [name for name in files if name.lower().endswith(UNREADABLE_ENDINGS)]
         inside = [Path(where, name) for name in names if not name.startswith(".")]
+        # A link may lead to a folder that was searched already, or to one above it.
+        inside = [p for p in inside if os.path.realpath(p) not in seen]
+        seen.update(map(os.path.realpath, inside))
         images = [p for p in inside if is_zarr(p)]
         # In place, so that os.walk enters neither hidden folders nor images.
         names[:] = [p.name for p in inside if p not in images]
         for image in images:
             yield from _folder(image)
         yield from (Path(where, name) for name in files if _is_image(Path(name)))
+    if unreadable:
+        log.warning(
+            "%s: %d images of formats that are not read are left out, such as %s; save them as "
+            "TIFF",
+            *(folder, len(unreadable), unreadable[0]),
+        )
 
 
 def _folder(path: Path) -> Iterable[Path]:

@@ -146,7 +146,9 @@ def read_image(
     Raises:
       ImageError: it cannot be read, or the options do not fit it.
     """
-    request = base.Request(scene, level, stored=stored, limit=max_pixels)
+    request = base.Request(
+        scene, level, stored=stored, limit=max_pixels, all_samples=channels is not None
+    )
     with _open(Path(path), request, axes, channels, index) as lazy:
         size = math.prod(lazy.shape)
         _guarded(lazy.path, lambda: base.check_size(size, max_pixels, "declares an image"))
@@ -176,7 +178,9 @@ def open_lazy(
     Raises:
       ImageError: it cannot be read, or the options do not fit it.
     """
-    request = base.Request(scene, level, stored=stored, limit=max_pixels)
+    request = base.Request(
+        scene, level, stored=stored, limit=max_pixels, all_samples=channels is not None
+    )
     return _open(Path(path), request, axes, channels, index)
 
 

@@ -57,25 +57,25 @@ def open_with_pillow(path: Path, format: str, request: base.Request) -> base.Ima
             arrays = []
             for frame in range(frames):
                 image.seek(frame)
-                arrays.append(_values(image, stored=request.stored))
+                arrays.append(_values(image, request))
             array = np.stack(arrays)
         elif format == "PNG" and _is_deep_png(path):
-            array = _deep_png(path)
+            array = _deep_png(path, request)
         else:
-            array = _values(image, stored=request.stored)
+            array = _values(image, request)
     axes = "T" * (frames > 1) + "YX"
     return base.array_reader(array, axes + "S" * (array.ndim > len(axes)))
 
 
-def _values(image: Image.Image, *, stored: bool) -> np.ndarray:
+def _values(image: Image.Image, request: base.Request) -> np.ndarray:
     image.load()
     mode = image.mode
     if mode in ("P", "PA"):
-        if stored:
+        if request.stored:
             return np.array(image.getchannel(0) if mode == "PA" else image)
         # Through RGBA, because a palette may carry transparency.
         return np.array(image.convert("RGBA").convert("RGB"))
-    if mode in _UNCHANGED_MODES:
+    if mode in _UNCHANGED_MODES or (request.all_samples and mode in ("LA", "RGBA")):
         return np.array(image)
     if mode in _TO_GREY:
         return np.array(image.getchannel(0))
@@ -91,9 +91,9 @@ def _is_deep_png(path: Path) -> bool:
     return len(header) == 26 and header[24] == 16 and header[25] != 0
 
 
-def _deep_png(path: Path) -> np.ndarray:
+def _deep_png(path: Path, request: base.Request) -> np.ndarray:
     array = imagecodecs.png_decode(path.read_bytes())
-    if array.ndim == 3 and array.shape[-1] in (2, 4):
+    if array.ndim == 3 and array.shape[-1] in (2, 4) and not request.all_samples:
         array = array[..., :-1]
     return array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
 

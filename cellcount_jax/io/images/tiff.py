@@ -63,7 +63,9 @@ def _reader(tif: tifffile.TiffFile, request: base.Request) -> base.ImageReader:
         channel_names=channel_names(tif, scene),
         close=tif.close,
     )
-    return reader if request.stored else to_colours(reader, series.keyframe)
+    if request.stored:
+        return reader
+    return to_colours(reader, series.keyframe, all_samples=request.all_samples)
 
 
 def _part_reader(

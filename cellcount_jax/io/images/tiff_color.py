@@ -1,6 +1,7 @@
 """Converts the colour models of TIFF files to grey or RGB while parts are read."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable
 
@@ -9,17 +10,22 @@ import tifffile
 
 from cellcount_jax.io.images.base import ImageReader, ProblemError, Slices
 
+log = logging.getLogger(__name__)
+
 _WHITE_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 2, 3, 5, 6
 _NO_RGB = {8: "CIELab", 9: "ICCLab", 10: "ITULab", 32803: "CFA (raw camera)", 34892: "LinearRaw"}
 _ALPHA = (1, 2)
 
 
-def to_colours(reader: ImageReader, page: tifffile.TiffPage) -> ImageReader:
+def to_colours(
+    reader: ImageReader, page: tifffile.TiffPage, *, all_samples: bool = False
+) -> ImageReader:
     """Grey or RGB values: applies palette, white-is-zero and CMYK, and drops transparency.
 
     Args:
       reader: values as stored.
       page: any of the series; it holds the colour model.
+      all_samples: keep what the file tags as transparency.
 
     Raises:
       ProblemError: an unknown colour model.
@@ -42,7 +48,14 @@ def to_colours(reader: ImageReader, page: tifffile.TiffPage) -> ImageReader:
     if model == _CMYK and samples >= 4 and reader.dtype.kind == "u":
         return _cmyk(reader)
     alpha = sum(int(kind) in _ALPHA for kind in page.extrasamples)
-    return _first_samples(reader, samples - alpha) if 0 < alpha < samples else reader
+    if all_samples or not 0 < alpha < samples:
+        return reader
+    log.warning(
+        "%s: sample %d is tagged as transparency and left out; if it is a channel, name the "
+        "channels to count with --channels (the first is 0)",
+        *(page.parent.filehandle.name, samples),
+    )
+    return _first_samples(reader, samples - alpha)
 
 
 def _palette(reader: ImageReader, colormap: np.ndarray) -> ImageReader:

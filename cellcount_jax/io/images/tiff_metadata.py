@@ -1,5 +1,6 @@
 """Voxel size and channel names from the metadata of TIFF files."""
 
+import logging
 import math
 import re
 from typing import Any
@@ -9,8 +10,13 @@ from defusedxml import ElementTree
 
 from cellcount_jax.io.images.base import spacing_of
 
+log = logging.getLogger(__name__)
+
 _MAX_PIXEL_SIZE = 20.0
-"""Resolution tags above this (um per pixel) are for printing, such as 72 dots per inch."""
+"""Resolutions per inch or centimetre that give larger pixels (um) are for printing, such as 72 dots
+per inch."""
+
+_PRINTING_UNITS = ("inch", "inches", "in", "cm")
 
 
 def spacing(
@@ -70,14 +76,30 @@ def _imagej_spacing(metadata: dict[str, Any], page: tifffile.TiffPage) -> dict[s
     units = {"Z": unit, "Y": metadata.get("yunit", unit), "X": unit}
     sizes: dict[str, Any] = {axis: 1 / density for axis, density in _densities(page).items()}
     sizes |= {"Z": metadata.get("spacing")}
-    return spacing_of((axis, size, units[axis]) for axis, size in sizes.items())
+    found = spacing_of((axis, size, units[axis]) for axis, size in sizes.items())
+    if any(units[axis].casefold() in _PRINTING_UNITS for axis in "YX"):
+        return _without_printing(page, found)
+    return found
 
 
 def _tag_spacing(page: tifffile.TiffPage) -> dict[str, float]:
     unit = page.tags.valueof("ResolutionUnit")
     length = {2: 25400.0, 3: 10000.0}.get(int(unit)) if unit is not None else None
     sizes = {axis: length / n for axis, n in _densities(page).items()} if length else {}
-    return {axis: size for axis, size in sizes.items() if size <= _MAX_PIXEL_SIZE}
+    return _without_printing(page, sizes)
+
+
+def _without_printing(page: tifffile.TiffPage, sizes: dict[str, float]) -> dict[str, float]:
+    """No sizes at all where one is too large for a microscope; the log says so."""
+    too_large = [size for size in sizes.values() if size > _MAX_PIXEL_SIZE]
+    if not too_large:
+        return sizes
+    log.warning(
+        "%s: its resolution is for printing (%.4g um a pixel), so the pixel size is unknown; give "
+        "it with --voxel-size",
+        *(page.parent.filehandle.name, max(too_large)),
+    )
+    return {}
 
 
 def _slide_spacing(page: tifffile.TiffPage) -> dict[str, float]:

@@ -78,3 +78,27 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     touch(tmp_path, "a/b.png")
     os.symlink(tmp_path, tmp_path / "a" / "loop")
     assert names(list_images(tmp_path), tmp_path) == ["a/b.png"]
+
+
+def test_linked_folders_are_searched_once_and_what_is_not_read_is_named(tmp_path, caplog):
+    folder, store = tmp_path / "images", tmp_path / "store"
+    for place in (folder, store):
+        place.mkdir()
+        (place / f"{place.name}.png").write_bytes(b"")
+    (folder / "day2").symlink_to(store)
+    (folder / "again").symlink_to(folder)
+    (folder / "itself").symlink_to(folder / "itself")
+    for name in ("a.jfif", "b.pnm", "c.ome.tf2", "d.lif"):
+        (folder / name).write_bytes(b"")
+    found = [p.relative_to(folder).as_posix() for p in list_images(folder)]
+    assert found == ["a.jfif", "b.pnm", "c.ome.tf2", "day2/store.png", "images.png"]
+    assert "1 images of formats that are not read are left out, such as d.lif" in caplog.text
+
+
+def test_what_an_earlier_count_drew_is_no_image(tmp_path):
+    for name in ("a.png", "run/overlays/a.png", "run/density/a.ome.tif", "overlays/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "run" / "counts.csv").write_text("image\n")
+    found = [p.relative_to(tmp_path).as_posix() for p in list_images(tmp_path)]
+    assert found == ["a.png", "overlays/b.png"]  # a folder of that name is not always ours

@@ -398,3 +398,41 @@ def test_published_files_are_read(raw_dir: Path) -> None:
         image = read_image(path)
         assert image.ndim == 3
         np.testing.assert_array_equal(image.pixels[..., 0], tifffile.imread(path))
+
+
+def test_a_channel_that_is_tagged_as_transparency_can_be_named(tmp_path, caplog):
+    four = np.random.default_rng(0).integers(0, 999, (8, 9, 4)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", four, photometric="rgb", extrasamples=["unassalpha"])
+    assert read_image(tmp_path / "a.tif").pixels.shape == (8, 9, 3)
+    assert "sample 4 is tagged as transparency and left out" in caplog.text
+    caplog.clear()
+    found = read_image(tmp_path / "a.tif", channels=[3]).pixels
+    np.testing.assert_array_equal(found[..., 0], four[..., 3])
+    PILImage.fromarray(four.astype(np.uint8), "RGBA").save(tmp_path / "b.png")
+    found = read_image(tmp_path / "b.png", channels=["alpha", 0]).pixels
+    np.testing.assert_array_equal(found, four.astype(np.uint8)[..., [3, 0]])
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "index"), [(("405", "488"), "488", 1), (("1", "2"), "1", 0)]
+)
+def test_a_channel_is_its_name_before_its_number(tmp_path, names, given, index):
+    planes = np.random.default_rng(0).integers(0, 999, (2, 8, 9)).astype(np.uint16)
+    metadata = {"axes": "CYX", "Channel": {"Name": list(names)}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", planes, ome=True, metadata=metadata)
+    found = read_image(tmp_path / "a.ome.tif", channels=[given]).pixels[..., 0]
+    np.testing.assert_array_equal(found, planes[index])
+    by_number = read_image(tmp_path / "a.ome.tif", channels=["0"]).pixels[..., 0]
+    np.testing.assert_array_equal(by_number, planes[0])
+
+
+@pytest.mark.parametrize("dpi", [72, 96, 300])
+def test_resolutions_for_printing_are_not_pixel_sizes(tmp_path, caplog, dpi):
+    plane = np.zeros((8, 9), np.uint8)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, plane, imagej=True, resolution=(dpi, dpi), metadata={"unit": "inch"})
+    assert read_image(path).spacing is None
+    assert "its resolution is for printing" in caplog.text
+    tifffile.imwrite(path, plane, imagej=True, resolution=(2, 2), metadata={"unit": "micron"})
+    assert read_image(path).spacing == (0.5, 0.5)
