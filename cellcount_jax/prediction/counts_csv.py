@@ -4,18 +4,19 @@ import csv
 import io
 import json
 import logging
-import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from cellcount_jax.runtime.replace_file import replacing
 
 log = logging.getLogger(__name__)
 
 COLUMNS = (
     *("image", "count", "n_points", "density_sum", "height", "width", "depth", "area_px"),
     *("spacing_z", "spacing_y", "spacing_x", "cells_per_mm2", "cells_per_mm3"),
-    *("roi", "model", "version", "status"),
+    *("roi", "model", "version", "status", "remarks"),
 )
 
 CsvRow = dict[str, Any]
@@ -56,30 +57,46 @@ def append(path: Path, rows: Iterable[CsvRow]) -> None:
         file.write(_text(rows))
 
 
-def begin(path: Path, settings: dict[str, Any]) -> list[dict[str, str]]:
-    """Rows of an earlier call with the same settings, of the images that were counted.
+def begin(path: Path, settings: dict[str, Any]) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """Rows of earlier calls with the same settings, of the images that were counted.
 
-    A table of other settings is renamed and kept.
+    A table of other settings, or one that cannot be read, is renamed and kept.
 
     Args:
       path: the table, which need not exist.
-      settings: what the rows depend on; kept in a JSON file beside the table.
+      settings: what the rows depend on; kept in a JSON file beside the table (`remember`).
+
+    Returns:
+      The rows, and the name of the outputs of each image by the text of its path.
     """
     rows = read(path)
-    beside = path.with_suffix(".json")
-    known = _json(beside)
+    known = _json(path.with_suffix(".json"))
+    names = known.pop("outputs", {})
     fits = settings == known if known else all(r["model"] == settings["model"] for r in rows)
+    if not rows and path.exists() and path.read_bytes().strip().count(b"\n"):
+        fits = False  # lines, none of which is a row of ours
+        rows = [{}]
     if rows and not fits:
         number = 1
         while (aside := path.with_name(f"{path.stem}.before-{number}.csv")).exists():
             number += 1
         path.rename(aside)
         log.warning("%s is of another model or other settings; kept as %s", path, aside.name)
-        rows = []
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(beside, json.dumps(settings, indent=2) + "\n")
+        rows, names = [], {}
     good = {row["image"] for row in rows} - {r["image"] for r in rows if r["status"] != "ok"}
-    return [row for row in rows if row["image"] in good]
+    return [row for row in rows if row["image"] in good], dict(names)
+
+
+def remember(path: Path, settings: dict[str, Any], names: Mapping[str, str]) -> None:
+    """Keeps what the rows of a table depend on, and whose the files beside it are.
+
+    Args:
+      path: the table.
+      settings: of the calls that made it.
+      names: of the outputs of each image, by the text of its path.
+    """
+    text = json.dumps({**settings, "outputs": dict(names)}, indent=2)
+    _replace(path.with_suffix(".json"), text + "\n")
 
 
 def merge(out: Path) -> tuple[Path, int, int]:
@@ -93,9 +110,11 @@ def merge(out: Path) -> tuple[Path, int, int]:
     """
     shards = _shards(out)
     tables, settings = [], []
+    names: dict[str, str] = {}
     for path in shards:
         tables.append(_by_image(read(path)))
         settings.append(_json(path.with_suffix(".json")))
+        names |= settings[-1].pop("outputs", {})
         if settings[-1] != settings[0]:
             raise ValueError(
                 f"{path}: counted with another model or other settings than {shards[0].name}; "
@@ -107,7 +126,7 @@ def merge(out: Path) -> tuple[Path, int, int]:
     target = out / table_name()
     write(target, [row for rows in images for row in rows])
     if settings[0]:
-        _replace(target.with_suffix(".json"), json.dumps(settings[0], indent=2) + "\n")
+        remember(target, settings[0], names)
     failed = sum(any(row["status"] != "ok" for row in rows) for rows in images)
     return target, len(images), failed
 
@@ -146,9 +165,8 @@ def _text(rows: Iterable[CsvRow]) -> str:
 
 def _replace(path: Path, text: str) -> None:
     """Replaces a file atomically."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, encoding="utf-8", newline="")
-    os.replace(beside, path)
+    with replacing(path, newline="", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Counts one file, in memory or window by window, and writes its points and density."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +22,13 @@ from cellcount_jax.prediction.counts_csv import CsvRow
 from cellcount_jax.prediction.options import Options
 from cellcount_jax.prediction.region_rows import RegionRows
 
+log = logging.getLogger(__name__)
+
 MAX_COMPRESSION_RATIO = 4000
 """A large image that declares more bytes of pixels per byte of its files is refused."""
+
+MAX_RATIO_OF_COUNTS = 1.5
+"""Count and number of points that differ more are remarked upon."""
 
 OVERVIEW_SIDE = 2048
 """Longest side of what is drawn of an image that is counted window by window."""
@@ -78,13 +84,25 @@ def count_file(
                 found.scores,
                 style=options.points_style,
                 spacing=spacing,
-                image_name=path.name,
+                image_name=writers.path_text(Path(path.name)),
             )
         if options.on_counted is not None:
             shown = _overview(image, spacing)
             options.on_counted(outputs.name, shown, _shown_count(found, image, shown))
+        if found.points is not None and _disagree(found.count, len(found.points)):
+            log.warning(
+                "%s: the count (%.1f) and the number of points (%d) disagree: look at the points "
+                "before you use either",
+                *(path, found.count, len(found.points)),
+            )
         row = _columns(image.space_shape, spacing, found) | {"status": "ok"}
         return [row] if regions is None else regions.rows(row, found)
+
+
+def _disagree(count: float, n_points: int) -> bool:
+    """Whether two counts of one image differ by more than a half, and by more than chance."""
+    low, high = sorted((max(count, 0.0), float(n_points)))
+    return high > MAX_RATIO_OF_COUNTS * low and high - low > 3
 
 
 def _density_writer(

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,14 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 import cellcount_jax
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.io.images.find import list_images
+from cellcount_jax.io.pairing import without_annotations
 from cellcount_jax.prediction import counts_csv, writers
 from cellcount_jax.prediction.counts_csv import CsvRow
 from cellcount_jax.prediction.options import Options
 from cellcount_jax.prediction.predict_file import Outputs, count_file
+from cellcount_jax.prediction.remarks import remarks_of
+from cellcount_jax.prediction.writers import path_text
+from cellcount_jax.runtime.lock import exclusive
 
 log = logging.getLogger(__name__)
 
@@ -50,26 +54,46 @@ def predict_files(
     if chosen.diameter is not None:
         counter = counter.with_cell_diameter(chosen.diameter)
     target = out / counts_csv.table_name(chosen.shard)
-    out.mkdir(parents=True, exist_ok=True)
-    names = writers.output_names(paths)
-    outputs = {str(p): Outputs(out, name) for p, name in zip(paths, names, strict=True)}
     i, n = chosen.shard or (1, 1)
-    mine = list(paths)[i - 1 :: n]
-    rows = _kept(target, _settings(counter, model, chosen), mine, outputs, chosen)
-    if rows:
-        log.info("%d images were counted before", len(rows))
-    counts_csv.write(target, [row for image in rows.values() for row in image])
-    failed = 0
-    with _progress(len(mine), len(rows)) as bar:
-        for path in (p for p in mine if str(p) not in rows):
-            found = _rows(counter, path, outputs[str(path)], chosen, bar)
-            failed += found[0]["status"] != "ok"
-            about = {"image": str(path), "model": model, "version": cellcount_jax.__version__}
-            rows[str(path)] = [about | row for row in found]
-            counts_csv.append(target, rows[str(path)])
-            bar.update()
-    counts_csv.write(target, [row for path in mine for row in rows[str(path)]])
+    mine = {path_text(path): path for path in list(paths)[i - 1 :: n]}
+    with exclusive(out / f".{target.stem}.lock", what=str(target), wait=True):
+        earlier, others, outputs = _begin(target, _settings(counter, model, chosen), paths)
+        rows = _kept(target, earlier, mine, outputs, chosen)
+        if rows:
+            log.info("%d images were counted before", len(rows))
+        counts_csv.write(target, [*others, *(row for image in rows.values() for row in image)])
+        failed = 0
+        with _progress(len(mine), len(rows)) as bar:
+            for image in (text for text in mine if text not in rows):
+                found = _rows(counter, mine[image], outputs[image], chosen, bar)
+                failed += found[0]["status"] != "ok"
+                about = {"image": image, "model": model, "version": cellcount_jax.__version__}
+                rows[image] = [about | row for row in found]
+                counts_csv.append(target, rows[image])
+                bar.update()
+        counts_csv.write(target, [*others, *(row for image in mine for row in rows[image])])
     return failed
+
+
+def _begin(
+    target: Path, settings: dict[str, Any], paths: Sequence[Path]
+) -> tuple[dict[str, list[CsvRow]], list[CsvRow], dict[str, Outputs]]:
+    """What earlier calls left: rows of these images, rows of others, and the names of outputs."""
+    images = [path_text(path) for path in paths]
+    rows, used = counts_csv.begin(target, settings)
+    earlier: dict[str, list[CsvRow]] = {}
+    others, here = [], set(images)
+    for row in rows:
+        if row["image"] in here:
+            earlier.setdefault(row["image"], []).append(row)
+        else:
+            others.append(row)
+    if others:
+        log.info("%s: %d rows of other images are kept", target, len(others))
+    names = writers.output_names(paths, used=used)
+    counts_csv.remember(target, settings, used | dict(zip(images, names, strict=True)))
+    outputs = {i: Outputs(target.parent, n) for i, n in zip(images, names, strict=True)}
+    return earlier, others, outputs
 
 
 def find_images(
@@ -86,11 +110,21 @@ def find_images(
     given = [Path(p) for p in ([paths] if isinstance(paths, str | Path) else paths)]
     made = [(out / folder).resolve() for folder in ("overlays", "density")]
     found = list_images(paths, pattern=pattern)
-    return [
+    images = [
         p
         for p in found
         if not any(m in p.resolve().parents for m in made) and not _is_annotation(p, given)
     ]
+    named = [p for p in images if p in given]
+    kept = dict.fromkeys([*named, *without_annotations(images)])
+    left_out = [p.name for p in images if p not in kept]
+    if left_out:
+        log.warning(
+            "%d files are, by their names, masks or drawings of other images and are not counted, "
+            "such as %s; name them to count them",
+            *(len(left_out), left_out[0]),
+        )
+    return [p for p in images if p in kept]
 
 
 def _is_annotation(path: Path, given: Sequence[Path]) -> bool:
@@ -120,15 +154,19 @@ def _rows(
 ) -> list[CsvRow]:
     """Rows of a file; one that says what is wrong if it cannot be counted."""
 
-    def on_window(done: int, total: int) -> None:
-        bar.set_postfix_str(f"{outputs.name}: window {done} of {total}" if done < total else "")
+    name = path_text(Path(outputs.name))
 
-    try:
-        return count_file(counter, path, outputs, options, on_window=on_window)
-    except Exception as error:  # whatever is wrong with one file, the others are counted
-        log.debug("%s", path, exc_info=True)
-        log.error("%s", _line(path, error))
-        return [{"status": f"error: {_line(path, error)}"}]
+    def on_window(done: int, total: int) -> None:
+        bar.set_postfix_str(f"{name}: window {done} of {total}" if done < total else "")
+
+    with remarks_of(path) as remarks:
+        try:
+            rows = count_file(counter, path, outputs, options, on_window=on_window)
+        except Exception as error:  # whatever is wrong with one file, the others are counted
+            log.debug("%s", path_text(path), exc_info=True)
+            log.error("%s", _line(path, error))
+            rows = [{"status": f"error: {_line(path, error)}"}]
+    return [row | {"remarks": "; ".join(remarks)} for row in rows]
 
 
 def _settings(counter: Counter, model: str, options: Options) -> dict[str, Any]:
@@ -153,24 +191,21 @@ def _settings(counter: Counter, model: str, options: Options) -> dict[str, Any]:
 
 def _kept(
     target: Path,
-    settings: dict[str, Any],
-    paths: Sequence[Path],
-    outputs: dict[str, Outputs],
+    before: Mapping[str, list[CsvRow]],
+    images: Mapping[str, Path],
+    outputs: Mapping[str, Outputs],
     options: Options,
 ) -> dict[str, list[CsvRow]]:
     """Rows of an earlier call that are still valid, by image."""
     written = target.stat().st_mtime if target.exists() else 0.0
-    before: dict[str, list[CsvRow]] = {}
-    for row in counts_csv.begin(target, settings):
-        before.setdefault(row["image"], []).append(row)
     kept = {}
-    for path in paths:
-        rows = before.get(str(path))
+    for image, path in images.items():
+        rows = before.get(image)
         if rows is None or not path.exists() or path.stat().st_mtime > written:
             continue
-        points = writers.points_path(*outputs[str(path)], options.points_style)
+        points = writers.points_path(*outputs[image], options.points_style)
         if rows[0]["n_points"] == "" or points.exists():
-            kept[str(path)] = rows
+            kept[image] = rows
     return kept
 
 
@@ -196,4 +231,5 @@ def _progress(total: int, done: int) -> Iterator[tqdm]:
 
 def _line(path: Path, error: Exception) -> str:
     text = " ".join(str(error).split())[:500] or type(error).__name__
-    return text if str(path) in text else f"{path}: {text}"
+    text = text.replace(str(path), path_text(path)).encode("utf-8", "backslashreplace").decode()
+    return text if path_text(path) in text else f"{path_text(path)}: {text}"

@@ -2,7 +2,8 @@
 
 import collections
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,10 @@ from cellcount_jax.inference.readout import TakeDensity
 from cellcount_jax.io.annotations.dots import Dots, write_dots
 from cellcount_jax.io.write_ome import create_ome_zarr, write_ome_tiff
 from cellcount_jax.prediction.options import POINTS_STYLES
+from cellcount_jax.runtime.replace_file import replacing
+
+FORMULA_STARTS = ("=", "+", "-", "@")
+"""Spreadsheets take a cell that begins so for a formula."""
 
 ROWS_AT_ONCE = 1 << 16
 """Points that are formatted together."""
@@ -19,21 +24,31 @@ CHUNKS = {2: (1024, 1024), 3: (64, 256, 256)}
 """Shape of a chunk of a density in OME-Zarr, by number of axes."""
 
 
-def output_names(paths: Sequence[Path]) -> list[str]:
-    """A name for each file's outputs: its stem, longer where two files would share it."""
+def output_names(paths: Sequence[Path], *, used: Mapping[str, str] | None = None) -> list[str]:
+    """A name for each file's outputs: its stem, longer where two files would share it.
+
+    Args:
+      paths: of the images.
+      used: names that earlier calls gave, by the text of the image's path. An image keeps its
+        name, and no other image gets it.
+    """
+    used = used or {}
     choices: list[Callable[[Path], str]] = [
         lambda p: p.stem,
         lambda p: p.name,
         lambda p: "_".join(part for part in p.parts if part != p.anchor),
     ]
+    here = {path_text(p) for p in paths}
+    elsewhere = [name for image, name in used.items() if image not in here]
     names = [choices[0](p) for p in paths]
     for choice in choices[1:]:
         # Some file systems ignore case.
-        number = collections.Counter(n.casefold() for n in names)
+        number = collections.Counter(n.casefold() for n in (*names, *elsewhere))
         names = [
             choice(p) if number[n.casefold()] > 1 else n for p, n in zip(paths, names, strict=True)
         ]
-    taken: set[str] = set()
+    names = [used.get(path_text(p), name) for p, name in zip(paths, names, strict=True)]
+    taken = {name.casefold() for name in elsewhere}
     for i, name in enumerate(names):
         again = 1
         while names[i].casefold() in taken:
@@ -41,6 +56,16 @@ def output_names(paths: Sequence[Path]) -> list[str]:
             names[i] = f"{name}-{again}"
         taken.add(names[i].casefold())
     return names
+
+
+def path_text(path: Path) -> str:
+    """A path as text for tables: without control characters, in any encoding, no formula.
+
+    Bytes that are not UTF-8 and control characters are written as escapes such as `\\xe4`.
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return f"./{text}" if text[:1] in FORMULA_STARTS else text
 
 
 def points_path(out: Path, name: str, style: str) -> Path:
@@ -83,7 +108,7 @@ def write_points(
     elif spacing is not None and len(spacing) == ndim:
         header += [f"{n}_um" for n in names]
         known = spacing
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path, newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(header)
         # Some at a time: as Python objects, numbers take ten times their memory in arrays.

@@ -1,5 +1,6 @@
 """Files into a table: resumed, cut short, failed, sharded; points and densities beside it."""
 
+import concurrent.futures
 import csv
 import dataclasses
 import io
@@ -273,7 +274,7 @@ def test_images_that_counting_wrote_are_not_counted(counter, images, tmp_path):
     images[0].rename(folder / "out" / "overlays" / "0.png")
     again = counter.count_files(folder, out=folder / "out", pattern="*.png", model="m")
     assert len(rows) == 5
-    assert again == rows[1:]
+    assert again == rows  # the row of the image that was moved stays, and nothing is added
 
 
 def hostile() -> dict[str, bytes]:
@@ -410,3 +411,70 @@ def test_predicting_imports_nothing_heavy():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def save(path: Path, seed: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 200, (40, 32), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_a_second_call_keeps_rows_and_points_of_the_first(counter, tmp_path):
+    out = tmp_path / "out"
+    days = [save(tmp_path / day / "a.png", seed) for seed, day in enumerate(("day1", "day2"))]
+    first = counter.count_files(days[0].parent, out=out, model="m")
+    points = (out / "points" / "a.csv").read_bytes()
+    both = counter.count_files(days[1].parent, out=out, model="m")
+    assert [row["image"] for row in both] == [str(day) for day in days]
+    assert both[:1] == first
+    assert (out / "points" / "a.csv").read_bytes() == points
+    assert (out / "points" / "a.png.csv").read_bytes() != points
+    # Whichever is counted again, its points stay where they are.
+    assert counter.count_files(days[0].parent, out=out, model="m")[-1]["image"] == str(days[0])
+    assert (out / "points" / "a.csv").read_bytes() == points
+    assert sorted(p.name for p in (out / "points").iterdir()) == ["a.csv", "a.png.csv"]
+
+
+def test_two_calls_at_once_lose_no_rows(counter, tmp_path):
+    out = tmp_path / "out"
+    folders = [save(tmp_path / f"day{i}" / f"{i}.png", i).parent for i in range(4)]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        list(pool.map(lambda f: counter.count_files(f, out=out, model="m"), folders))
+    rows = counts_csv.read(out / "counts.csv")
+    assert sorted(Path(row["image"]).name for row in rows) == [f"{i}.png" for i in range(4)]
+
+
+def test_a_table_that_cannot_be_read_is_set_aside(counter, tmp_path):
+    image, out = save(tmp_path / "a.png", 0), tmp_path / "out"
+    out.mkdir()
+    (out / "counts.csv").write_text("well,cells\nA1,17\n")
+    counter.count_files(image, out=out, model="m")
+    assert (out / "counts.before-1.csv").read_text() == "well,cells\nA1,17\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["m\udce4use.png", "a\rb.png", "a\nb.png", "=1+1.png", "$x_1$.png"]
+)
+def test_names_of_any_kind_have_a_row_that_is_read_again(counter, tmp_path, monkeypatch, name):
+    folder = tmp_path / "images"
+    save(folder / "a.png", 0).rename(folder / name)
+    save(folder / "z.png", 1)
+    monkeypatch.chdir(folder)
+    rows = counter.count_files([Path(name), Path("z.png")], out=tmp_path / "out", model="m")
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+    assert rows[0]["image"].isprintable()
+    assert rows[0]["image"][0] not in "=+-@"
+    again = counter.count_files([Path(name), Path("z.png")], out=tmp_path / "out", model="m")
+    assert again == rows
+    assert len(list((tmp_path / "out" / "points").iterdir())) == 2
+
+
+def test_what_the_log_says_of_a_file_stands_in_its_row(counter, tmp_path):
+    four = np.random.default_rng(0).integers(0, 9, (40, 32, 4)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", four[..., :2], photometric="minisblack", extrasamples=[2])
+    tifffile.imwrite(tmp_path / "b.tif", four[..., 0], resolution=(72, 72), resolutionunit="INCH")
+    rows = counter.count_files(sorted(tmp_path.glob("*.tif")), out=tmp_path / "out", model="m")
+    assert "sample 2 is tagged as transparency" in rows[0]["remarks"]
+    assert "its resolution is for printing (352.8 um a pixel)" in rows[1]["remarks"]
+    assert rows[1]["spacing_y"] == ""
