@@ -21,7 +21,7 @@ from cellcount_jax.prediction.predict_files import predict_files
 from cellcount_jax.reporting import explanation_report, figures
 from cellcount_jax.runtime import distributed, setup
 from cellcount_jax.training import run as experiment
-from cellcount_jax.training.trainer import TrainingError
+from cellcount_jax.training import workdir as workdirs
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> None:
     except KeyboardInterrupt:
         print("stopped; the same command resumes", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError, TrainingError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         log.debug("where it happened", exc_info=True)
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
@@ -93,7 +93,7 @@ def _train(workdir: epath.Path) -> None:
 
 def _evaluate(workdir: epath.Path) -> None:
     counter = Counter.load(workdir)
-    experiment.claim_workdir(CONFIG.value, workdir)
+    workdirs.check_config(CONFIG.value, workdir)
     source = experiment.load_source(CONFIG.value, download=DOWNLOAD.value)
     results = experiment.evaluate_run(CONFIG.value, workdir, source, counter)
     _print_results(results, workdir)

@@ -1,7 +1,8 @@
 """A run from config to report: data, training, one evaluation of the test split, files."""
 
+import csv
 import dataclasses
-import json
+import io
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +19,10 @@ from cellcount_jax.evaluation.baselines import baseline_errors
 from cellcount_jax.evaluation.evaluate import Evaluation, decoder_errors, evaluate
 from cellcount_jax.explanation import faithfulness
 from cellcount_jax.inference.counter import Counter
-from cellcount_jax.inference.model_file import SCHEMA
 from cellcount_jax.methods import build_stages
 from cellcount_jax.reporting import run_report
 from cellcount_jax.runtime import checkpoint, environment, run_files, sharding
+from cellcount_jax.training import workdir as workdirs
 from cellcount_jax.training.trainer import Run, fit
 
 log = logging.getLogger(__name__)
@@ -30,10 +31,6 @@ EVALUATION_ORDER = ("test", "validation", "train")
 """The first of these splits that has images is evaluated."""
 
 VERSIONED_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
-
-
-class WorkdirError(ValueError):
-    """A workdir belongs to another run; one line says how it differs."""
 
 
 def train(config: ConfigDict, workdir: epath.Path, *, download: bool = False) -> dict[str, Any]:
@@ -50,32 +47,52 @@ def train(config: ConfigDict, workdir: epath.Path, *, download: bool = False) ->
     Raises:
       WorkdirError: the folder holds a run of another config.
     """
-    finished = start(config, workdir)
-    if finished is not None:
-        return finished
+    if not config.data.folder:  # a lab's images and dots are read first: they may have changed
+        workdirs.check_config(config, workdir)
+        if (finished := workdirs.results_of(workdir)) is not None:
+            return finished
     source = load_source(config, download=download)
-    return train_source(config, workdir, source)
+    return train_source(config, workdir, source, is_lab=bool(config.data.folder))
 
 
 def train_source(
-    config: ConfigDict, workdir: epath.Path, source: load.SplitDataset
+    config: ConfigDict, workdir: epath.Path, source: load.SplitDataset, *, is_lab: bool = False
 ) -> dict[str, Any]:
-    """`train` with data that are loaded already."""
-    finished = start(config, workdir)
-    if finished is not None:
-        return finished
-    split_to_evaluate(config, source)  # Raises before hours of training, not after.
-    log.info("%s; on %s", source.description, sharding.describe_device())
-    source = _with_pixel_size(source)
-    run = Run(
-        config=config,
-        workdir=workdir,
-        source=source,
-        preprocessing=Preprocessing.from_dict(config.preprocessing.to_dict()),
-        stages=build_stages(config),
-        mesh=sharding.data_mesh(),
-    )
-    return evaluate_run(config, workdir, source, fit(run))
+    """`train` with data that are loaded already.
+
+    Args:
+      config: see `train`.
+      workdir: see `train`.
+      source: the data.
+      is_lab: they are a lab's own, which may change: a run is resumed only with the same.
+
+    Raises:
+      WorkdirError: see `train`; or images or dots have changed since the run began.
+      LockedError: another process trains in the folder.
+    """
+    with workdirs.locked(workdir):
+        workdirs.check_data(source, workdir)
+        workdirs.check_config(config, workdir)
+        if (finished := workdirs.results_of(workdir)) is not None:
+            return finished
+        split_to_evaluate(config, source)  # Raises before hours of training, not after.
+        log.info("%s; on %s", source.description, sharding.describe_device())
+        workdirs.claim(config, source, workdir, is_lab=is_lab)
+        try:
+            source = _with_pixel_size(source)
+            run = Run(
+                config=config,
+                workdir=workdir,
+                source=source,
+                preprocessing=Preprocessing.from_dict(config.preprocessing.to_dict()),
+                stages=build_stages(config),
+                mesh=sharding.data_mesh(),
+            )
+            counter = fit(run)
+        except BaseException:
+            workdirs.release(workdir)
+            raise
+        return evaluate_run(config, workdir, source, counter)
 
 
 def _with_pixel_size(source: load.SplitDataset) -> load.SplitDataset:
@@ -85,52 +102,6 @@ def _with_pixel_size(source: load.SplitDataset) -> load.SplitDataset:
         log.info("pixel size %s um; images of other pixel sizes are resized to it", pixel_size)
     resampling = dataclasses.replace(source.resampling, pixel_size=pixel_size)
     return dataclasses.replace(source, resampling=resampling)
-
-
-def start(config: ConfigDict, workdir: epath.Path) -> dict[str, Any] | None:
-    """Claims the folder for this run; returns its results if it has finished before."""
-    claim_workdir(config, workdir)
-    if not (workdir / "results.json").exists():
-        return None
-    log.info("%s: finished before; delete the folder to train again", workdir)
-    return json.loads((workdir / "results.json").read_text())
-
-
-def claim_workdir(config: ConfigDict, workdir: epath.Path) -> None:
-    """Writes `config.json`, or checks that the existing one is the same.
-
-    Raises:
-      WorkdirError: it is not.
-    """
-    mine = {"schema": SCHEMA, **json.loads(config.to_json_best_effort())}
-    path = workdir / "config.json"
-    if not path.exists():
-        run_files.write_json(path, mine)
-        return
-    theirs = json.loads(path.read_text())
-    schema = theirs.get("schema", 1)
-    if schema != SCHEMA:
-        raise WorkdirError(
-            f"{workdir}: holds a run of another version of cellcount_jax (config schema {schema}, "
-            f"this version has {SCHEMA}); give another --workdir or delete this one"
-        )
-    differing = sorted(_differences(mine, theirs))
-    if differing:
-        shown = ", ".join(differing[:4]) + (" ..." if len(differing) > 4 else "")
-        raise WorkdirError(
-            f"{workdir}: belongs to a run of another config ({shown}); "
-            "give another --workdir or delete this one"
-        )
-
-
-def _differences(mine: Any, theirs: Any, name: str = "") -> list[str]:
-    if isinstance(mine, dict) and isinstance(theirs, dict):
-        lines = []
-        for key in mine.keys() | theirs.keys():
-            inner = f"{name}.{key}".lstrip(".")
-            lines += _differences(mine.get(key), theirs.get(key), inner)
-        return lines
-    return [] if mine == theirs else [f"{name} is {theirs!r} there, {mine!r} here"]
 
 
 def load_source(config: ConfigDict, *, download: bool = False) -> load.SplitDataset:
@@ -220,12 +191,27 @@ def describe_source(source: load.SplitDataset) -> dict[str, Any]:
 
 
 def write_results(workdir: epath.Path, results: Mapping[str, Any], evaluation: Evaluation) -> None:
-    """Writes the report first: a run counts as finished when it has `results.json`."""
+    """Writes the results last: a run counts as finished when it has `results.json`."""
+    run_files.write_text(workdir / "predictions.csv", predictions_table(evaluation))
     metrics = run_files.read_metrics(workdir)
     run_files.write_text(
         workdir / "report.html", run_report.run_report(results, evaluation, metrics)
     )
     run_files.write_json(workdir / "results.json", results)
+
+
+def predictions_table(evaluation: Evaluation) -> str:
+    """A line per evaluated image (or patch) with its error, the largest error first."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("image", "true", "predicted", "error", "n_points", "tp", "fp", "fn"))
+    for each in sorted(evaluation.images, key=lambda e: -abs((e.predicted or 0) - (e.true or 0))):
+        predicted, true = each.predicted or 0.0, each.true or 0
+        n_points = "" if each.points is None else len(each.points)
+        matches = each.matches.get(each.radius, ("", "", ""))
+        error = f"{predicted - true:.3f}"
+        table.writerow((each.name, true, f"{predicted:.3f}", error, n_points, *matches))
+    return text.getvalue()
 
 
 def _training_facts(workdir: epath.Path) -> dict[str, Any]:

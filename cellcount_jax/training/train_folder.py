@@ -1,7 +1,7 @@
 """Trains the default counter on a lab's folder, with settings inferred from its images."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from cellcount_jax.datasets import folder, load
 from cellcount_jax.training import run
 
 log = logging.getLogger(__name__)
+
+MIN_VALIDATION = 10
+"""With fewer validation images the best checkpoint by their error is one of luck."""
 
 
 def train_folder(
@@ -46,9 +49,13 @@ def train_folder(
     for line in found.lines():
         log.info("inferred: %s", line)
     config = config_for(found, seed=seed, steps=steps)
-    config.data.name, config.data.protocol = str(path), source.protocol
+    n_validation = len(source.splits.get("validation", ()))
+    if n_validation < MIN_VALIDATION:
+        log.info("too few validation images (%d) to choose a checkpoint by: last", n_validation)
+        config.stages.density.select = "last"
+    config.data.name, config.data.protocol = source.name, source.protocol
     resampling = Resampling(factor=found.scale)
-    return run.train_source(config, workdir, load.resampled(source, resampling))
+    return run.train_source(config, workdir, load.resampled(source, resampling), is_lab=True)
 
 
 def config_for(
@@ -62,7 +69,32 @@ def config_for(
     plan = config.stages.density
     plan.crop = found.crop
     plan.steps = steps or plan.steps
+    plan.optimizer.warmup_steps = min(plan.optimizer.warmup_steps, plan.steps // 2)
     config.preprocessing.update(
         {"channels": found.channels, "normalise": found.normalise, "mean": (0.5,), "std": (0.25,)}
     )
     return config
+
+
+def verdict(results: Mapping[str, Any]) -> list[str]:
+    """What a lab should know of the errors of its counter, in a line or two.
+
+    Args:
+      results: content of `results.json`.
+    """
+    mae, split, n = results.get("mae"), results["split"], results["n_images"]
+    if mae is None:
+        return []
+    points = "" if results.get("f1") is None else f", F1 {results['f1']:.3f}"
+    lines = [f"{split} split, {n} images: MAE {mae:.1f} cells per image{points}"]
+    if split == "train":
+        lines.append("these images were trained on: expect larger errors on new ones")
+    elif n < MIN_VALIDATION:
+        lines.append(f"{n} images say little: expect larger errors on new ones")
+    mean = results.get("baseline_mean_mae")
+    if mean is not None and mae >= mean:
+        lines.append(
+            f"no better than the mean count of the training images (MAE {mean:.1f}): do not use it "
+            "yet; check the dots, or annotate more images"
+        )
+    return lines

@@ -17,6 +17,7 @@ from etils import epath
 import cellcount_jax
 from cellcount_jax.runtime import checkpoint, distributed, run_files, sharding
 from cellcount_jax.training import run
+from cellcount_jax.training import workdir as workdirs
 from tests import conftest
 from tests.datasets import sample_sets
 from tests.runtime import device_runs
@@ -178,8 +179,9 @@ def test_text_files_of_a_run_may_lie_in_a_bucket(monkeypatch):
     monkeypatch.setattr(epath.backend.fsspec_backend, "_get_filesystem", lambda _: Bucket())
     workdir = epath.Path("gs://bucket/run")
     settings = device_runs.config("density")
-    assert run.start(settings, workdir) is None
-    assert run.start(settings, workdir) is None
+    workdirs.claim(settings, device_runs.source(), workdir, is_lab=False)
+    workdirs.check_config(settings, workdir)
+    assert workdirs.results_of(workdir) is None
     for step in (1, 2, 3):
         run_files.append_metrics(workdir, {"stage": "density", "step": step, "loss": 0.5})
     run_files.rewind_metrics(workdir, stage="density", step=2)
@@ -187,7 +189,7 @@ def test_text_files_of_a_run_may_lie_in_a_bucket(monkeypatch):
     assert sorted(p.name for p in workdir.iterdir()) == ["config.json", "metrics.jsonl"]
     assert checkpoint.absolute(workdir) == workdir
     run_files.write_json(workdir / "results.json", {"mae": 1.5})
-    assert run.start(settings, workdir) == {"mae": 1.5}
+    assert workdirs.results_of(workdir) == {"mae": 1.5}
 
 
 @pytest.mark.parametrize("room", ["training", "runtime", "counting"])

@@ -11,6 +11,7 @@ from cellcount_jax.datasets.load import SplitDataset
 from cellcount_jax.runtime import checkpoint, run_files
 from cellcount_jax.simulation import simulate
 from cellcount_jax.training import run, trainer
+from cellcount_jax.training.workdir import WorkdirError
 from configs import dcl_vgg
 
 
@@ -90,7 +91,7 @@ def test_a_finished_run_gives_its_result_again(unbroken):
 
 
 def test_a_workdir_of_another_config_is_refused_by_name_of_the_field(unbroken):
-    with pytest.raises(run.WorkdirError, match=r"stages\.counter\.steps is 7 there, 8 here"):
+    with pytest.raises(WorkdirError, match=r"stages\.counter\.steps is 7 there, 8 here"):
         run.train_source(config(8), unbroken[0], source())
 
 

@@ -1,0 +1,164 @@
+"""A workdir belongs to one run: its config, its data, one process at a time."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from cellcount_jax.data.sample import Sample
+from cellcount_jax.datasets.load import SplitDataset
+from cellcount_jax.inference.model_file import SCHEMA
+from cellcount_jax.runtime import distributed, run_files
+from cellcount_jax.runtime.lock import exclusive
+
+log = logging.getLogger(__name__)
+
+IGNORED_FIELDS = ("data.folder", "data.name")
+"""Where a lab's folder lies and how it is written; what is in it is compared (`check_data`)."""
+
+N_NAMES_IN_MESSAGE = 4
+
+
+class WorkdirError(ValueError):
+    """A workdir belongs to another run; one line says how it differs."""
+
+
+@contextlib.contextmanager
+def locked(workdir: epath.Path) -> Iterator[None]:
+    """Keeps other processes of this machine out of a workdir; one in a bucket is not locked.
+
+    Raises:
+      LockedError: another run is in it.
+    """
+    if "://" in os.fspath(workdir) or not distributed.is_first():
+        yield
+        return
+    place = Path(workdir)
+    lock, is_new = place / ".lock", not place.exists()
+    with exclusive(lock, what=str(place), wait=False):
+        try:
+            yield
+        finally:
+            # A start that was refused leaves nothing behind.
+            if is_new and list(place.iterdir()) == [lock]:
+                lock.unlink()
+                place.rmdir()
+
+
+def results_of(workdir: epath.Path) -> dict[str, Any] | None:
+    """Results of a run that has finished, else None."""
+    if not (workdir / "results.json").exists():
+        return None
+    log.info("%s: finished before; delete the folder to train again", workdir)
+    return dict(_json(workdir / "results.json"))
+
+
+def check_config(config: ConfigDict, workdir: epath.Path) -> None:
+    """Checks that the run in a folder, if there is one, is of this config.
+
+    Raises:
+      WorkdirError: it is not.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    mine, theirs = _as_stored(config), _json(path)
+    schema = theirs.get("schema", 1)
+    if schema != SCHEMA:
+        raise WorkdirError(
+            f"{workdir}: holds a run of another version of cellcount_jax (config schema {schema}, "
+            f"this version has {SCHEMA}); give another --workdir or delete this one"
+        )
+    differing = sorted(_differences(mine, theirs, is_lab=(workdir / "data.json").exists()))
+    if differing:
+        shown = ", ".join(differing[:4]) + (" ..." if len(differing) > 4 else "")
+        raise WorkdirError(
+            f"{workdir}: belongs to a run of another config ({shown}); "
+            "give another --workdir or delete this one"
+        )
+
+
+def check_data(source: SplitDataset, workdir: epath.Path) -> None:
+    """Checks that the run in a folder, if there is one, is of these images and dots.
+
+    Raises:
+      WorkdirError: some have changed, been added or removed.
+    """
+    path = workdir / "data.json"
+    if not path.exists():
+        return
+    mine, theirs = fingerprint(source), _json(path)
+    changed = sorted(n for n in mine.keys() | theirs.keys() if mine.get(n) != theirs.get(n))
+    if changed:
+        shown = ", ".join(changed[:N_NAMES_IN_MESSAGE])
+        shown += " ..." if len(changed) > N_NAMES_IN_MESSAGE else ""
+        raise WorkdirError(
+            f"{workdir}: {len(changed)} of {len(mine)} images or their dots have changed since "
+            f"this training began ({shown}); delete this folder to train on them as they are now, "
+            "or give another one"
+        )
+
+
+def claim(config: ConfigDict, source: SplitDataset, workdir: epath.Path, *, is_lab: bool) -> None:
+    """Writes what the run in a folder is made from; a lab's images and dots may change later."""
+    if not (workdir / "config.json").exists():
+        run_files.write_json(workdir / "config.json", _as_stored(config))
+        if is_lab:
+            run_files.write_json(workdir / "data.json", fingerprint(source))
+
+
+def release(workdir: epath.Path) -> None:
+    """Takes a claim back whose training ended before it had saved anything."""
+    if not (workdir / "checkpoints").exists():
+        for name in ("config.json", "data.json"):
+            (workdir / name).unlink(missing_ok=True)
+
+
+def fingerprint(source: SplitDataset) -> dict[str, str]:
+    """A digest of split, pixels and dots of each sample, by its name."""
+    return {
+        sample.name: _digest(split, sample)
+        for split, samples in source.splits.items()
+        for sample in samples
+    }
+
+
+def _digest(split: str, sample: Sample) -> str:
+    found = hashlib.blake2b(f"{split} {sample.image.shape} {sample.image.dtype}".encode())
+    found.update(sample.image.tobytes())
+    if sample.dots is not None:
+        found.update(b"dots" + sample.dots.astype("<f4").tobytes())
+    return found.hexdigest()[:24]
+
+
+def _as_stored(config: ConfigDict) -> dict[str, Any]:
+    return {"schema": SCHEMA, **json.loads(config.to_json_best_effort())}
+
+
+def _json(path: epath.Path) -> Mapping[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise WorkdirError(
+            f"{path}: damaged ({error}); restore it from a copy, or delete the folder and train "
+            "again"
+        ) from error
+
+
+def _differences(mine: Any, theirs: Any, name: str = "", *, is_lab: bool) -> list[str]:
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        lines = []
+        for key in mine.keys() | theirs.keys():
+            inner = f"{name}.{key}".lstrip(".")
+            lines += _differences(mine.get(key), theirs.get(key), inner, is_lab=is_lab)
+        return lines
+    if mine == theirs or (is_lab and name in IGNORED_FIELDS):
+        return []
+    return [f"{name} is {theirs!r} there, {mine!r} here"]
