@@ -1,10 +1,12 @@
 """Command-line interface: `cellcount train`, `predict`, `evaluate`, `explain`, `export`, ..."""
 
 import argparse
+import difflib
 import logging
 import sys
 from collections.abc import Sequence
 
+import cellcount_jax
 from cellcount_jax.cli import data, evaluate, export, predict, train
 from cellcount_jax.cli.common import Run
 from cellcount_jax.runtime import setup
@@ -22,7 +24,16 @@ log = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; user errors print one line and exit with status 1, Ctrl-C with 130."""
-    options = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    parser, names = _parser()
+    if not given:
+        parser.print_help()
+        return 2
+    if not given[0].startswith("-") and given[0] not in names:
+        near = difflib.get_close_matches(given[0], names, n=1)
+        advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+        parser.error(f"no command {given[0]!r}; {advice}")
+    options = parser.parse_args(given)
     setup.configure_logging(verbose=options.verbose)
     try:
         return options.run(options)
@@ -35,10 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
+    """The parser of all commands, and their names."""
     parser = argparse.ArgumentParser(prog="cellcount", description=DESCRIPTION)
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="log everything, with a traceback of errors"
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"cellcount_jax {cellcount_jax.__version__}"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -49,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for file in COMMAND_FILES:
         file.add(command)
-    return parser
+    return parser, list(commands.choices)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cellcount_jax
 from cellcount_jax.cli import main
 from cellcount_jax.io.annotations.dots import Dots, write_dots
 from cellcount_jax.simulation import simulate
@@ -117,3 +118,16 @@ def test_data_list_names_every_set(capsys):
     out = capsys.readouterr().out
     for name in ("vgg_cells", "mbm", "adi", "dcc", "idcia", "light_sheet", "bbbc050", "dsb2018"):
         assert name in out
+
+
+def test_version_help_and_a_mistyped_command(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"cellcount_jax {cellcount_jax.__version__}\n"
+    assert main.main([]) == 2
+    assert "predict" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main.main(["predcit", "a.png"])
+    assert ended.value.code == 2
+    assert "no command 'predcit'; did you mean predict?" in capsys.readouterr().err
