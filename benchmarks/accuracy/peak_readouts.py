@@ -1,10 +1,10 @@
-"""What averaging over mirror images and sharpening do to a trained network's points.
+"""Effect of test-time augmentation and unsharp peaks on a trained network's points.
 
     python -m benchmarks.accuracy.peak_readouts runs/consistency_vgg_quick_supervised_seed0
 
-No training: the maps of a finished run of focal consistency are read in several ways. Decoder and
-threshold are chosen on its labelled training images, as always; the table is of training images
-whose labels were not trained on (see `held_back`), so that the test part stays closed.
+No training: the maps of a finished run of focal consistency are decoded in several ways. Decoder
+and threshold are fitted on its labelled training images, as in training; the table is for training
+images whose labels were not used (see `held_back`), so that the test split is not touched.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks.output import markdown
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.evaluation.evaluate import point_errors
 from cellcount_jax.inference.counter import Count, Counter
@@ -27,37 +28,38 @@ from cellcount_jax.training.readout_fit import fit_readout
 from configs import common
 
 BLURS = (None, 0.6, 1.0)
-"""In pixels, that maps are sharpened by."""
+"""Standard deviations in pixels of the blur that unsharp peaks rise above; None for plain maps."""
 
 
 def main() -> None:
     """Prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--images", type=int, default=24, help="held back, the first ones")
+    parser.add_argument("--images", type=int, default=24, help="number of held-back images")
     options = parser.parse_args()
     counter = Counter.load(options.run)
     config = ConfigDict(counter.facts["config"])
     source = run.load_source(config)
     train = source.splits["train"]
-    judged = [s for s in source.splits["unlabelled"] if s.dots is not None][: options.images]
-    print(f"{len(train)} labelled images choose, {len(judged)} are judged\n")
-    print("| views | blur | decoder | share | F1 | precision | recall | MAE by points | bias |")
-    print("|" + "---|" * 9)
+    held_back = [s for s in source.splits["unlabelled"] if s.dots is not None][: options.images]
+    rows = []
     for views in (False, True):
-        maps = [_maps(counter, config, samples, views=views) for samples in (train, judged)]
+        maps = [_maps(counter, config, samples, views=views) for samples in (train, held_back)]
         for blur in BLURS:
             for tolerance in (0.0, 0.003):
                 readout = _readout(config, views=views, blur=blur, tolerance=tolerance)
                 given, found = ([_sharpened(m, config, blur) for m in each] for each in maps)
                 readout = fit_readout(readout, given, train, radius=config.radius)
-                row = _row([read_out(c.maps, readout) for c in found], judged, config.radius)
+                row = _row([read_out(c.maps, readout) for c in found], held_back, config.radius)
                 share = readout.threshold
                 if readout.decoder == "components" and readout.single_cell_peak:
                     share /= readout.single_cell_peak
                 words = ["all" if views else "one", str(blur or "-"), readout.decoder]
                 words[1] += ", by number" if tolerance else ""
-                print("| " + " | ".join([*words, f"{share:.3g}", *row]) + " |", flush=True)
+                rows.append([*words, f"{share:.3g}", *row])
+    print(f"fitted on {len(train)} labelled images, evaluated on {len(held_back)} others\n")
+    head = ["views", "blur", "decoder", "share", "F1", "precision", "recall", "MAE by points"]
+    print(markdown([*head, "bias"], rows))
 
 
 def _model(config: ConfigDict, **fields: object) -> ConfigDict:
@@ -91,7 +93,7 @@ def _readout(config: ConfigDict, *, views: bool, blur: float | None, tolerance: 
 
 
 def _sharpened(map: np.ndarray, config: ConfigDict, blur: float | None) -> Count:
-    """What a counter with this blur would hand on."""
+    """The maps that a counter with this blur would decode."""
     name = consistency.MAP_NAMES[config.model.target]
     maps = {name: map}
     sigma = consistency.unsharp_sigma(_model(config, unsharp_sigma=blur).model)

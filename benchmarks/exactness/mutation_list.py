@@ -12,7 +12,7 @@ class Mutation(NamedTuple):
     Attributes:
       name: for `--only`.
       file: path in the repository.
-      old: text that stands in the file exactly once.
+      old: text that occurs in the file exactly once.
       new: text in its place.
       tests: of pytest, paths or node ids.
     """

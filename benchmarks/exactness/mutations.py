@@ -45,14 +45,14 @@ class Outcome:
 
 
 class MutationError(Exception):
-    """A mutation does not apply, or its tests cannot be judged by."""
+    """A mutation does not apply, or its tests give no verdict."""
 
 
 def chosen(only: Sequence[str]) -> list[Mutation]:
     """The mutations of the given names, or all.
 
     Raises:
-      MutationError: a name is unknown, or stands twice in the list.
+      MutationError: a name is unknown or occurs twice in the list.
     """
     names = [mutation.name for mutation in MUTATIONS]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -72,7 +72,7 @@ def mutated(mutation: Mutation, root: Path) -> str:
     text = path.read_text() if path.exists() else ""
     if (found := text.count(mutation.old)) != 1:
         raise MutationError(
-            f"mutation {mutation.name} no longer applies: {mutation.file} holds its old text "
+            f"mutation {mutation.name} no longer applies: {mutation.file} contains its old text "
             f"{found} times instead of once; adapt benchmarks/exactness/mutation_list.py"
         )
     return text.replace(mutation.old, mutation.new)
@@ -92,7 +92,7 @@ def run_tests(tests: Iterable[str], root: Path, *, seconds: float) -> Outcome:
     """Runs tests of the copy.
 
     Raises:
-      MutationError: pytest did not get as far as to a verdict.
+      MutationError: pytest ended without a verdict.
     """
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=line"]
     environment = {

@@ -1,16 +1,15 @@
-"""Does it show where an image is cut? Trained counters on images larger than their windows.
+"""Seams: trained counters on images larger than their windows.
 
     python -m benchmarks.exactness.seams RUN_OR_FILE ... [--side 500] [--images 2]
 
-For networks with a finite receptive field: the map by windows of several sizes on several grids
-against the map of the whole image, as the greatest difference in any position over the greatest
-value of the map, and whether count and points are the same. For networks that look at a window as a
-whole: by how much the count changes with the grid's offset, in percent, over `--places` offsets per
-axis. Simulated images of odd sides, as crowded as the VGG set, and volumes as crowded as the
-simulated light-sheet ones; the true number of cells stands beside, so that it can be seen whether a
-counter counts at all.
+Networks with a finite receptive field: the map by windows of several sizes on several grids against
+the map of the whole image (largest difference relative to the largest value), and whether count and
+points are the same. Networks with global operations: change of the count with the offset of the
+grid, in percent, over `--places` offsets per axis. The images are simulated, with odd sides and the
+density of cells of the VGG set, for volumes of the simulated light-sheet set; the true number of
+cells is given too, as a check that the counter counts at all.
 
-Prints a table of one line per run; `--out` also writes all figures as JSON.
+Prints a table with a row per run; `--out` also writes all figures as JSON.
 """
 
 import argparse
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.exactness.tile_sensitivity import grid_effect
+from benchmarks.output import markdown
 from cellcount_jax.inference.batched_predict import fixed_window
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.inference.window_pass import count_images
@@ -97,23 +97,22 @@ def _is_volume(counter: Counter) -> bool:
     return isinstance(window, tuple) and len(window) == 3
 
 
-def line(found: dict[str, Any]) -> str:
-    """A line of the table."""
+def row(found: dict[str, Any]) -> list[str]:
+    """A row of the table."""
     rows, window = found["rows"], found["window"]
     if window is None:
-        numbers = sorted({n for row in rows for n in row["windows"]})
+        numbers = sorted({n for r in rows for n in r["windows"]})
         cut = f"halo, {numbers[0]} to {numbers[-1]} windows"
     else:
         cut = f"windows of {' x '.join(map(str, window))}"
-    worst = max((row["change"] for row in rows if row["change"] is not None), default=None)
-    counts = ", ".join(f"{row['count']:.1f} of {row['true']}" for row in rows)
+    worst = max((r["change"] for r in rows if r["change"] is not None), default=None)
+    counts = ", ".join(f"{r['count']:.1f} of {r['true']}" for r in rows)
     parts = [found["stage"], cut, " x ".join(map(str, found["shape"])), counts]
     maps = f"{max(r['map'] for r in rows):.1e}" if window is None else "-"
     points = "-"
     if window is None and rows[0]["n_points"] is not None:
-        points = "the same" if all(row["same"] for row in rows) else "differ"
-    parts += [maps, points, "-" if worst is None else f"{worst:.3f}"]
-    return f"| {' | '.join(parts)} |"
+        points = "the same" if all(r["same"] for r in rows) else "differ"
+    return [*parts, maps, points, "-" if worst is None else f"{worst:.3f}"]
 
 
 def main() -> None:
@@ -126,12 +125,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file")
     options = parser.parse_args()
     head = ["stage", "cut by", "image", "counted of true"]
-    head += ["map, greatest difference", "points", "count, change in %"]
-    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
-    found = []
-    for run in options.runs:
-        found.append(measure(run, options.side, options.images, options.places))
-        print(line(found[-1]), flush=True)
+    head += ["map, largest difference", "points", "count, change in %"]
+    found = [measure(run, options.side, options.images, options.places) for run in options.runs]
+    print(markdown(head, map(row, found)))
     if options.out:
         options.out.write_text(json.dumps(found, indent=2, default=str) + "\n")
 

@@ -43,7 +43,7 @@ from cellcount_jax.runtime.setup import use_huge_pages
 
 
 def bright_discs(side: int, diameter: float, *, seed: int = 0) -> np.ndarray:
-    """Bright discs on a dark ground with noise, [side, side] uint8."""
+    """Bright discs on a dark background with noise, [side, side] uint8."""
     rng = np.random.default_rng(seed)
     image = rng.normal(20, 4, (side, side))
     reach = int(diameter)

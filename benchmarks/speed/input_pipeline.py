@@ -54,7 +54,7 @@ Opener = Callable[[], contextlib.AbstractContextManager[Advance]]
 
 
 def large_images(n: int = 4, side: int = 2048, dots: int = 1000) -> list[Sample]:
-    """Random 8-bit images; what is in them makes no difference to the speed."""
+    """Random 8-bit images; their content does not affect the speed."""
     rng = np.random.default_rng(0)
     return [
         Sample(
@@ -160,7 +160,7 @@ def training(samples: Sequence[Sample], config: ConfigDict, on_device_mib: float
 
 
 def variants(samples: Sequence[Sample], config: ConfigDict, folder: Path) -> dict[str, Opener]:
-    """What is measured of one set, by name."""
+    """Everything measured on one set, by name."""
     draw, _, train_resident = training(samples, config, float("inf"))
     _, step, train_streamed = training(samples, config, 0)
     found = {

@@ -17,14 +17,14 @@ Advance = Callable[[], Any]
 
 
 def prediction(case: Case) -> Advance:
-    """Compiled prediction on images that lie on the device."""
+    """Compiled prediction on images in device memory."""
     variables, images = jax.device_put((case.variables, case.images))
     compiled = jax.jit(case.stage.predict).lower(variables, images).compile()
     return lambda: compiled(variables, images)
 
 
 def training_step(case: Case) -> Advance:
-    """Compiled training step; goes on from its own last state, returns the metrics."""
+    """Compiled training step; continues from its last state, returns the metrics."""
     mesh = sharding.data_mesh()
     # The step donates its state; the case keeps its variables.
     variables = jax.tree.map(jnp.copy, case.variables)

@@ -5,13 +5,13 @@
     python -m benchmarks.speed.large_images --model RUN --kind zarr
     python -m benchmarks.speed.large_images --model RUN --kind volume --part 0.02  # 512x4096x4096
 
-Simulated cells, one block repeated at changing brightness: no tile is empty. The image is
-written to a temporary folder (or kept in `--folder`, where a second call finds it) and counted by
-`Counter.count_open` in a process of its own, whose peak resident memory is that of the whole
-process, from import to table. With `--part` the counting stops after that share of the windows;
-seconds of the whole are then an extrapolation, and the output says so; with `--part 0` the
-image is only made. Without `--model` the default counter (a small SAU-Net for volumes) has
-random weights: as fast as a trained one, and its counts mean nothing.
+The image consists of simulated cells, one block repeated with varying brightness, so that no tile is
+empty. It is written to a temporary folder (or to `--folder`, where a second call finds it) and
+counted in a separate process, whose peak resident memory from import to result is reported. With
+`--part` counting stops after that share of the windows, and the seconds for the whole image are
+extrapolated, which the output says; with `--part 0` the image is only written. Without `--model` the
+default counter (for volumes a small SAU-Net) has random weights: as fast as a trained one, but its
+counts mean nothing.
 
 Prints one JSON object; `--out` also writes it to a file.
 """
@@ -38,7 +38,7 @@ SHAPE = {"tiff": (20_000, 20_000), "zarr": (20_000, 20_000), "volume": (512, 409
 
 
 class _EnoughError(Exception):
-    """The part that was asked for is counted."""
+    """The requested part is counted."""
 
 
 def make(kind: str, shape: tuple[int, ...], path: Path) -> None:

@@ -53,7 +53,7 @@ ENVIRONMENT = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-16",
     "TPU_WORKER_HOSTNAMES": "localhost",
 }
-"""What libtpu must be told before it is loaded where there is no TPU."""
+"""Variables that libtpu needs before it is loaded on a machine without a TPU."""
 
 
 @dataclasses.dataclass(frozen=True)

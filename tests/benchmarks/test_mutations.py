@@ -47,7 +47,7 @@ def test_what_no_test_notices_has_survived(copy):
 
 def test_a_text_that_is_gone_is_an_error(copy):
     with pytest.raises(
-        mutations.MutationError, match=r"triples no longer applies: maths\.py holds"
+        mutations.MutationError, match=r"triples no longer applies: maths\.py contains"
     ):
         mutations.mutated(DOUBLE._replace(old="4 * x"), copy)
 

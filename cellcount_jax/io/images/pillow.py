@@ -20,13 +20,14 @@ _UNCHANGED_MODES = ("1", "L", "I", "F", "RGB", "I;16", "I;16L", "I;16B", "I;16N"
 _TO_GREY = ("LA", "La")
 _TO_RGB = ("RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 _PNG_SIGNATURE_SIZE = 8
+_EXIF_ORIENTATION = 274
 
 
 def open_with_pillow(path: Path, format: str, request: base.Request) -> base.ImageReader:
     """An image of one of Pillow's formats.
 
-    Transparency is dropped, palettes and CMYK become RGB, the rotation that a camera notes in EXIF
-    is not applied (annotation tools do not apply it either).
+    Transparency is dropped, palettes and CMYK become RGB. The rotation that a camera notes in EXIF
+    is not applied, and the log says so: ImageJ does not apply it either, LabelMe does.
 
     Args:
       path: of the file.
@@ -53,6 +54,13 @@ def open_with_pillow(path: Path, format: str, request: base.Request) -> base.Ima
         frames = 1 if format == "JPEG" else getattr(image, "n_frames", 1)
         bands = len(image.getbands())
         base.check_size(frames * image.width * image.height * bands, request.limit, "an image")
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        if orientation != 1 and not request.stored:
+            _LOG.warning(
+                "%s: its EXIF orientation (%s) is not applied; dots made in a program that turns "
+                "the image, as LabelMe does, do not fit: save the image turned",
+                *(path, orientation),
+            )
         if frames > 1:
             arrays = []
             for frame in range(frames):

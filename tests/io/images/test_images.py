@@ -436,3 +436,13 @@ def test_resolutions_for_printing_are_not_pixel_sizes(tmp_path, caplog, dpi):
     assert "its resolution is for printing" in caplog.text
     tifffile.imwrite(path, plane, imagej=True, resolution=(2, 2), metadata={"unit": "micron"})
     assert read_image(path).spacing == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_an_orientation_that_is_not_applied_is_said(tmp_path, caplog, orientation):
+    exif = PILImage.Exif()
+    exif[274] = orientation
+    PILImage.fromarray(GREY).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").pixels.shape[:2] == GREY.shape
+    said = f"its EXIF orientation ({orientation}) is not applied" in caplog.text
+    assert said == (orientation != 1)
