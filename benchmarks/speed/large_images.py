@@ -5,13 +5,13 @@
     python -m benchmarks.speed.large_images --model RUN --kind zarr
     python -m benchmarks.speed.large_images --model RUN --kind volume --part 0.02  # 512x4096x4096
 
-The image consists of simulated cells, one block repeated with varying brightness, so that no tile is
-empty. It is written to a temporary folder (or to `--folder`, where a second call finds it) and
+The image consists of simulated cells, one block repeated with varying brightness, so that no tile
+is empty. It is written to a temporary folder (or to `--folder`, where a second call finds it) and
 counted in a separate process, whose peak resident memory from import to result is reported. With
 `--part` counting stops after that share of the windows, and the seconds for the whole image are
-extrapolated, which the output says; with `--part 0` the image is only written. Without `--model` the
-default counter (for volumes a small SAU-Net) has random weights: as fast as a trained one, but its
-counts mean nothing.
+extrapolated, which the output says; with `--part 0` the image is only written. Without `--model`
+the default counter (for volumes a small SAU-Net) has random weights: as fast as a trained one, but
+its counts mean nothing.
 
 Prints one JSON object; `--out` also writes it to a file.
 """
