@@ -148,8 +148,8 @@ INFERENCE = [
         "tests/inference/test_detect.py",
         plateaus_lost=("flat[at] >= flat[at + step]", "flat[at] > flat[at + step]"),
         threshold_absolute=(
-            "_find_peaks(values, threshold * top)",
-            "_find_peaks(values, threshold)",
+            "find_peaks(values, threshold * top)",
+            "find_peaks(values, threshold)",
         ),
     ),
     *_mutations(
@@ -219,7 +219,10 @@ MODELS = [
     *_mutations(
         "models/sau_net.py",
         "tests/models/test_sau_net.py",
-        skip_after_upsampled=("[features[level], x], axis=-1", "[x, features[level]], axis=-1"),
+        skip_after_upsampled=(
+            "[features[level], up(x, train=train, mask=mask)]",
+            "[up(x, train=train, mask=mask), features[level]]",
+        ),
         noise_added=("x * (1 + noise).astype(x.dtype)", "x + noise.astype(x.dtype)"),
     ),
     *_mutations(
