@@ -1,23 +1,47 @@
 """Fixtures and settings shared by all tests."""
 
+import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
-import jax
-import numpy as np
-import pytest
-
-GOLDEN_DIR = Path(__file__).parent / "golden"
-
-# Tests share compiled programs, also across processes and runs.
+# Tests share compiled programs, also across processes and runs. JAX reads this when imported.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "cellcount_jax_test_programs")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 # Test processes return freed memory to the system.
 os.environ.setdefault("CELLCOUNT_LARGE_PAGES", "0")
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+import pytest
+
+GOLDEN_DIR = Path(__file__).parent / "golden"
+
+# A wrong shape or dtype is an error instead of a broadcast or a conversion that nobody sees.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def allow_promotion(module: ModuleType, name: str) -> None:
+    """Exempts a function of another library, which promotes dtypes on purpose, from this."""
+    function = getattr(module, name)
+
+    @functools.wraps(function)
+    def exempted(*args, **kwargs):
+        with jax.numpy_dtype_promotion("standard"):
+            return function(*args, **kwargs)
+
+    setattr(module, name, exempted)
+
+
+allow_promotion(optax.tree, "bias_correction")  # float ** int32
+allow_promotion(nn.normalization, "_normalize")  # bfloat16 features, float32 statistics
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ def random_crop(
       name -> [B, *crop] or [B, *crop, C].
     """
     ndim = len(crop)
-    room = jnp.maximum(sizes - jnp.asarray(crop), 0)
+    room = jnp.maximum(sizes - jnp.asarray(crop)[None], 0)
     corner = jax.random.randint(key, room.shape, 0, room + 1)
 
     def cut(row: jax.Array, start: jax.Array) -> jax.Array:

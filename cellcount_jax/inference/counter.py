@@ -220,7 +220,7 @@ class Counter:
         Args:
           paths: files, folders or patterns.
           out: folder for `counts.csv` and `points/`; a second call resumes an interrupted one.
-          **options: of `predict.predict_files`, such as `voxel_size` or `density`.
+          **options: of `options.Options`, such as `voxel_size` or `density`.
 
         Returns:
           The rows of `counts.csv`, values as text; a file that could not be counted has a status

@@ -17,7 +17,7 @@ TakeDensity = Callable[[Box, np.ndarray], None]
 
 OpenDensity = Callable[[tuple[int, ...], Scale], TakeDensity]
 """Called with the shape of the whole density and the scale at which it was made, before its first
-box; called again if counting must begin anew with smaller windows."""
+box; called again if counting restarts with smaller windows."""
 
 
 def counts_points(readout: Readout) -> bool:

@@ -167,7 +167,7 @@ def count_images(
 ) -> Iterator[Count]:
     """Counts of images, in order; windows of several images share batches.
 
-    When a window does not fit into the device's memory, the images at hand begin anew with
+    When a window does not fit into the device's memory, the images in progress restart with
     smaller windows.
 
     Args:
@@ -225,7 +225,7 @@ class _Gathering:
 
     def add(self, maps: Maps) -> None:
         """Takes the maps of the next window."""
-        if self.image.is_constant:  # it holds no cell, whatever a network makes of it
+        if self.image.is_constant:  # no cells, whatever the network predicts
             maps = {name: np.zeros_like(values) for name, values in maps.items()}
         self.sink.add(self.windows[self.done], maps)
         self.done += 1

@@ -154,7 +154,7 @@ class Stage:
       window: sides of the fixed window of a network with global operations (one number: the same
         along every axis), else None.
       max_window: longest side of a window where the network can be cut anywhere; None: see
-        `inference.tiling.LARGEST`. For networks so small that longer windows fit into memory.
+        `inference.tiling.MAX_WINDOW`. For networks so small that longer windows fit into memory.
       target: dots and space shape -> the map that the loss compares with, on the host, once per
         image; None: the loss needs counts alone.
       prepare: data streams -> data streams, once before the first step (cached features).

@@ -110,7 +110,7 @@ def test_parts_of_a_density_add_up_to_the_whole(tmp_path):
         region_counts.count_regions(large, found[:2], shape)
 
 
-def test_overlapping_regions_each_count_their_own_and_it_is_said(caplog):
+def test_overlapping_regions_each_count_their_own_which_is_logged(caplog):
     found = [
         fill("a", [np.array([[0, 0], [0, 6], [6, 6], [6, 0.0]])], (10, 10)),
         fill("b", [np.array([[4, 4], [4, 9], [9, 9], [9, 4.0]])], (10, 10)),

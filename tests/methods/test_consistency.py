@@ -127,7 +127,7 @@ def test_batch_norm_is_recalibrated_on_the_labelled_images():
             "SAME",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
-        + variables.trained["down0_0"]["conv"]["bias"],
+        + variables.trained["down0_0"]["conv"]["bias"][None, None, None],
         0,
     )
     mean = found.model_state["batch_stats"]["down0_0"]["norm"]["mean"]

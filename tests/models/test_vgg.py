@@ -133,7 +133,7 @@ def test_first_running_statistics_by_hand():
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     got = updates["batch_stats"]["norm1_1"]
-    plain += variables["params"]["conv1_1"]["bias"]
+    plain += variables["params"]["conv1_1"]["bias"][None, None, None]
     start = variables["batch_stats"]["norm1_1"]
     mean = 0.9 * start["mean"] + 0.1 * plain.mean((0, 1, 2))
     np.testing.assert_allclose(got["mean"], mean, atol=1e-5)

@@ -115,7 +115,7 @@ def test_a_resized_image_has_its_regions_window_by_window_too(tmp_path, monkeypa
         assert float(other["count"]) == pytest.approx(float(one["count"]), rel=1e-3)
 
 
-def test_sums_begin_anew_when_windows_shrink(tmp_path, monkeypatch):
+def test_sums_restart_when_windows_shrink(tmp_path, monkeypatch):
     plain = bright_counter()
     np.save(tmp_path / "a.npy", cells((240, 210))[..., 0])
     place = outlines(tmp_path / "r.geojson")

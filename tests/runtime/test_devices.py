@@ -67,7 +67,7 @@ def test_losses_are_those_of_one_device_on_two_four_and_eight(eight, method):
         np.testing.assert_allclose(curves[n], curves[1], rtol=1e-4, err_msg=f"{n} devices")
 
 
-def test_a_run_stopped_on_eight_devices_goes_on_on_one(eight, tmp_path, caplog):
+def test_a_run_stopped_on_eight_devices_is_resumed_on_one(eight, tmp_path, caplog):
     assert jax.device_count() == 1
     workdir, _ = eight
     settings = device_runs.config("density", steps=8)
@@ -75,7 +75,7 @@ def test_a_run_stopped_on_eight_devices_goes_on_on_one(eight, tmp_path, caplog):
     assert max(m["step"] for m in before) < 8
     caplog.set_level("INFO", "cellcount_jax")
     moved = run.train_source(settings, workdir, device_runs.source())
-    assert "goes on after step 4" in caplog.text
+    assert "resumed after step 4" in caplog.text
     whole = run.train_source(settings, epath.Path(tmp_path), device_runs.source())
     assert moved["mae"] == pytest.approx(whole["mae"], rel=1e-3)
     assert curve(workdir) == pytest.approx(curve(epath.Path(tmp_path)), rel=1e-4)
@@ -143,7 +143,7 @@ def free_port() -> int:
         ("localhost:1234", None, 0, "go together"),
         (None, 2, 0, "go together"),
         ("localhost", 2, 0, "HOST:PORT"),
-        ("localhost:1234", 2, 2, "between 0 and"),
+        ("localhost:1234", 2, 2, "at least 0 and less than"),
     ],
 )
 def test_half_told_hosts_are_refused(coordinator, processes, number, line):

@@ -200,7 +200,7 @@ def test_the_gradient_of_distances_is_exact_also_of_a_prototype_on_a_feature():
     pull = jax.random.normal(jax.random.key(1), (2, 3, 4, 3))
 
     def plain(x, p):
-        return jnp.square(x[..., None, :] - p).sum(-1)
+        return jnp.square(x[..., None, :] - p[None, None, None]).sum(-1)
 
     def slope(distances):
         return jax.grad(lambda x, p: (similarity(distances(x, p)) * pull).sum(), (0, 1))
