@@ -82,7 +82,8 @@ def _fitted(stage, variables, batch: dict, steps: int):
         key = jax.random.fold_in(jax.random.key(1), number)
         inputs = StepInput(data, key, number, variables.frozen, state)
         gradients, (state, metrics) = jax.grad(stage.loss, has_aux=True)(weights, inputs)
-        updates, moments = tx.update(gradients, moments, weights)
+        with jax.numpy_dtype_promotion("standard"):  # optax's schedules divide integers
+            updates, moments = tx.update(gradients, moments, weights)
         return (optax.apply_updates(weights, updates), state, moments), metrics["loss"]
 
     first = (variables.trained, variables.model_state, tx.init(variables.trained))

@@ -454,7 +454,9 @@ def test_a_table_that_cannot_be_read_is_set_aside(counter, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["m\udce4use.png", "a\rb.png", "a\nb.png", "=1+1.png", "$x_1$.png"]
+    "name",
+    ["m\udce4use.png", "a\rb.png", "a\nb.png", "=1+1.png", "$x_1$.png"],
+    ids=["latin-1", "carriage return", "line break", "formula", "dollar"],
 )
 def test_names_of_any_kind_have_a_row_that_is_read_again(counter, tmp_path, monkeypatch, name):
     folder = tmp_path / "images"
