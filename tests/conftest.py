@@ -41,7 +41,9 @@ def allow_promotion(module: ModuleType, name: str) -> None:
 
 
 allow_promotion(optax.tree, "bias_correction")  # float ** int32
-allow_promotion(nn.normalization, "_normalize")  # bfloat16 features, float32 statistics
+# bfloat16 features, float32 statistics
+allow_promotion(nn.normalization, "_compute_stats")
+allow_promotion(nn.normalization, "_normalize")
 
 
 @pytest.fixture(scope="session")

@@ -93,7 +93,7 @@ def count_file(
             log.warning(
                 "%s: the count (%.1f) and the number of points (%d) disagree: look at the points "
                 "before you use either",
-                *(path, found.count, len(found.points)),
+                *(writers.path_text(path), found.count, len(found.points)),
             )
         row = _columns(image.space_shape, spacing, found) | {"status": "ok"}
         return [row] if regions is None else regions.rows(row, found)
