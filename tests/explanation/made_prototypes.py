@@ -24,7 +24,7 @@ def predict(variables, images):
     features = jnp.stack([bright, 1 - bright], axis=-1)
     similar = similarity(squared_distances(features, jnp.asarray(variables.trained["prototypes"])))
     density = variables.trained["density"]
-    contribution = similar[..., :2] * jnp.asarray(density["kernel"]).reshape(2)
+    contribution = similar[..., :2] * jnp.asarray(density["kernel"]).reshape(1, 1, 1, 2)
     return {
         "similarity": similar,
         "contribution": contribution,
