@@ -93,10 +93,15 @@ def pair(images: Sequence[Path], annotations: Sequence[Path]) -> dict[Path, Path
     by_tool = {a: [p for p in images if stem(a) in names[p]] for a in annotations if not exact[a]}
     pairs: dict[Path, Path] = {}
     for annotation, found in {**exact, **by_tool}.items():
-        if len(found) > 1:
+        if len({p.name.lower() for p in found}) > 1:
             raise FolderError(
                 f"{annotation}: could annotate {_listed(found)}; name it after one of them with "
                 f"its ending, such as {found[0].name}{annotation.suffix}"
+            )
+        if len(found) > 1:
+            log.warning(
+                "%s: fits images of this name in %d sub-folders, and is taken for each",
+                *(annotation, len(found)),
             )
         for image in found:
             if image in pairs:
