@@ -159,7 +159,7 @@ INFERENCE = [
     ),
     *_mutations(
         "inference/readout.py",
-        "tests/inference/test_counter.py",
+        "tests/inference/test_readout.py",
         points_half_a_pixel_off=(
             "((points + 0.5) / np.asarray(scale) - 0.5)",
             "(points / np.asarray(scale))",

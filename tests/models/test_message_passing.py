@@ -196,6 +196,8 @@ def test_no_gradient_reaches_a_clamped_coordinate():
     positions = np.full((1, 4, 5, 1, 2), 1.5, np.float32)
     positions[0, 0, 0, 0] = (-2.0, 1.5)
     positions[0, 0, 1, 0] = (1.5, 4.7)
+    positions[0, 0, 2, 0] = (0.0, 1.5)  # on the limit, as `jnp.clip` would not treat it
+    positions[0, 0, 3, 0] = (1.5, 4.0)
     for formulation in ("gather", "matmul"):
         total = functools.partial(bilinear_mean, features, formulation=formulation)
         gradient = jax.jit(jax.grad(lambda p, total=total: total(p).sum()))
@@ -204,6 +206,7 @@ def test_no_gradient_reaches_a_clamped_coordinate():
         assert g[0, 0, 0, 0, 1] != 0
         assert g[0, 0, 1, 0, 1] == 0
         assert g[0, 0, 1, 0, 0] != 0
+        assert g[0, 0, 2, 0, 0] == g[0, 0, 3, 0, 1] == 0
 
 
 def test_auto_is_settled_when_compiled_for_a_platform():
