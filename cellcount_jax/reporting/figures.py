@@ -66,8 +66,21 @@ def predicted_against_true(predicted: Sequence[float], true: Sequence[float], un
     return figure
 
 
-def limits_of_agreement(predicted: Sequence[float], true: Sequence[float], unit: str) -> Figure:
-    """Bland-Altman plot: difference against mean, with bias and limits of agreement."""
+def limits_of_agreement(
+    predicted: Sequence[float],
+    true: Sequence[float],
+    unit: str,
+    *,
+    names: tuple[str, str] = ("predicted", "true"),
+) -> Figure:
+    """Bland-Altman plot: difference against mean, with bias and limits of agreement.
+
+    Args:
+      predicted: [N] counts.
+      true: [N] counts that they are compared with.
+      unit: what was counted in.
+      names: of the two.
+    """
     figure, axes = subplot(5.2, 4.0)
     errors = metrics.count_errors(predicted, true)
     bias = errors["bias"]
@@ -80,7 +93,8 @@ def limits_of_agreement(predicted: Sequence[float], true: Sequence[float], unit:
         place = {"xy": (1, level), "xycoords": ("axes fraction", "data")}
         axes.annotate(f"{text} {level:+.1f}", **place, ha="right", va="bottom", fontsize=8)
     axes.axhline(0, color="0.8", linewidth=1, zorder=0)
-    axes.set(xlabel=f"mean of predicted and true cells per {unit}", ylabel="predicted - true")
+    first, second = names
+    axes.set(xlabel=f"mean of {first} and {second} cells per {unit}", ylabel=f"{first} - {second}")
     return figure
 
 

@@ -1,0 +1,1 @@
+"""Dots under edit: records, undo, journal, proposals, queue, agreement; plain Python without Qt."""
