@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cellcount_jax.annotation.folder import Project
+from cellcount_jax.annotation.folder import Project, open_project
 from cellcount_jax.data.infer_settings import nearest_spacing
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.evaluation.matching import match_points
@@ -14,6 +15,7 @@ from cellcount_jax.evaluation.metrics import count_errors, localisation, precisi
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.image import open_lazy
 from cellcount_jax.reporting import figures, html
+from cellcount_jax.runtime.replace_file import replacing
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -150,3 +152,36 @@ def page(found: dict[str, Any], names: tuple[str, str]) -> str:
             html.table(["image", first, second, "difference", "F1"], listed),
         ],
     )
+
+
+def write_page(
+    folder: Path, *, observer: str | None = None, radius: float | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """Compares the first observer of a folder with another one and writes `agreement.html`.
+
+    Args:
+      folder: that both have annotated.
+      observer: the other one; not needed if there is only one.
+      radius: matching radius in pixels; by default `radius_of`.
+
+    Returns:
+      The page, and `compare`.
+
+    Raises:
+      ValueError: there is no such observer, or several, or nothing to compare.
+    """
+    place = folder / "observers"
+    names = sorted(p.name for p in place.iterdir() if p.is_dir()) if place.is_dir() else []
+    if observer is None and len(names) == 1:
+        observer = names[0]
+    if observer not in names:
+        listed = ", ".join(names) or "nobody"
+        raise ValueError(f"{folder}: name one of the other observers ({listed} so far)")
+    first, second = open_project(folder), open_project(folder, observer=observer)
+    pairs = pairs_of(first, second)
+    found = compare(pairs, radius=radius_of(pairs) if radius is None else radius)
+    path = folder / "annotation" / "agreement.html"
+    path.parent.mkdir(exist_ok=True)
+    with replacing(path, encoding="utf-8") as file:
+        file.write(page(found, ("first observer", str(observer))))
+    return path, found

@@ -81,14 +81,15 @@ def open_project(folder: Path, *, observer: str | None = None) -> Project:
     if observer is not None and (not observer.strip() or Path(observer).name != observer):
         raise ValueError(f"observer {observer!r}: give a name that can be that of a folder")
     images, pairs = find_pairs(folder)
-    project = Project(folder, tuple(images), pairs, observer or _login(), observer)
+    project = Project(folder, tuple(images), pairs, observer or login(), observer)
     if observer is None:
         return project
     own = {p: project.root / "dots" / f"{project.name(p)}.csv" for p in images}
     return dataclasses.replace(project, dots={p: d for p, d in own.items() if d.exists()})
 
 
-def _login() -> str:
+def login() -> str:
+    """Name of the person at this computer."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a user without a name

@@ -53,6 +53,7 @@ class Session:
         self.table = DotTable(len(self.shape))
         self.classes = list(classes)
         self.threshold = -math.inf
+        self.checked = 0
         self.done: list[Act] = []
         self.undone: list[Act] = []
         held = list(self.journal.entries)
@@ -75,6 +76,8 @@ class Session:
             self.classes = list(entry["names"])
         elif op == "threshold":
             self.threshold = -math.inf if entry["value"] is None else entry["value"]
+        elif op == "checked":
+            self.checked = entry["slices"]
         elif op == "undo":
             self._undo()
         elif op == "redo":
@@ -199,6 +202,11 @@ class Session:
         finite = None if math.isinf(value) else float(value)
         self.journal.append("threshold", {"value": finite})
         self.threshold = float(value)
+
+    def set_checked(self, slices: int) -> None:
+        """So many slices, from the first, have been looked through."""
+        self.journal.append("checked", {"slices": int(slices)})
+        self.checked = int(slices)
 
     def undo(self) -> Act | None:
         """Takes the last act back and returns it; None if there is none."""

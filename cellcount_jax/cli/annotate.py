@@ -1,0 +1,48 @@
+"""`cellcount annotate` and `agreement`: dots by hand in napari, and how well two people agree."""
+
+import argparse
+from pathlib import Path
+
+from cellcount_jax.cli.common import AddCommand
+
+OBSERVER_HELP = "name of a second observer, who does not see the dots of the first"
+
+
+def add(command: AddCommand) -> None:
+    """Adds the commands of this file."""
+    sub = command("annotate", _annotate, "Annotate a folder of images in napari.")
+    sub.add_argument("folder", type=Path, help="with the images; dots are written to its dots/")
+    sub.add_argument("--observer", metavar="NAME", help=OBSERVER_HELP)
+
+    sub = command("agreement", _agreement, "Compare the dots of two observers.")
+    sub.add_argument("folder", type=Path, help="that both have annotated")
+    sub.add_argument("--observer", metavar="NAME", help="the second one, if there are several")
+    sub.add_argument("--radius", type=float, help="matching radius in pixels; default: inferred")
+
+
+def _annotate(options: argparse.Namespace) -> int:
+    try:
+        from cellcount_jax.napari import launch
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("napari", "qtpy", "dask"):
+            raise
+        raise ValueError(
+            "annotating needs napari, which is not installed; install it with: "
+            "pip install 'cellcount_jax[napari]'"
+        ) from error
+    launch.annotate(options.folder, observer=options.observer)
+    return 0
+
+
+def _agreement(options: argparse.Namespace) -> int:
+    from cellcount_jax.annotation import agreement
+
+    path, found = agreement.write_page(
+        options.folder, observer=options.observer, radius=options.radius
+    )
+    print(
+        f"{found['n_images']} images, {found['first']} and {found['second']} dots: bias "
+        f"{found['bias']:+.2f} cells per image, F1 {found['f1']:.3f} at {found['radius']:.1f} px"
+    )
+    print(f"page: {path}")
+    return 0
