@@ -28,7 +28,7 @@ def _annotate(options: argparse.Namespace) -> int:
             raise
         raise ValueError(
             "annotating needs napari, which is not installed; install it with: "
-            "pip install 'cellcount_jax[napari]'"
+            "pip install 'cellcount_jax[napari]', or in a clone: pip install '.[napari]'"
         ) from error
     launch.annotate(options.folder, observer=options.observer)
     return 0
