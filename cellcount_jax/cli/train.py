@@ -3,8 +3,10 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import AddCommand
+from cellcount_jax.cli.common import MODEL_CHOICES, AddCommand
 from cellcount_jax.runtime.setup import configure_process
+
+START_HELP = f"begin with the weights of a model of the same network: {MODEL_CHOICES}"
 
 
 def add(command: AddCommand) -> None:
@@ -14,6 +16,9 @@ def add(command: AddCommand) -> None:
     sub.add_argument("-o", "--out", type=Path, help="folder of the run; default FOLDER/cellcount")
     sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
     sub.add_argument("--steps", type=int, help="training steps; default 800")
+    sub.add_argument(
+        "--start-from", metavar="MODEL", help=f"begin with its weights: {MODEL_CHOICES}"
+    )
     sub.add_argument("--seed", type=int, default=0, help="of split and training; default: 0")
 
 
@@ -30,6 +35,7 @@ def _train(options: argparse.Namespace) -> int:
         channels=options.channels,
         steps=options.steps,
         seed=options.seed,
+        start_from=options.start_from,
     )
     print(f"model: {out}   report: {out / 'report.html'}")
     for line in train_folder.verdict(results):

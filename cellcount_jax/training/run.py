@@ -56,7 +56,12 @@ def train(config: ConfigDict, workdir: epath.Path, *, download: bool = False) ->
 
 
 def train_source(
-    config: ConfigDict, workdir: epath.Path, source: load.SplitDataset, *, is_lab: bool = False
+    config: ConfigDict,
+    workdir: epath.Path,
+    source: load.SplitDataset,
+    *,
+    is_lab: bool = False,
+    start: Counter | None = None,
 ) -> dict[str, Any]:
     """`train` with data that are loaded already.
 
@@ -65,6 +70,7 @@ def train_source(
       workdir: see `train`.
       source: the data.
       is_lab: they are a lab's own, which may change: a run is resumed only with the same.
+      start: trained counter whose weights training begins with.
 
     Raises:
       WorkdirError: see `train`; or images or dots have changed since the run began.
@@ -87,6 +93,7 @@ def train_source(
                 preprocessing=Preprocessing.from_dict(config.preprocessing.to_dict()),
                 stages=build_stages(config),
                 mesh=sharding.data_mesh(),
+                start=start,
             )
             counter = fit(run)
         except BaseException:

@@ -12,6 +12,7 @@ from cellcount_jax import defaults
 from cellcount_jax.data import infer_settings
 from cellcount_jax.data.resampling import Resampling
 from cellcount_jax.datasets import folder, load
+from cellcount_jax.inference.counter import Counter
 from cellcount_jax.training import run
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ def train_folder(
     channels: Sequence[int | str] | None = None,
     steps: int | None = None,
     seed: int = 0,
+    start_from: str | None = None,
 ) -> dict[str, Any]:
     """Trains on a folder and evaluates on its test split, or on validation if it has none.
 
@@ -36,6 +38,7 @@ def train_folder(
       channels: of the images, by index or name; all if not given.
       steps: of training; the default if not given.
       seed: of split and training.
+      start_from: model whose weights training begins with, where the networks are alike.
 
     Returns:
       The content of `results.json`.
@@ -55,7 +58,9 @@ def train_folder(
         config.stages.density.select = "last"
     config.data.name, config.data.protocol = source.name, source.protocol
     resampling = Resampling(factor=found.scale)
-    return run.train_source(config, workdir, load.resampled(source, resampling), is_lab=True)
+    start = None if start_from is None else Counter.load(start_from)
+    resampled = load.resampled(source, resampling)
+    return run.train_source(config, workdir, resampled, is_lab=True, start=start)
 
 
 def config_for(

@@ -43,6 +43,7 @@ class Run:
       preprocessing: from a file's pixels to the network's input.
       stages: of the method.
       mesh: of devices.
+      start: trained counter whose weights the first stage begins with; None: random ones.
     """
 
     config: ConfigDict
@@ -51,6 +52,7 @@ class Run:
     preprocessing: Preprocessing
     stages: tuple[Stage, ...]
     mesh: jax.sharding.Mesh
+    start: Counter | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +121,8 @@ def _fit_stage(run: Run, stage: Stage, number: int, previous: Mapping[str, Varia
     tx = optimizer.from_config(plan.optimizer, steps=steps, steps_per_epoch=steps_per_epoch)
     key = jax.random.fold_in(jax.random.key(run.config.seed), number)
     variables = stage.init(key, pipeline.example, previous)
+    if run.start is not None and number == 0:
+        variables = warm_start.begin_with(variables, run.start.variables, run.start.name)
 
     everywhere = sharding.replicated(run.mesh)
     frozen = jax.device_put(variables.frozen, everywhere)

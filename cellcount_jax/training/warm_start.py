@@ -1,14 +1,16 @@
-"""Loads a stage that another run has trained, so that sweeps train what they share once."""
+"""Begins with what another run has trained: a whole stage, or weights to go on from."""
 
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from cellcount_jax.methods.base import Stage
+from cellcount_jax.methods.base import Stage, Tree, Variables
 from cellcount_jax.runtime import checkpoint
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,29 @@ def load_stage(
     checkpoint.save_final(folder, variables, {**facts, **own, "init_from": origin})
     log.info("stage %s: taken from %s", name, origin)
     return True
+
+
+def begin_with(fresh: Variables, known: Variables, name: str) -> Variables:
+    """Fresh variables with the weights of a trained model of the same network.
+
+    Args:
+      fresh: of the stage to be trained.
+      known: of the trained model.
+      name: of that model, for the log.
+
+    Returns:
+      The fresh ones, with a warning, where the network is another one.
+    """
+
+    def shapes(tree: Tree) -> Tree:
+        return jax.tree.map(np.shape, tree)
+
+    parts = ("trained", "model_state")
+    if any(shapes(getattr(fresh, p)) != shapes(getattr(known, p)) for p in parts):
+        log.warning("%s: has another network, so training begins with random weights", name)
+        return fresh
+    log.info("training begins with the weights of %s", name)
+    return fresh._replace(**{p: getattr(known, p) for p in parts})
 
 
 def _check_same(origin: str, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:

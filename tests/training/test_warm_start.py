@@ -1,4 +1,6 @@
-"""A stage loaded from another run: only if it is the same network on the same images."""
+"""A stage or weights of another run: only if it is the same network."""
+
+import logging
 
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from cellcount_jax.methods import build_stages
+from cellcount_jax.methods.base import Variables
 from cellcount_jax.runtime import checkpoint
 from cellcount_jax.training import warm_start
 from configs import countxplain_vgg, csrnet_vgg
@@ -86,3 +89,21 @@ def test_a_missing_training_is_an_error_that_names_its_folder(tmp_path):
 def test_an_unknown_stage_is_an_error_that_lists_the_stages(tmp_path, name):
     with pytest.raises(ValueError, match=r"must be WORKDIR:STAGE .*csrnet, prototypes$"):
         take(name, tmp_path)
+
+
+def variables(value: float, shape=(3,)) -> Variables:
+    trained = {"a": np.full(shape, value)}
+    return Variables(trained, {}, {"mean": np.full(2, value)}, {"threshold": np.zeros(())})
+
+
+def test_weights_of_the_same_network_are_taken():
+    begun = warm_start.begin_with(variables(0.0), variables(5.0), "old")
+    np.testing.assert_array_equal(begun.trained["a"], 5.0)
+    np.testing.assert_array_equal(begun.model_state["mean"], 5.0)
+
+
+def test_those_of_another_network_are_not_and_the_log_says_so(caplog):
+    with caplog.at_level(logging.WARNING):
+        begun = warm_start.begin_with(variables(0.0), variables(5.0, (4,)), "old")
+    np.testing.assert_array_equal(begun.trained["a"], 0.0)
+    assert "old: has another network" in caplog.text
