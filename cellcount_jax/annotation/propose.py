@@ -13,7 +13,10 @@ from scipy import ndimage
 from cellcount_jax.data import propose_dots
 from cellcount_jax.data.preprocess import Readable
 from cellcount_jax.inference.counter import Counter
+from cellcount_jax.inference.image_argument import ArrayReader
 from cellcount_jax.inference.window_pass import fits_in_memory
+from cellcount_jax.io.annotations.dots import Dots
+from cellcount_jax.io.images.image import Image
 
 METHODS = ("otsu", "log", "model")
 
@@ -144,6 +147,23 @@ def by_model(
     counts_points = readout.count in ("components", "peaks")
     count = float((found.scores >= threshold).sum()) if counts_points else found.count
     return Proposals(found.points, found.scores, threshold, count)
+
+
+def model_finder(model: str) -> Callable[[Image], Dots]:
+    """A function that proposes what a trained counter finds in an image, with scores.
+
+    Args:
+      model: as `Counter.load` takes it.
+    """
+    counter = Counter.load(model)
+
+    def find(image: Image) -> Dots:
+        reader = ArrayReader(image.pixels, image.ndim)
+        found = by_model(counter, reader, spacing=image.spacing)
+        kept = found.scores >= found.threshold
+        return Dots(found.points[kept], found.scores[kept])
+
+    return find
 
 
 def _blocks(space: Sequence[int], size: Sequence[int]) -> Iterator[tuple[slice, ...]]:

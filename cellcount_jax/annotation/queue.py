@@ -60,8 +60,10 @@ def doubt_of(
       name: of the image.
       reference: [M, 4] `features` of training images; None leaves this part out.
     """
-    found = by_model(counter, ArrayReader(image.pixels, -1), spacing=image.spacing)
-    flipped = by_model(counter, ArrayReader(image.pixels[..., ::-1, :], -1), spacing=image.spacing)
+    found = by_model(counter, ArrayReader(image.pixels, image.ndim), spacing=image.spacing)
+    flipped = by_model(
+        counter, ArrayReader(image.pixels[..., ::-1, :], image.ndim), spacing=image.spacing
+    )
     counted = found.scores >= found.threshold
     near = np.abs(found.scores - found.threshold) <= NEAR_THRESHOLD * abs(found.threshold)
     n = int(counted.sum())

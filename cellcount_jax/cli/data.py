@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import AddCommand
+from cellcount_jax.cli.common import MODEL_CHOICES, AddCommand
 
 METHOD_HELP = "threshold that splits touching cells, or blobs of one size; default: otsu"
 PRESET_HELP = "2-D fluorescence images, or light-sheet volumes; default: vgg"
@@ -15,6 +15,7 @@ def add(command: AddCommand) -> None:
     sub = command("propose", _propose, "Propose dots for a folder of images, to be corrected.")
     sub.add_argument("folder", type=Path, help="with the images; dots are written to its dots/")
     sub.add_argument("--method", choices=("otsu", "log"), default="otsu", help=METHOD_HELP)
+    sub.add_argument("--model", help=f"propose its points, with scores: {MODEL_CHOICES}")
     sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
     sub.add_argument("--dark", action="store_true", help="cells are darker than the background")
     sub.add_argument("--overwrite", action="store_true", help="replace existing dots")
@@ -46,6 +47,7 @@ def add(command: AddCommand) -> None:
 
 
 def _propose(options: argparse.Namespace) -> int:
+    from cellcount_jax.annotation import propose
     from cellcount_jax.data import propose_dots
 
     written = propose_dots.propose_folder(
@@ -54,10 +56,12 @@ def _propose(options: argparse.Namespace) -> int:
         diameter=options.diameter,
         dark=options.dark,
         overwrite=options.overwrite,
+        find=None if options.model is None else propose.model_finder(options.model),
     )
     for path, number in written.items():
         print(f"{path}: {number} dots")
-    print(f"correct them (napari opens CSV files), then: cellcount train {options.folder}")
+    print(f"correct them: cellcount annotate {options.folder}")
+    print(f"(napari opens the CSV files, too), then: cellcount train {options.folder}")
     return 0
 
 

@@ -6,6 +6,7 @@ blobs of one size. A start for a person, never a result.
 
 import collections
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from skimage.feature import peak_local_max
 
 from cellcount_jax.data.preprocess import Preprocessing, preprocess
 from cellcount_jax.io.annotations.dots import Dots, write_dots
-from cellcount_jax.io.images.image import read_image
+from cellcount_jax.io.images.image import Image, read_image
 from cellcount_jax.io.pairing import find_pairs
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ def propose_folder(
     diameter: float | None = None,
     dark: bool = False,
     overwrite: bool = False,
+    find: Callable[[Image], Dots] | None = None,
 ) -> dict[Path, int]:
     """Writes `dots/<name>.csv` (as napari reads it) for each image without annotations.
 
@@ -37,6 +39,7 @@ def propose_folder(
       diameter: of a cell in pixels; estimated from each image if not given.
       dark: cells are darker than the background.
       overwrite: also for images with annotations.
+      find: proposes the dots of an image, in place of `method`.
 
     Returns:
       File -> number of dots in it.
@@ -53,9 +56,14 @@ def propose_folder(
         if path in pairs and not overwrite:
             log.info("%s: has %s already; kept", path, pairs[path].name)
             continue
-        dots = propose(read_image(path).pixels, method=method, diameter=diameter, dark=dark)
+        image = read_image(path)
+        if find is None:
+            points = propose(image.pixels, method=method, diameter=diameter, dark=dark)
+            dots = Dots(points)
+        else:
+            dots = find(image)
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_dots(target, Dots(dots, None, None), format="napari")
+        write_dots(target, dots, format="napari")
         written[target] = len(dots)
     return written
 

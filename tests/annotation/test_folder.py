@@ -145,11 +145,11 @@ def test_tallies(tmp_path):
 
 def test_blocks_give_the_proposals_of_the_whole_image(monkeypatch):
     image, _ = simulate_cells(3, (256, 256), 40)
-    whole = propose.classical(ArrayReader(image, -1), method="log", diameter=12.0)
+    whole = propose.classical(ArrayReader(image, 2), method="log", diameter=12.0)
     monkeypatch.setattr(propose, "fits_in_memory", lambda image: False)
     monkeypatch.setattr(propose, "BLOCK", {2: (100, 90)})
     monkeypatch.setattr(propose, "OVERLAP", 256)  # so that each block has the whole's threshold
-    parts = propose.classical(ArrayReader(image, -1), method="log", diameter=12.0)
+    parts = propose.classical(ArrayReader(image, 2), method="log", diameter=12.0)
     order = [np.lexsort(p.points.T) for p in (whole, parts)]
     np.testing.assert_array_equal(whole.points[order[0]], parts.points[order[1]])
 
