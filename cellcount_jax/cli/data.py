@@ -47,16 +47,20 @@ def add(command: AddCommand) -> None:
 
 
 def _propose(options: argparse.Namespace) -> int:
-    from cellcount_jax.annotation import propose
     from cellcount_jax.data import propose_dots
 
+    find = None
+    if options.model is not None:
+        from cellcount_jax.annotation import propose
+
+        find = propose.model_finder(options.model)
     written = propose_dots.propose_folder(
         options.folder,
         method=options.method,
         diameter=options.diameter,
         dark=options.dark,
         overwrite=options.overwrite,
-        find=None if options.model is None else propose.model_finder(options.model),
+        find=find,
     )
     for path, number in written.items():
         print(f"{path}: {number} dots")
