@@ -74,7 +74,8 @@ class AnnotateWidget(QWidget):
             self.message,
         )
         self.workspace.on_change.append(self.update_counts)
-        napari_viewer.bind_key("Control-S", lambda _: self.save(), overwrite=True)
+        window = getattr(self.workspace.viewer.window, "_qt_window", None)
+        self.keys = None if window is None else controls.OwnKeys(self, window, self._actions)
         self.update_counts()
 
     def _class_table(self) -> QWidget:
@@ -172,6 +173,12 @@ class AnnotateWidget(QWidget):
         for layer in viewer.layers:
             if isinstance(layer, Image) and viewer.dims.ndisplay == 3:
                 layer.rendering = "mip"
+
+    def _actions(self) -> dict[str, Any]:
+        annotator = self.workspace.annotator
+        if annotator is None:
+            return {}
+        return {**annotator.qt_keys(), "Ctrl+S": lambda _: self.save()}
 
     # What is shown
 

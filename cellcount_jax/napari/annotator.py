@@ -323,6 +323,16 @@ class Annotator:
             keys[key] = functools.partial(self._set_class, index)
         return keys
 
+    def qt_keys(self) -> dict[str, Callable[[Any], Any]]:
+        """What each key does, by Qt's names."""
+        names = {"Enter": "Return", "Escape": "Esc", "Delete": "Del"}
+        keys = self._keys()
+        found = {
+            "+".join(names.get(k, k.upper() if len(k) == 1 else k) for k in key.split("-")): act
+            for key, act in keys.items()
+        }
+        return {k.replace("Control", "Ctrl"): act for k, act in found.items()}
+
     def _set_class(self, index: int, _: Any) -> None:
         self.set_class(index)
 

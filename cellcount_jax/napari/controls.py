@@ -1,16 +1,20 @@
 """Small Qt pieces that the widgets share, and work in the background."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QApplication,
     QComboBox,
     QDoubleSpinBox,
     QHBoxLayout,
     QLabel,
+    QLineEdit,
     QPushButton,
     QSlider,
     QSpinBox,
@@ -19,6 +23,50 @@ from qtpy.QtWidgets import (
 )
 
 SLIDER_STEPS = 1000
+
+_TYPING = (QLineEdit, QAbstractSpinBox, QComboBox)
+"""Widgets that keep their keys."""
+
+
+class OwnKeys(QObject):
+    """Keys that act wherever the focus of a window is, before its menus and other layers see them.
+
+    Without it a key would do nothing, or something else, after a click on a panel or a layer.
+    """
+
+    def __init__(self, parent: QObject, window: QWidget, actions: "Actions") -> None:
+        """Watches a window.
+
+        Args:
+          parent: that this lives as long as.
+          window: whose keys are meant.
+          actions: gives the functions by the names of the keys, such as "Ctrl+Z".
+        """
+        super().__init__(parent)
+        self._window, self._actions = window, actions
+        application = QApplication.instance()
+        assert application is not None
+        application.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        """Whether the event was one of these keys."""
+        if event.type() not in (QEvent.Type.KeyPress, QEvent.Type.ShortcutOverride):
+            return False
+        if not isinstance(watched, QWidget) or isinstance(watched, _TYPING):
+            return False
+        if watched.window() is not self._window:
+            return False
+        name = QKeySequence(event.keyCombination()).toString()
+        function = self._actions().get(name)
+        if function is None:
+            return False
+        event.accept()
+        if event.type() == QEvent.Type.KeyPress:
+            function(None)
+        return True
+
+
+Actions = Callable[[], Mapping[str, Callable[[Any], Any]]]
 
 
 def button(text: str, on_click: Callable[[], Any], *, tip: str = "") -> QPushButton:

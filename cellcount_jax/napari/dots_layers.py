@@ -160,5 +160,5 @@ def set_margins(viewer: ViewerModel, near: int, step: float) -> None:
     """
     if hasattr(viewer.dims, "margin_left"):
         margins = [0.0] * viewer.dims.ndim
-        margins[-3] = (near + 0.25) * step
+        margins[-3] = (near + 0.55) * step
         viewer.dims.margin_left = viewer.dims.margin_right = tuple(margins)
