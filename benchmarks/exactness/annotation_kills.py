@@ -90,13 +90,12 @@ def annotate(path: Path, acts: int) -> None:
 def kill_at_random(path: Path, acts: int, rng: np.random.Generator) -> int:
     """Starts the process, kills it, and returns the number of acts that it said it had done."""
     command = [sys.executable, "-m", "benchmarks.exactness.annotation_kills", "--child", str(path)]
-    process = subprocess.Popen([*command, "--acts", str(acts)], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    said = process.stdout.readline()  # it runs
-    time.sleep(rng.uniform(0, 0.4))
-    process.send_signal(signal.SIGKILL)
-    rest = process.stdout.read().split(b"\n")[:-1]
-    process.wait()
+    with subprocess.Popen([*command, "--acts", str(acts)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()  # it runs
+        time.sleep(rng.uniform(0, 0.4))
+        process.send_signal(signal.SIGKILL)
+        rest = process.stdout.read().split(b"\n")[:-1]
     lines = [*([said] if said.endswith(b"\n") else []), *rest]
     return int(lines[-1]) if lines else 0
 

@@ -320,7 +320,8 @@ class Annotator:
             "Control-Shift-Z": self.redo,
         }
         for index, key in enumerate(CLASS_KEYS):
-            keys[key] = functools.partial(self._set_class, index)
+            # napari asks a bound function for its name, which a partial function lacks.
+            keys[key] = lambda _, index=index: self.set_class(index)
         return keys
 
     def qt_keys(self) -> dict[str, Callable[[Any], Any]]:
@@ -332,9 +333,6 @@ class Annotator:
             for key, act in keys.items()
         }
         return {k.replace("Control", "Ctrl"): act for k, act in found.items()}
-
-    def _set_class(self, index: int, _: Any) -> None:
-        self.set_class(index)
 
     def _bind_keys(self) -> None:
         for key, function in self._keys().items():

@@ -172,9 +172,11 @@ class CountWidget(QWidget):
         if self.workspace.annotator is None or self.workspace.proposals is None:
             return
         low, high = self._range()
-        threshold = low + (high - low) * value / controls.SLIDER_STEPS
+        # The lowest score as it was computed may exceed the lowest as it was stored.
+        threshold = low + (high - low) * value / controls.SLIDER_STEPS if value else -math.inf
         self.workspace.annotator.set_threshold(threshold)
-        self.threshold_label.setText(f"score {threshold:.3g}; dots made by hand always count")
+        shown = f"score {threshold:.3g}" if value else "all scores"
+        self.threshold_label.setText(f"{shown}; dots made by hand always count")
 
     # Training
 

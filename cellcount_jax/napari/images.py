@@ -82,8 +82,10 @@ class _Sliced:
         self.image, self.shape, self.dtype = image, image.shape, image.dtype
         self.ndim = len(image.shape)
 
-    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
-        return self.image.read(key)
+    def __getitem__(self, key: tuple[slice | int, ...]) -> np.ndarray:
+        slices = [slice(k, k + 1) if isinstance(k, int | np.integer) else k for k in key]
+        part = self.image.read(slices)
+        return part[tuple(0 if s is not k else slice(None) for s, k in zip(slices, key, strict=True))]
 
 
 def _chunks(image: LazyImage) -> tuple[int, ...]:
