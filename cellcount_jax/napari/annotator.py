@@ -1,6 +1,5 @@
 """Mouse and keys on one image: they act on the session, and the layers follow."""
 
-import functools
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -319,10 +318,12 @@ class Annotator:
             "Control-Y": self.redo,
             "Control-Shift-Z": self.redo,
         }
-        for index, key in enumerate(CLASS_KEYS):
-            # napari asks a bound function for its name, which a partial function lacks.
-            keys[key] = lambda _, index=index: self.set_class(index)
+        keys |= {key: self._class_setter(index) for index, key in enumerate(CLASS_KEYS)}
         return keys
+
+    def _class_setter(self, index: int) -> Callable[[Any], None]:
+        # Not a partial function: napari asks a bound function for its name.
+        return lambda _: self.set_class(index)
 
     def qt_keys(self) -> dict[str, Callable[[Any], Any]]:
         """What each key does, by Qt's names."""

@@ -252,6 +252,9 @@ class CountWidget(QWidget):
             ("#118ab2", "#ef476f"),
             strict=True,
         ):
+            if not points:  # such as errors, where there are too few images to validate on
+                axes.yaxis.set_visible(False)
+                continue
             axes.plot(*np.reshape(points, (-1, 2)).T, ".-", color=colour)
             axes.set_ylabel("loss" if name == "train" else "validation MAE", color=colour)
         left.set_xlabel("step")

@@ -9,6 +9,7 @@ import numpy as np
 from napari.components import ViewerModel
 
 from cellcount_jax.inference.window_pass import fits_in_memory
+from cellcount_jax.io.images import axes
 from cellcount_jax.io.images.base import ImageError
 from cellcount_jax.io.images.image import LazyImage, open_lazy
 from cellcount_jax.io.images.ome_zarr import is_zarr
@@ -31,7 +32,8 @@ def add_image(viewer: ViewerModel, image: LazyImage) -> list[Any]:
     levels.
     """
     name, scale = image.path.name, scale_of(image)
-    if image.shape[-1] in (3, 4) and image.dtype == np.uint8 and not image.channel_names:
+    colour = not image.channel_names or image.channel_names[:3] == axes.COLOURS
+    if image.shape[-1] in (3, 4) and image.dtype == np.uint8 and colour:
         return [viewer.add_image(_data(image), name=name, scale=scale, rgb=True)]
     n = image.shape[-1]
     names = image.channel_names or [name if n == 1 else f"{name} {i}" for i in range(n)]
@@ -84,8 +86,8 @@ class _Sliced:
 
     def __getitem__(self, key: tuple[slice | int, ...]) -> np.ndarray:
         slices = [slice(k, k + 1) if isinstance(k, int | np.integer) else k for k in key]
-        part = self.image.read(slices)
-        return part[tuple(0 if s is not k else slice(None) for s, k in zip(slices, key, strict=True))]
+        whole = tuple(slice(None) if isinstance(k, slice) else 0 for k in key)
+        return self.image.read(slices)[whole]
 
 
 def _chunks(image: LazyImage) -> tuple[int, ...]:

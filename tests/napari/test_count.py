@@ -44,7 +44,8 @@ def test_retrain_draws_a_curve_and_replaces_the_model(tmp_path, opened):
     widget.steps.setValue(3)
     widget.train_button.click()
     assert widget.cancel_button.isEnabled()
-    wait_for(lambda: "new MAE" in widget.errors.text() or "not trained" in widget.errors.text(), 150)
+    ends = ("new MAE", "not trained")
+    wait_for(lambda: any(end in widget.errors.text() for end in ends), 150)
     assert "new MAE" in widget.errors.text()
     assert workspace_of(hand.viewer).model == str(tmp_path / "folder" / "cellcount")
     assert len(widget.figure.axes) == 2
