@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from cellcount_jax.data import trained_on
 from cellcount_jax.data.preprocess import Preprocessing, Readable
 from cellcount_jax.data.resampling import Resampling
 from cellcount_jax.inference import (
@@ -155,8 +156,12 @@ class Counter:
         return self._prepare(stored if isinstance(stored, np.ndarray) else stored.read(), spacing)
 
     def _prepare(self, image: np.ndarray, spacing: Sequence[float] | None) -> NetworkInput:
+        image = self._fit(image)
         scale = self.resampling.scale_for(image, spacing)
         return from_array(image, self.preprocessing, scale=scale)
+
+    def _fit(self, image: Any) -> Any:
+        return trained_on.fit(image, self.facts.get("trained_on"), self.preprocessing)
 
     def count_all(
         self, images: Iterable[np.ndarray], *, spacing: Sequence[float] | None = None
@@ -207,6 +212,7 @@ class Counter:
         if fits_in_memory(image) if in_memory is None else in_memory:
             whole = image.read(tuple(slice(0, n) for n in image.shape))
             return next(count_images(self.predictor, [self._prepare(whole, spacing)]))
+        image = self._fit(image)
         scale = self.resampling.scale_for(image, spacing)
         prepared = from_reader(image, self.preprocessing, scale=scale)
         sink = functools.partial(RunningCount, open_density=open_density)

@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from ml_collections import ConfigDict
 
+from cellcount_jax.data import trained_on
 from cellcount_jax.data.preprocess import Preprocessing
 from cellcount_jax.datasets.load import SplitDataset
 from cellcount_jax.inference.counter import Counter, as_variables
@@ -301,6 +302,7 @@ def _finish(job: _Job, state: State, seconds: float) -> None:
         "preprocessing": job.run.preprocessing.to_dict(),
         "readout": dataclasses.asdict(counter.stage.readout),
         "resampling": job.run.source.resampling.to_dict(),
+        "trained_on": trained_on.describe(splits["train"]),
         "train_names": [s.name for s in splits["train"]],
         "step": int(state.step),
         "seconds": seconds,

@@ -1,0 +1,227 @@
+"""What images a model was trained on, and how an image fits that: mended, remarked on or refused.
+
+A wrong brightness or colour gives a wrong count without any error, so a model records the channels
+and the brightness of its training images and every image is compared with them.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cellcount_jax.data.preprocess import Preprocessing, Readable, sample_grid
+from cellcount_jax.data.sample import Sample
+
+log = logging.getLogger(__name__)
+
+GREY, GREY_AS_COLOUR, COLOUR, CONSTANT, MIXED = (
+    *("grey", "grey saved as colour", "colour", "without contrast", "of several kinds"),
+)
+ONE_COLOUR = ("only red", "only green", "only blue")
+
+EMPTY_SPAN = 0.05
+"""A colour channel whose range is at most this share of the largest holds nothing: JPEG leaves
+some."""
+
+BRIGHT = 99.8
+"""Percentile that stands for the brightness of the cells."""
+
+BIT_DEPTHS = (8, 10, 12, 14, 16)
+"""Of cameras, whose values are often stored in 16 bits."""
+
+MAX_BRIGHTNESS_RATIO = 2.0
+"""Images that are more times brighter or darker than all training images are remarked on."""
+
+MAX_DESCRIBED = 500
+"""Of more training images every n-th is described."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapted:
+    """An image of which only some values, or changed ones, are read.
+
+    Attributes:
+      image: as it was given.
+      shape: [*space, C] after the change.
+      dtype: after the change.
+      change: [*part, C] of all channels -> the changed values.
+    """
+
+    image: Readable
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    change: Callable[[np.ndarray], np.ndarray]
+
+    def read(self, slices: Sequence[slice] = ()) -> np.ndarray:
+        """Values of a part; axes without a slice are read whole."""
+        *space, channels = (*slices, *[slice(None)] * (len(self.shape) - len(slices)))
+        whole = slice(0, self.image.shape[-1])
+        return self.change(self.image.read((*space, whole)))[..., channels]
+
+
+def describe(samples: Sequence[Sample]) -> dict[str, Any]:
+    """What `fit` compares images with, as plain JSON: of the training images.
+
+    Returns:
+      `channels` (number), `kind` of colour, `types` of the values, `ndim`, `shape` and
+      `pixel_size` (medians over the images; None where the size is not known), and `bright`, the
+      lowest and highest 99.8th percentile of an image as a share of its type's maximum.
+    """
+    samples = samples[:: -(-len(samples) // MAX_DESCRIBED)]
+    views = [_sampled(s.image) for s in samples]
+    kinds = {_kind(v) for v in views} - {CONSTANT}
+    bright = [_brightness(v, s.image.dtype) for v, s in zip(views, samples, strict=True)]
+    sizes = [s.spacing for s in samples if s.spacing is not None]
+    same = len(sizes) == len(samples) and len({len(size) for size in sizes}) == 1
+    return {
+        "channels": int(samples[0].image.shape[-1]),
+        "kind": kinds.pop() if len(kinds) == 1 else MIXED,
+        "types": sorted({str(s.image.dtype) for s in samples}),
+        "ndim": samples[0].image.ndim - 1,
+        "shape": np.median([s.image.shape[:-1] for s in samples], axis=0).tolist(),
+        "pixel_size": np.median(np.array(sizes), axis=0).tolist() if same else None,
+        "bright": [float(min(bright)), float(max(bright))],
+    }
+
+
+def fit(
+    image: np.ndarray | Readable, trained: Mapping[str, Any] | None, preprocessing: Preprocessing
+) -> Any:
+    """An image as the model's training images were; the log says what was changed or is doubtful.
+
+    Args:
+      image: [*space, C], an array or an image that is read by parts.
+      trained: of `describe`; None for models of earlier versions.
+      preprocessing: of the model.
+
+    Returns:
+      The image, or what is to be read in its place: an array for an array.
+
+    Raises:
+      ValueError: the model would count it wrong.
+    """
+    view = _sampled(image)
+    image, view = _fit_colour(image, view, trained, preprocessing.channels)
+    if preprocessing.normalise == "dtype" and image.dtype.kind in "ui" and image.dtype.itemsize < 3:
+        return _fit_brightness(image, view, trained)
+    return image
+
+
+def _fit_colour(
+    image: Any, view: np.ndarray, trained: Mapping[str, Any] | None, channels: int
+) -> tuple[Any, np.ndarray]:
+    """The image and its sample with the channels of the training images."""
+    kind = _kind(view)
+    known = (trained or {}).get("kind", GREY if channels == 1 else MIXED)
+    if kind in (known, CONSTANT) or known == MIXED:
+        return image, view
+    if kind in ONE_COLOUR and known in (GREY, GREY_AS_COLOUR, *ONE_COLOUR):
+        place = ONE_COLOUR.index(kind)
+        log.warning("holds %s; counted as %s, as the model was trained", kind, known)
+        wanted = ONE_COLOUR.index(known) if known in ONE_COLOUR else None
+        return _change(image, view, lambda part: _moved(part, place, wanted))
+    if kind == GREY_AS_COLOUR and known == GREY:
+        return _change(image, view, lambda part: part[..., :1])
+    if kind in (GREY, GREY_AS_COLOUR) and known in (COLOUR, *ONE_COLOUR):
+        raise ValueError(
+            f"is {kind}, and the model was trained on colour images ({known}), so its count would "
+            "be wrong; give the colour image, or train a model on grey ones"
+        )
+    if trained is not None and trained["channels"] != view.shape[-1] and kind not in (
+        *(GREY, GREY_AS_COLOUR, COLOUR, *ONE_COLOUR),
+    ):  # fmt: skip
+        raise ValueError(
+            f"has {view.shape[-1]} channels, and the model was trained on images of "
+            f"{trained['channels']} ({known}); choose the channels to count with --channels"
+        )
+    if (kind, known) != (GREY, GREY_AS_COLOUR) and trained is not None:
+        how = "its channels are averaged" if known == GREY else "look at the points"
+        log.warning("is %s, and the model was trained on images that are %s; %s", kind, known, how)
+    return image, view
+
+
+def _fit_brightness(image: Any, view: np.ndarray, trained: Mapping[str, Any] | None) -> Any:
+    """The image with brightness as a share of what its camera, not its file, can hold."""
+    bits = 8 * image.dtype.itemsize
+    top = float(np.percentile(view, 99.9))  # A few hot pixels say nothing of the camera.
+    depth = next((b for b in BIT_DEPTHS if 2**b - 1 >= top), bits)
+    if trained is None:
+        if bits == 16 and depth <= 12:
+            log.warning(
+                "uses %d of 16 bits (brightest %g), and the model's file does not say how bright "
+                "its training images were: if they had 8 bits, save this image with 8 bits",
+                *(depth, top),
+            )
+        return image
+    share = _brightness(view, image.dtype)
+    if bits == 16 and depth < 16 and trained["types"] == ["uint8"]:
+        full = np.float32(2**depth - 1)
+        log.warning(
+            "holds %d bits in a file of 16; its brightness is divided by %d, because the model was "
+            "trained on images of 8 bits",
+            *(depth, full),
+        )
+        share *= 65535 / float(full)
+        image = _change(image, view, lambda part: np.clip(part / full, 0, 1).astype(np.float32))[0]
+    low, high = trained["bright"]
+    if share > MAX_BRIGHTNESS_RATIO * high and str(view.dtype) not in trained["types"]:
+        raise ValueError(
+            f"has {8 * view.dtype.itemsize} bits and is {share / max(high, 1e-6):.0f} times "
+            f"brighter than all images that the model was trained on "
+            f"({', '.join(trained['types'])}); save it as those were"
+        )
+    if not low / MAX_BRIGHTNESS_RATIO <= share <= MAX_BRIGHTNESS_RATIO * high:
+        log.warning(
+            "its brightest parts reach %.0f %% of the range, those of the training images %.0f to "
+            "%.0f %%: unless it is empty, the count may be wrong",
+            *(100 * share, 100 * low, 100 * high),
+        )
+    return image
+
+
+def _change(
+    image: Any, view: np.ndarray, change: Callable[[np.ndarray], np.ndarray]
+) -> tuple[Any, np.ndarray]:
+    changed = change(view)
+    if isinstance(image, np.ndarray):
+        return change(image), changed
+    shape = (*image.shape[:-1], changed.shape[-1])
+    return Adapted(image, shape, changed.dtype, change), changed
+
+
+def _moved(part: np.ndarray, place: int, wanted: int | None) -> np.ndarray:
+    """One channel alone, or in another place among channels that are 0."""
+    one = part[..., place : place + 1]
+    if wanted is None:
+        return one
+    result = np.zeros_like(part)
+    result[..., wanted] = one[..., 0]
+    return result
+
+
+def _sampled(image: np.ndarray | Readable) -> np.ndarray:
+    grid = sample_grid(tuple(image.shape))
+    return image[grid] if isinstance(image, np.ndarray) else image.read(grid)
+
+
+def _kind(view: np.ndarray) -> str:
+    """What colours the values [*space, C] hold."""
+    if view.shape[-1] == 1:
+        return GREY
+    flat = view.reshape(-1, view.shape[-1])
+    spans = flat.max(axis=0).astype(np.float64) - flat.min(axis=0)
+    if not (spans > 0).any():
+        return CONSTANT
+    if view.shape[-1] != 3:
+        return f"of {view.shape[-1]} channels"
+    if (flat[:, 0] == flat[:, 1]).all() and (flat[:, 0] == flat[:, 2]).all():
+        return GREY_AS_COLOUR
+    held = np.flatnonzero(spans > EMPTY_SPAN * spans.max())
+    return ONE_COLOUR[held[0]] if len(held) == 1 else COLOUR
+
+
+def _brightness(view: np.ndarray, dtype: np.dtype) -> float:
+    full = float(np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0
+    return float(np.percentile(view.astype(np.float32), BRIGHT)) / full
