@@ -34,6 +34,9 @@ BIT_DEPTHS = (8, 10, 12, 14, 16)
 MAX_BRIGHTNESS_RATIO = 2.0
 """Images that are more times brighter or darker than all training images are remarked on."""
 
+MAX_RATIO_OF_OTHER_TYPES = 1.15
+"""The same for images of a type that the model was not trained on, which are refused."""
+
 MAX_DESCRIBED = 500
 """Of more training images every n-th is described."""
 
@@ -166,13 +169,16 @@ def _fit_brightness(image: Any, view: np.ndarray, trained: Mapping[str, Any] | N
         share *= 65535 / float(full)
         image = _change(image, view, lambda part: np.clip(part / full, 0, 1).astype(np.float32))[0]
     low, high = trained["bright"]
-    if share > MAX_BRIGHTNESS_RATIO * high and str(view.dtype) not in trained["types"]:
+    other_type = str(view.dtype) not in trained["types"]
+    ratio = MAX_RATIO_OF_OTHER_TYPES if other_type else MAX_BRIGHTNESS_RATIO
+    if other_type and not low / ratio <= share <= ratio * high:
         raise ValueError(
-            f"has {8 * view.dtype.itemsize} bits and is {share / max(high, 1e-6):.0f} times "
-            f"brighter than all images that the model was trained on "
-            f"({', '.join(trained['types'])}); save it as those were"
+            f"is of type {view.dtype} and its brightest parts reach {100 * share:.0f} % of the "
+            f"range; those of the training images ({', '.join(trained['types'])}) reach "
+            f"{100 * low:.0f} to {100 * high:.0f} %, so the count would be wrong: convert it as "
+            "those were"
         )
-    if not low / MAX_BRIGHTNESS_RATIO <= share <= MAX_BRIGHTNESS_RATIO * high:
+    if not low / ratio <= share <= ratio * high:
         log.warning(
             "its brightest parts reach %.0f %% of the range, those of the training images %.0f to "
             "%.0f %%: unless it is empty, the count may be wrong",

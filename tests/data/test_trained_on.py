@@ -70,8 +70,14 @@ def test_the_type_that_a_model_was_trained_on_is_not_touched(caplog):
 
 
 def test_a_much_brighter_type_is_refused():
-    with pytest.raises(ValueError, match="times brighter than all images"):
+    with pytest.raises(ValueError, match="so the count would be wrong"):
         trained_on.fit(_grey(0), _facts(_grey(1).astype(np.uint16) * 4), BY_TYPE)
+
+
+def test_bits_of_another_brightness_are_refused():
+    stored = np.round(_grey(0) / 255.0 * 3000).astype(np.uint16)
+    with pytest.raises(ValueError, match="% of the range"):
+        trained_on.fit(stored, GREY, BY_TYPE)
 
 
 def test_a_dark_image_of_the_same_type_is_remarked_on(caplog):
