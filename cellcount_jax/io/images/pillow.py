@@ -22,12 +22,23 @@ _TO_RGB = ("RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 _PNG_SIGNATURE_SIZE = 8
 _EXIF_ORIENTATION = 274
 
+_UPRIGHT = {
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+"""Whether rows and columns are swapped, then each reversed, by EXIF orientation."""
+
 
 def open_with_pillow(path: Path, format: str, request: base.Request) -> base.ImageReader:
     """An image of one of Pillow's formats.
 
-    Transparency is dropped, palettes and CMYK become RGB. The rotation that a camera notes in EXIF
-    is not applied, and the log says so: ImageJ does not apply it either, LabelMe does.
+    Transparency is dropped, palettes and CMYK become RGB. The image is turned as the camera notes in
+    EXIF, masks alike, and the log says so: LabelMe, browsers and viewers do the same, ImageJ does not.
 
     Args:
       path: of the file.
@@ -55,12 +66,6 @@ def open_with_pillow(path: Path, format: str, request: base.Request) -> base.Ima
         bands = len(image.getbands())
         base.check_size(frames * image.width * image.height * bands, request.limit, "an image")
         orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-        if orientation != 1 and not request.stored:
-            _LOG.warning(
-                "%s: its EXIF orientation (%s) is not applied; dots made in a program that turns "
-                "the image, as LabelMe does, do not fit: save the image turned",
-                *(path, orientation),
-            )
         if frames > 1:
             arrays = []
             for frame in range(frames):
@@ -71,8 +76,23 @@ def open_with_pillow(path: Path, format: str, request: base.Request) -> base.Ima
             array = _deep_png(path, request)
         else:
             array = _values(image, request)
+    if orientation in _UPRIGHT:
+        _LOG.warning(
+            "%s: turned upright as its EXIF orientation (%s) says; dots that were made in ImageJ, "
+            "which does not turn it, do not fit: look at them",
+            *(path, orientation),
+        )
+        array = _upright(array, orientation, first=int(frames > 1))
     axes = "T" * (frames > 1) + "YX"
     return base.array_reader(array, axes + "S" * (array.ndim > len(axes)))
+
+
+def _upright(array: np.ndarray, orientation: int, *, first: int) -> np.ndarray:
+    """An image turned as EXIF says; `first` is its axis of rows."""
+    transposed, flipped_rows, flipped_columns = _UPRIGHT[orientation]
+    turned = np.swapaxes(array, first, first + 1) if transposed else array
+    steps = [slice(None, None, -1 if flip else 1) for flip in (flipped_rows, flipped_columns)]
+    return np.ascontiguousarray(turned[(slice(None),) * first + tuple(steps)])
 
 
 def _values(image: Image.Image, request: base.Request) -> np.ndarray:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image as PILImage
+from PIL import ImageOps
 
-from cellcount_jax.io.images.image import Image, ImageError, open_lazy, read_image
+from cellcount_jax.io.images.image import Image, ImageError, open_lazy, read_image, read_stored
 from tests.io.images.image_writers import npy_bytes, pillow_bytes, pixels, tiff_bytes
 
 GREY, DEEP, RGB = pixels(70, 50), pixels(70, 50, dtype="uint16"), pixels(70, 50, 3)
@@ -438,11 +439,14 @@ def test_resolutions_for_printing_are_not_pixel_sizes(tmp_path, caplog, dpi):
     assert read_image(path).spacing == (0.5, 0.5)
 
 
-@pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_an_orientation_that_is_not_applied_is_said(tmp_path, caplog, orientation):
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_and_masks_are_turned_as_exif_says(tmp_path, caplog, orientation):
     exif = PILImage.Exif()
     exif[274] = orientation
-    PILImage.fromarray(GREY).save(tmp_path / "a.jpg", exif=exif)
-    assert read_image(tmp_path / "a.jpg").pixels.shape[:2] == GREY.shape
-    said = f"its EXIF orientation ({orientation}) is not applied" in caplog.text
-    assert said == (orientation != 1)
+    path = tmp_path / "a.png"
+    PILImage.fromarray(GREY).save(path, exif=exif)
+    with PILImage.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(read_image(path).pixels[..., 0], expected)
+    np.testing.assert_array_equal(read_stored(path)[0], expected)
+    assert ("turned upright" in caplog.text) == (orientation != 1)
