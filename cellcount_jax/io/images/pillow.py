@@ -37,8 +37,8 @@ _UPRIGHT = {
 def open_with_pillow(path: Path, format: str, request: base.Request) -> base.ImageReader:
     """An image of one of Pillow's formats.
 
-    Transparency is dropped, palettes and CMYK become RGB. The image is turned as the camera notes in
-    EXIF, masks alike, and the log says so: LabelMe, browsers and viewers do the same, ImageJ does not.
+    Transparency is dropped, palettes and CMYK become RGB. Images and masks are turned as the camera
+    notes in EXIF, and the log says so: LabelMe, browsers and viewers do the same, ImageJ does not.
 
     Args:
       path: of the file.
