@@ -9,6 +9,10 @@ from cellcount_jax.runtime.setup import configure_process
 
 OUT_HELP = "folder of the results; another call resumes there"
 POINTS_HELP = "format of the points: for which program; default: plain CSV"
+SCENE_HELP = "which image of files that hold several, from 0; default: all, a row for each"
+TIME_HELP = "which time point of series, from 0; default: all, a row for each"
+SLICE_HELP = "count each plane of a stack as an image of its own, a row for each"
+NORMALISE_HELP = "how brightness is scaled: dtype, percentile or minmax; default: as trained"
 SHARD_HELP = "count every N-th file; then: cellcount merge"
 
 
@@ -22,7 +26,9 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--points-style", choices=POINTS_STYLES, default="plain", help=POINTS_HELP)
     sub.add_argument("--density", action="store_true", help="also write density maps")
     sub.add_argument("--overlays", action="store_true", help="also write images with the points")
-    sub.add_argument("--axes", help="of the files, such as ZCYX, in place of their metadata")
+    sub.add_argument(
+        "--axes", "--order", help="of the files, such as ZCYX, in place of their metadata"
+    )
     sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
     sub.add_argument(
         *("-v", "--voxel-size"),
@@ -32,6 +38,10 @@ def add(command: AddCommand) -> None:
         help="micrometres per pixel, in place of the files' metadata; 2-D images use Y and X",
     )
     sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
+    sub.add_argument("--scene", type=int, help=SCENE_HELP)
+    sub.add_argument("--time", type=int, help=TIME_HELP)
+    sub.add_argument("--per-slice", action="store_true", help=SLICE_HELP)
+    sub.add_argument("--normalise", metavar="HOW", help=NORMALISE_HELP)
     sub.add_argument("--regions", type=Path, help=REGIONS_HELP)
     sub.add_argument("--shard", type=_shard, metavar="I/N", help=SHARD_HELP)
 
@@ -74,6 +84,10 @@ def _predict(options: argparse.Namespace) -> int:
         channels=options.channels,
         voxel_size=options.voxel_size,
         diameter=options.diameter,
+        scene=options.scene,
+        time=options.time,
+        per_slice=options.per_slice,
+        normalise=options.normalise,
         regions=options.regions,
         shard=options.shard,
         on_counted=draw,

@@ -80,7 +80,8 @@ def estimate_diameter(image: np.ndarray | Readable) -> float | None:
     """
     if len(image.shape) != 3:
         raise ValueError(
-            f"the size of cells is estimated in images [H, W, C], not in {image.shape}"
+            f"this model counts 2-D images, and this is a stack of {image.shape[0]} planes; count "
+            "its planes with --per-slice, or a projection of it"
         )
     brightness = Preprocessing(channels=image.shape[-1], normalise="percentile")
     range_ = intensity_range(image, brightness)

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 COLUMNS = (
     *("image", "count", "n_points", "density_sum", "height", "width", "depth", "area_px"),
     *("spacing_z", "spacing_y", "spacing_x", "cells_per_mm2", "cells_per_mm3"),
-    *("roi", "model", "version", "status", "remarks"),
+    *("scene", "time", "slice", "roi", "model", "version", "status", "remarks"),
 )
 
 CsvRow = dict[str, Any]

@@ -33,6 +33,10 @@ class Options:
       channels: indices or names of the channels to use.
       voxel_size: micrometres per pixel, (y, x) or (z, y, x), in place of what the files say.
       diameter: of a cell in pixels, for models that resize images by it; else it is estimated.
+      scene: which image of files that hold several, from 0; None counts all, a row for each.
+      time: which time point of series, from 0; None counts all, a row for each.
+      per_slice: count each plane of a stack as an image of its own, a row for each.
+      normalise: of `Preprocessing`, in place of the model's.
       regions: file of regions, or folder of files named like the images: a row for each region.
       shard: (i, n) counts the files i, i + n, i + 2n, ... into a table of its own, i from 1.
       on_counted: called with the name, image and count of each file, to draw overlays.
@@ -44,6 +48,10 @@ class Options:
     channels: Sequence[int | str] | None = None
     voxel_size: Sequence[float] | None = None
     diameter: float | None = None
+    scene: int | None = None
+    time: int | None = None
+    per_slice: bool = False
+    normalise: str | None = None
     regions: Path | None = None
     shard: tuple[int, int] | None = None
     on_counted: OnCounted | None = None

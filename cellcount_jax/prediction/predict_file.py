@@ -20,6 +20,7 @@ from cellcount_jax.io.regions import regions_of
 from cellcount_jax.prediction import writers
 from cellcount_jax.prediction.counts_csv import CsvRow
 from cellcount_jax.prediction.options import Options
+from cellcount_jax.prediction.parts import Part
 from cellcount_jax.prediction.region_rows import RegionRows
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,13 @@ class Outputs(NamedTuple):
 
 
 def count_file(
-    counter: Counter, path: Path, outputs: Outputs, options: Options, *, on_window: OnWindow
+    counter: Counter,
+    path: Path,
+    outputs: Outputs,
+    options: Options,
+    *,
+    on_window: OnWindow,
+    part: Part = Part(),  # noqa: B008
 ) -> list[CsvRow]:
     """Counts one file and writes what lies beside the table.
 
@@ -51,6 +58,7 @@ def count_file(
       path: the file.
       outputs: where points and density go.
       options: the caller's.
+      part: which of the file's images.
       on_window: called with the number of windows done and of all of a large image.
 
     Returns:
@@ -60,7 +68,9 @@ def count_file(
       ValueError: the image cannot be read or does not fit the network.
     """
     channels = None if options.channels is None else list(options.channels)
-    with open_lazy(path, axes=options.axes, channels=channels) as image:
+    with open_lazy(
+        path, axes=options.axes, channels=channels, scene=part.scene, index=part.position
+    ) as image:
         spacing = _spacing(image, options.voxel_size)
         regions = None
         if options.regions is not None:

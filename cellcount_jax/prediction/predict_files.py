@@ -1,6 +1,7 @@
 """Counts files: a row per image, its points beside it; one that fails does not stop the rest."""
 
 import contextlib
+import dataclasses
 import hashlib
 import logging
 import sys
@@ -20,6 +21,7 @@ from cellcount_jax.io.pairing import without_annotations
 from cellcount_jax.prediction import counts_csv, writers
 from cellcount_jax.prediction.counts_csv import CsvRow
 from cellcount_jax.prediction.options import Options
+from cellcount_jax.prediction.parts import Part, part_name, parts_of
 from cellcount_jax.prediction.predict_file import Outputs, count_file
 from cellcount_jax.prediction.remarks import remarks_of
 from cellcount_jax.prediction.writers import path_text
@@ -53,6 +55,11 @@ def predict_files(
     chosen = Options(**options)
     if chosen.diameter is not None:
         counter = counter.with_cell_diameter(chosen.diameter)
+    if chosen.normalise is not None:
+        given: Any = chosen.normalise
+        counter = dataclasses.replace(
+            counter, preprocessing=dataclasses.replace(counter.preprocessing, normalise=given)
+        )
     target = out / counts_csv.table_name(chosen.shard)
     i, n = chosen.shard or (1, 1)
     mine = {path_text(path): path for path in list(paths)[i - 1 :: n]}
@@ -66,7 +73,7 @@ def predict_files(
         with _progress(len(mine), len(rows)) as bar:
             for image in (text for text in mine if text not in rows):
                 found = _rows(counter, mine[image], outputs[image], chosen, bar)
-                failed += found[0]["status"] != "ok"
+                failed += any(row["status"] != "ok" for row in found)
                 about = {"image": image, "model": model, "version": cellcount_jax.__version__}
                 rows[image] = [about | row for row in found]
                 counts_csv.append(target, rows[image])
@@ -152,8 +159,28 @@ def count_files(
 def _rows(
     counter: Counter, path: Path, outputs: Outputs, options: Options, bar: tqdm
 ) -> list[CsvRow]:
-    """Rows of a file; one that says what is wrong if it cannot be counted."""
+    """Rows of a file; one that says what is wrong if it, or a part of it, cannot be counted."""
+    with remarks_of(path) as remarks:
+        try:
+            parts = parts_of(path, options)
+        except Exception as error:  # whatever is wrong with one file, the others are counted
+            return [_failed(path, error) | {"remarks": "; ".join(remarks)}]
+    rows = []
+    for part in parts:
+        own = Outputs(outputs.folder, part_name(outputs.name, part.columns))
+        rows += _part_rows(counter, path, own, options, bar, part)
+    return rows
 
+
+def _failed(path: Path, error: Exception) -> CsvRow:
+    log.debug("%s", path_text(path), exc_info=True)
+    log.error("%s", _line(path, error))
+    return {"status": f"error: {_line(path, error)}"}
+
+
+def _part_rows(
+    counter: Counter, path: Path, outputs: Outputs, options: Options, bar: tqdm, part: Part
+) -> list[CsvRow]:
     name = path_text(Path(outputs.name))
 
     def on_window(done: int, total: int) -> None:
@@ -161,12 +188,10 @@ def _rows(
 
     with remarks_of(path) as remarks:
         try:
-            rows = count_file(counter, path, outputs, options, on_window=on_window)
+            rows = count_file(counter, path, outputs, options, on_window=on_window, part=part)
         except Exception as error:  # whatever is wrong with one file, the others are counted
-            log.debug("%s", path_text(path), exc_info=True)
-            log.error("%s", _line(path, error))
-            rows = [{"status": f"error: {_line(path, error)}"}]
-    return [row | {"remarks": "; ".join(remarks)} for row in rows]
+            rows = [_failed(path, error)]
+    return [row | part.columns | {"remarks": "; ".join(remarks)} for row in rows]
 
 
 def _settings(counter: Counter, model: str, options: Options) -> dict[str, Any]:
@@ -184,6 +209,7 @@ def _settings(counter: Counter, model: str, options: Options) -> dict[str, Any]:
         "overlays": options.on_counted is not None,
         "rows": None if options.regions is None else str(options.regions),
         "axes": options.axes,
+        "parts": [options.scene, options.time, options.per_slice],
         "channels": None if options.channels is None else list(options.channels),
         "voxel_size": None if options.voxel_size is None else list(options.voxel_size),
     }
@@ -203,8 +229,13 @@ def _kept(
         rows = before.get(image)
         if rows is None or not path.exists() or path.stat().st_mtime > written:
             continue
-        points = writers.points_path(*outputs[image], options.points_style)
-        if rows[0]["n_points"] == "" or points.exists():
+        folder, name = outputs[image]
+        points = [
+            writers.points_path(folder, part_name(name, row), options.points_style)
+            for row in rows
+            if row["n_points"] != ""
+        ]
+        if all(p.exists() for p in points):
             kept[image] = rows
     return kept
 

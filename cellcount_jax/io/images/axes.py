@@ -64,7 +64,7 @@ def arrange(
         raise ProblemError(f"has no pixels (shape {reader.shape}); save it again")
     if reader.dtype.kind not in "buif" or reader.dtype.itemsize > 8:
         raise ProblemError(f"holds values of type {reader.dtype}; save integers or floats")
-    letters = _letters(reader, axes, index or {})
+    letters = axis_letters(reader, axes, index or {})
     fixed = _fixed(reader, letters, index or {}, keep_z=axes is not None)
     space = tuple(letters.index(c) for c in "ZYX" if c in letters and letters.index(c) not in fixed)
     colour = tuple(i for i, c in enumerate(letters) if c in "CS" and i not in fixed)
@@ -108,7 +108,7 @@ def read_part(reader: ImageReader, layout: Layout, slices: Slices) -> np.ndarray
     return part[..., [c - first for c in picked]].astype(part.dtype.newbyteorder("="), order="C")
 
 
-def _letters(reader: ImageReader, axes: str | None, index: Mapping[str, int]) -> str:
+def axis_letters(reader: ImageReader, axes: str | None, index: Mapping[str, int]) -> str:
     """A letter per axis; unknown axes of length 1 get a dot."""
     if axes is not None:
         letters = _override(reader.shape, axes.upper())
@@ -181,7 +181,7 @@ def _fixed(
             what = {"T": "time points", "P": "positions"}.get(letter, f"steps along {letter!r}")
             raise ProblemError(
                 f"holds {length} {what} (axes {letters!r}, shape {reader.shape}); choose one with "
-                f'index={{"{letter}": 0}} or name the axes with axes'
+                f'index={{"{letter}": 0}} or name the axes with axes (--axes)'
             )
     return fixed
 

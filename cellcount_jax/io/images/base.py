@@ -1,10 +1,13 @@
 """What all readers of images share: an array of named axes that is read by parts, and errors."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
+
+log = logging.getLogger(__name__)
 
 Slices = tuple[slice, ...]
 
@@ -15,6 +18,20 @@ class ImageError(ValueError):
 
 class ProblemError(ValueError):
     """What is wrong with an image and what to do; `io.images.image` puts the path before it."""
+
+
+class ChooseError(ProblemError):
+    """A file of several images, of which the caller must choose one.
+
+    Attributes:
+      count: number of its images.
+    """
+
+    def __init__(self, count: int):
+        super().__init__(
+            f"holds {count} images; choose one with scene=0 to scene={count - 1} (--scene)"
+        )
+        self.count = count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,8 +166,11 @@ def pick_scene(sizes: Sequence[int], scene: int | None) -> int:
         raise ProblemError("holds no image; open it in another program to see what is in it")
     if scene is None:
         if any(size >= sizes[0] for size in sizes[1:]):
-            raise ProblemError(
-                f"holds {len(sizes)} images; choose one with scene=0 to scene={len(sizes) - 1}"
+            raise ChooseError(len(sizes))
+        if len(sizes) > 1:
+            log.warning(
+                "holds %d images; the first, which is the largest, is taken (--scene chooses)",
+                len(sizes),
             )
         return 0
     if not 0 <= scene < len(sizes):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cellcount_jax.io.images import base
-from cellcount_jax.io.images.axes import Channels, Layout, arrange, read_part
+from cellcount_jax.io.images.axes import Channels, Layout, arrange, axis_letters, read_part
 from cellcount_jax.io.images.base import ImageError
 from cellcount_jax.io.images.registry import open_reader
 
@@ -207,6 +207,35 @@ def _open(
         _reader=reader,
         _layout=layout,
     )
+
+
+def count_scenes(path: Path) -> int:
+    """Number of images in a file among which a caller must choose; 1 if there is no choice.
+
+    Raises:
+      ImageError: it cannot be read.
+    """
+    try:
+        _guarded(path, lambda: open_reader(path, base.Request())).close()
+    except ImageError as error:
+        if isinstance(error.__cause__, base.ChooseError):
+            return error.__cause__.count
+        raise
+    return 1
+
+
+def count_steps(path: Path, *, axes: str | None = None, scene: int | None = None) -> dict[str, int]:
+    """Length of each axis of a file by its letter, such as {"T": 5, "Y": 512, "X": 512}.
+
+    Raises:
+      ImageError: it cannot be read, or its axes are not known.
+    """
+    reader = _guarded(path, lambda: open_reader(path, base.Request(scene)))
+    try:
+        letters = _guarded(path, lambda: axis_letters(reader, axes, {}))
+        return dict(zip(letters, reader.shape, strict=True))
+    finally:
+        reader.close()
 
 
 def read_stored(path: str | Path) -> tuple[np.ndarray, str]:
