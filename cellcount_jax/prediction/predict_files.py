@@ -18,7 +18,7 @@ import cellcount_jax
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.io.images.find import list_images
 from cellcount_jax.io.pairing import without_annotations
-from cellcount_jax.prediction import counts_csv, writers
+from cellcount_jax.prediction import contents, counts_csv, writers
 from cellcount_jax.prediction.counts_csv import CsvRow
 from cellcount_jax.prediction.options import Options
 from cellcount_jax.prediction.parts import Part, part_name, parts_of
@@ -28,6 +28,9 @@ from cellcount_jax.prediction.writers import path_text
 from cellcount_jax.runtime.lock import exclusive
 
 log = logging.getLogger(__name__)
+
+CONTENTS_EVERY = 50
+"""Images after which the fingerprints are written."""
 
 
 def predict_files(
@@ -65,19 +68,26 @@ def predict_files(
     mine = {path_text(path): path for path in list(paths)[i - 1 :: n]}
     with exclusive(out / f".{target.stem}.lock", what=str(target), wait=True):
         earlier, others, outputs = _begin(target, _settings(counter, model, chosen), paths)
-        rows = _kept(target, earlier, mine, outputs, chosen)
+        known = contents.read(target)
+        rows = _kept(target, earlier, mine, outputs, chosen, known)
         if rows:
             log.info("%d images were counted before", len(rows))
         counts_csv.write(target, [*others, *(row for image in rows.values() for row in image)])
         failed = 0
         with _progress(len(mine), len(rows)) as bar:
             for image in (text for text in mine if text not in rows):
+                known.pop(image, None)
+                with contextlib.suppress(OSError):  # the row will say what is wrong
+                    known[image] = contents.fingerprint(mine[image])
                 found = _rows(counter, mine[image], outputs[image], chosen, bar)
                 failed += any(row["status"] != "ok" for row in found)
                 about = {"image": image, "model": model, "version": cellcount_jax.__version__}
                 rows[image] = [about | row for row in found]
                 counts_csv.append(target, rows[image])
+                if len(rows) % CONTENTS_EVERY == 0:
+                    contents.write(target, known)
                 bar.update()
+        contents.write(target, known)
         counts_csv.write(target, [*others, *(row for image in mine for row in rows[image])])
     return failed
 
@@ -221,13 +231,21 @@ def _kept(
     images: Mapping[str, Path],
     outputs: Mapping[str, Outputs],
     options: Options,
+    known: Mapping[str, str],
 ) -> dict[str, list[CsvRow]]:
-    """Rows of an earlier call that are still valid, by image."""
+    """Rows of an earlier call that are still valid, by image: the same content was counted.
+
+    Of an image whose fingerprint a killed call did not write, the time of the file decides.
+    """
     written = target.stat().st_mtime if target.exists() else 0.0
     kept = {}
     for image, path in images.items():
         rows = before.get(image)
-        if rows is None or not path.exists() or path.stat().st_mtime > written:
+        if rows is None or not path.exists():
+            continue
+        if image in known and contents.fingerprint(path) != known[image]:
+            continue
+        if image not in known and path.stat().st_mtime > written:
             continue
         folder, name = outputs[image]
         points = [

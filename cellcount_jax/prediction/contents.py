@@ -1,0 +1,53 @@
+"""Fingerprints of the images that were counted, kept beside the table."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from cellcount_jax.runtime.replace_file import replacing
+
+BLOCK, N_BLOCKS = 1 << 20, 16
+
+
+def fingerprint(path: Path) -> str:
+    """Changes with the size and content of a file: all of it up to 16 MiB, else 16 blocks of 1 MiB.
+
+    Of a folder (OME-Zarr), with the names, sizes and times of its files.
+    """
+    found = hashlib.blake2b(digest_size=16)
+    if path.is_dir():
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            facts = file.stat()
+            found.update(repr((str(file.relative_to(path)), facts.st_size)).encode())
+            found.update(str(facts.st_mtime_ns).encode())
+        return found.hexdigest()
+    size = path.stat().st_size
+    found.update(str(size).encode())
+    last = max(size - BLOCK, 0)
+    starts = list(range(0, size, BLOCK))
+    if len(starts) > N_BLOCKS:
+        starts = [last * i // (N_BLOCKS - 1) for i in range(N_BLOCKS)]
+    with path.open("rb") as stored:
+        for start in starts:
+            stored.seek(start)
+            found.update(stored.read(BLOCK))
+    return found.hexdigest()
+
+
+def read(table: Path) -> dict[str, str]:
+    """Fingerprints by the text of the image's path; none if they were not written."""
+    try:
+        return dict(json.loads(_beside(table).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def write(table: Path, contents: Mapping[str, str]) -> None:
+    """Keeps the fingerprints beside a table."""
+    with replacing(_beside(table), encoding="utf-8") as file:
+        file.write(json.dumps(contents, indent=1) + "\n")
+
+
+def _beside(table: Path) -> Path:
+    return table.with_name(f".{table.stem}.contents.json")
