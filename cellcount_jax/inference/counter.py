@@ -31,6 +31,7 @@ from cellcount_jax.inference.window_pass import (
     from_array,
     from_reader,
 )
+from cellcount_jax.io.images.axes import Channels
 from cellcount_jax.io.images.image import open_lazy
 from cellcount_jax.methods import build_stages
 from cellcount_jax.methods.base import Readout, Stage, Variables
@@ -117,6 +118,9 @@ class Counter:
         image: Any,
         *,
         axes: str | None = None,
+        channels: Channels | None = None,
+        scene: int | None = None,
+        index: Mapping[str, int] | None = None,
         spacing: Sequence[float] | None = None,
         diameter: float | None = None,
     ) -> Count:
@@ -128,6 +132,9 @@ class Counter:
             NumPy's, are counted window by window beyond 2^25 pixels, all others in memory.
           axes: order of the axes if it is another one, such as "CYX"; of a file, in place of what
             it says itself.
+          channels: of a file, by index or name; all if not given.
+          scene: which image of a file that holds several, from 0.
+          index: of a file, where to cut other axes, such as {"T": 0}.
           spacing: micrometres per pixel, (y, x) or (z, y, x); images are resized to the network's
             pixel size if that is known. Files say their own.
           diameter: of the cells in pixels of this image, for counters that were trained on cells
@@ -142,9 +149,13 @@ class Counter:
         """
         counter = self if diameter is None else self.with_cell_diameter(diameter)
         if isinstance(image, str | os.PathLike):
-            with open_lazy(Path(image), axes=axes) as opened:
+            with open_lazy(
+                Path(image), axes=axes, channels=channels, scene=scene, index=index
+            ) as opened:
                 known = opened.spacing if spacing is None else spacing
                 return counter.count_open(opened, spacing=known)
+        if any(choice is not None for choice in (channels, scene, index)):
+            raise ValueError("channels, scene and index choose parts of files; cut the array")
         given = to_image(image, axes)
         if isinstance(given, np.ndarray):
             return next(counter.count_all([given], spacing=spacing))

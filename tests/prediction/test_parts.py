@@ -90,3 +90,12 @@ def test_a_second_call_keeps_rows_whose_points_are_all_there(counter, tmp_path, 
     (out / "points/t_time1.csv").unlink()
     assert _count(counter, path, out)[2] == rows
     assert len(calls) == 3
+
+
+def test_python_counts_one_part_of_a_file(counter, tmp_path):
+    series, scenes = _series(tmp_path / "t.tif", "TYX"), _scenes(tmp_path / "s.ome.tif")
+    alone = counter.count(PLANES[1]).count
+    assert counter.count(series, index={"T": 1}).count == alone
+    assert counter.count(scenes, scene=1).count == alone
+    with pytest.raises(ValueError, match="cut the array"):
+        counter.count(PLANES[1], scene=1)
