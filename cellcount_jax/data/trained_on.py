@@ -37,6 +37,9 @@ MAX_BRIGHTNESS_RATIO = 2.0
 MAX_RATIO_OF_OTHER_TYPES = 1.15
 """The same for images of a type that the model was not trained on, which are refused."""
 
+MAX_CLIPPED = 0.02
+"""Share of values at the upper end of their type above which an image is remarked on."""
+
 MAX_DESCRIBED = 500
 """Of more training images every n-th is described."""
 
@@ -106,6 +109,13 @@ def fit(
       ValueError: the model would count it wrong.
     """
     view = _sampled(image)
+    top = np.iinfo(view.dtype).max if view.dtype.kind in "ui" else np.inf
+    if MAX_CLIPPED < (clipped := float(np.mean(view == top))) < 1:
+        log.warning(
+            "%.0f %% of its values are the highest that its type holds (%d): overexposed, or "
+            "filled beside stitched images, and the count may be wrong",
+            *(100 * clipped, top),
+        )
     image, view = _fit_colour(image, view, trained, preprocessing.channels)
     if preprocessing.normalise == "dtype" and image.dtype.kind in "ui" and image.dtype.itemsize < 3:
         return _fit_brightness(image, view, trained)

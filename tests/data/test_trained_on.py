@@ -140,3 +140,11 @@ def test_an_empty_image_fits_any_model(caplog):
     black = np.zeros((8, 8, 3), np.uint8)
     assert trained_on.fit(black, GREY, BY_IMAGE) is black
     assert not caplog.text
+
+
+@pytest.mark.parametrize(("columns", "said"), [(0, False), (10, True)])
+def test_clipped_or_filled_parts_are_said(caplog, columns, said):
+    image = _grey(0).astype(np.uint16) * 200
+    image[:, :columns] = 65535
+    trained_on.fit(image, None, BY_IMAGE)
+    assert ("20 % of its values are the highest" in caplog.text) == said
