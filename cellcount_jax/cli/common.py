@@ -9,6 +9,9 @@ Run = Callable[[argparse.Namespace], int]
 AddCommand = Callable[[str, Run, str], argparse.ArgumentParser]
 """Takes a name, a function and a line of help; returns the parser of the command's options."""
 
+SOME_FAILED = 3
+"""Exit status when the results are complete but for files that could not be used; each is named."""
+
 MODEL_CHOICES = "folder of a finished run, .cellcount file, or nuclei, which is bundled"
 
 REGIONS_HELP = "file of regions, or folder of such files: results for each region, too"

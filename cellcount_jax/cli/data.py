@@ -9,6 +9,8 @@ METHOD_HELP = "threshold that splits touching cells, or blobs of one size; defau
 PRESET_HELP = "2-D fluorescence images, or light-sheet volumes; default: vgg"
 FORMAT_HELP = "of the images; default: png, for volumes tiff"
 
+ORDER_HELP = "of tables without a header: which column comes first"
+
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
@@ -31,9 +33,13 @@ def add(command: AddCommand) -> None:
     check = actions.add_parser("check", help="find dots outside, swapped, twice, 1-based or in um")
     check.add_argument("path", type=Path, help="folder of images with dots, or a file of dots")
     check.add_argument("--image", type=Path, help="the image of a single file of dots")
+    check.add_argument("--scene", type=int, help="of images with several, from 0")
+    check.add_argument("--time", type=int, help="point of a time series, from 0")
+    check.add_argument("--order", choices=("xy", "yx"), help=ORDER_HELP)
     convert = actions.add_parser("convert", help="write dots in another format")
     convert.add_argument("source", type=Path, help="file of dots, of any format that is read")
     convert.add_argument("target", type=Path, help="file to write")
+    convert.add_argument("--order", choices=("xy", "yx"), help=ORDER_HELP)
     convert.add_argument("--format", help="of the target; default: by its suffix")
 
     sub = command("simulate", _simulate, "Write simulated images with exact dots.")
@@ -84,7 +90,8 @@ def _dots(options: argparse.Namespace) -> int:
     from cellcount_jax.io.images.image import read_image
 
     if options.action == "convert":
-        dots.write_dots(options.target, dots.read_dots(options.source), format=options.format)
+        found = dots.read_dots(options.source, order=options.order)
+        dots.write_dots(options.target, found, format=options.format)
         return 0
     if options.path.is_dir():
         pairs = pairing.find_pairs(options.path)[1]
@@ -93,8 +100,10 @@ def _dots(options: argparse.Namespace) -> int:
     else:
         pairs = {options.image: options.path}
     problems = 0
+    index = {} if options.time is None else {"T": options.time}
     for image, path in pairs.items():
-        for line in validate.check_dots(path, read_image(image).pixels.shape[:-1]):
+        shape = read_image(image, scene=options.scene, index=index).space_shape
+        for line in validate.check_dots(path, shape, order=options.order):
             problems += 1
             print(line)
     print(f"{len(pairs)} files of dots checked, {problems} remarks")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import MODEL_CHOICES, REGIONS_HELP, AddCommand
+from cellcount_jax.cli.common import MODEL_CHOICES, REGIONS_HELP, SOME_FAILED, AddCommand
 from cellcount_jax.runtime.setup import configure_process
 
 
@@ -44,7 +44,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
     print(evaluation_report.one_line(found))
     print(f"report: {options.out / 'evaluation.html'}")
-    return 1 if found["n_failed"] else 0
+    return SOME_FAILED if found["n_failed"] else 0
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -57,4 +57,4 @@ def _explain(options: argparse.Namespace) -> int:
     subjects = explanation_report.subjects_of_files(list_images(options.paths))
     failed = explanation_report.write_explanations(counter, subjects, options.out)
     print(f"{len(subjects) - failed} images explained: {options.out / 'explanation.html'}")
-    return 1 if failed else 0
+    return 0 if not failed else SOME_FAILED if failed < len(subjects) else 1

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import MODEL_CHOICES, REGIONS_HELP, AddCommand
+from cellcount_jax.cli.common import MODEL_CHOICES, REGIONS_HELP, SOME_FAILED, AddCommand
 from cellcount_jax.prediction.options import POINTS_STYLES
 from cellcount_jax.runtime.setup import configure_process
 
@@ -105,4 +105,4 @@ def _merge(options: argparse.Namespace) -> int:
 
 def _tell(images: int, failed: int, table: Path) -> int:
     print(f"{images - failed} of {images} images counted: {table}")
-    return 1 if failed else 0
+    return 0 if not failed else SOME_FAILED if failed < images else 1

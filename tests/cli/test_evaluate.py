@@ -50,12 +50,12 @@ def test_the_command_writes_a_table_figures_and_a_self_contained_page(
         assert text in page.text or text in (out / "evaluation.html").read_text()
 
 
-def test_the_command_continues_after_a_file_that_fails_and_exits_with_1(
+def test_the_command_continues_after_a_file_that_fails_and_exits_with_3(
     folder, tmp_path, monkeypatch, capsys
 ):
     (folder / "images" / "<b>.png").write_bytes(b"")
     (folder / "dots" / "<b>.csv").write_text("y,x\n1,1\n")
-    assert run(folder, tmp_path / "out", monkeypatch, Bright(points=False)) == 1
+    assert run(folder, tmp_path / "out", monkeypatch, Bright(points=False)) == 3
     text = (tmp_path / "out" / "evaluation.html").read_text()
     assert "gives no points" in text
     assert "&lt;b&gt;.png" in text

@@ -153,7 +153,11 @@ def _by_position(table: csv_table.Table, options: base.Options) -> tuple[list[in
     if len(columns) not in (2, 3):
         table.file.fail(f"has no header and {len(columns)} columns. Name the columns: x, y", 1)
     if options.order is None:
-        table.file.fail('has no header. Pass order="xy" or order="yx", or name the columns', 1)
+        table.file.fail(
+            'has no header. Pass --order xy or --order yx (order="xy" in Python), or name the '
+            "columns",
+            1,
+        )
     return columns[::-1] if options.order == "xy" else columns, False
 
 

@@ -41,13 +41,17 @@ class Finding:
 
 
 def check_dots(
-    dots: Dots | np.ndarray | str | os.PathLike[str], image_shape: Sequence[int]
+    dots: Dots | np.ndarray | str | os.PathLike[str],
+    image_shape: Sequence[int],
+    *,
+    order: str | None = None,
 ) -> list[Finding]:
     """Looks for impossible dots and the usual reasons for them.
 
     Args:
       dots: a file of dots, or dots, or [N, ndim] points.
       image_shape: sides of the image without channels, (H, W) or (D, H, W).
+      order: of a table without header, as in `read_dots`.
 
     Returns:
       Findings, probable reasons first; empty if there are none. A file that cannot be read is a
@@ -58,7 +62,9 @@ def check_dots(
         return _findings(points, tuple(image_shape), None, None)
     file = os.fspath(dots)
     try:
-        read, numbers, item = locate_dots(file, Options(image_shape), allow_outside=True)
+        read, numbers, item = locate_dots(
+            file, Options(image_shape, order=order), allow_outside=True
+        )
     except (ValueError, OSError) as error:
         return [Finding("unreadable", str(error))]
     places = [f"{item} {number}" for number in numbers]
