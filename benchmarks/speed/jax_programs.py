@@ -25,6 +25,11 @@ def prediction(case: Case) -> Advance:
 
 def training_step(case: Case) -> Advance:
     """Compiled training step; continues from its last state, returns the metrics."""
+    return training_step_with_flops(case)[0]
+
+
+def training_step_with_flops(case: Case) -> tuple[Advance, float]:
+    """The same, and the operations of the program as written, before it is optimised."""
     mesh = sharding.data_mesh()
     # The step donates its state; the case keeps its variables.
     variables = jax.tree.map(jnp.copy, case.variables)
@@ -32,14 +37,15 @@ def training_step(case: Case) -> Advance:
         (create_state(variables, case.tx), variables.frozen, case.batch), sharding.replicated(mesh)
     )
     jitted = make_step(case.stage, case.tx, lambda data, _: data, mesh, seed=0)
-    compiled = jitted.lower(state, frozen, batch).compile()
+    lowered = jitted.lower(state, frozen, batch)
+    compiled = lowered.compile()
 
     def advance() -> Any:
         nonlocal state
         state, metrics = compiled(state, frozen, batch)
         return metrics
 
-    return advance
+    return advance, float((lowered.cost_analysis() or {}).get("flops", 0.0))
 
 
 PROGRAMS = {"predict": prediction, "step": training_step}

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 from PIL import Image
 
@@ -120,6 +119,8 @@ def _is_deep_png(path: Path) -> bool:
 
 
 def _deep_png(path: Path, request: base.Request) -> np.ndarray:
+    import imagecodecs  # large, and few images need it
+
     array = imagecodecs.png_decode(path.read_bytes())
     if array.ndim == 3 and array.shape[-1] in (2, 4) and not request.all_samples:
         array = array[..., :-1]

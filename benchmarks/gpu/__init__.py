@@ -1,0 +1,1 @@
+"""Speed and full-size trainings in the few minutes of one borrowed accelerator."""
