@@ -70,7 +70,8 @@ class Resampling:
         if self.cell_diameter is not None:
             return scale_to(self.cell_diameter, image)
         scale = np.multiply(self.factor, _patch_scale(self.patches, image.shape[:-1]))
-        return tuple(scale.tolist()) if scale.ndim else float(scale)
+        is_one = scale.ndim == 0 or bool((scale == scale.flat[0]).all())
+        return float(scale.flat[0]) if is_one else tuple(scale.tolist())
 
     def apply(self, sample: Sample) -> list[Sample]:
         """A sample as the network sees it: resized, or its patches.
@@ -120,22 +121,17 @@ class Resampling:
 
 
 def _patch_scale(rule: Mapping[str, Any] | None, shape: Sequence[int]) -> Scale:
-    """Factor by which a rule of `patches.cut` resizes an image of space shape `shape`.
-
-    A whole image is resized by one number, that of its longer side, although `{"resize": n}`
-    squashes the sides of training images that are not square each by its own: a factor per axis
-    can be returned here.
-    """
+    """Factor per axis by which a rule of `patches.cut` resizes an image of space shape `shape`."""
     if not rule:
         return 1.0
-    side = max(shape)
-    scale = 1.0
+    sides = np.array([max(shape)] * len(shape) if rule.get("pad_square") else shape, float)
+    scale = np.ones(len(shape))
     if rule.get("resize_to_multiple"):
         multiple = rule["resize_to_multiple"]
-        scale = max(1, round(side / multiple)) * multiple / side
+        scale = np.maximum(1, np.rint(sides / multiple)) * multiple / sides
     if rule.get("resize"):
-        scale *= rule["resize"] / (rule.get("tile") or side * scale)
-    return scale
+        scale *= rule["resize"] / (rule.get("tile") or sides * scale)
+    return tuple(scale.tolist())
 
 
 def _resize(sample: Sample, scale: Scale) -> Sample:

@@ -74,15 +74,30 @@ def test_implausible_pixel_sizes_are_refused():
     [
         (None, (70, 90), 1.0),
         ({"tile": 300, "resize": 256}, (600, 600), 256 / 300),
-        ({"resize": 256}, (64, 128), 2.0),
+        ({"resize": 256}, (600, 800), (256 / 600, 256 / 800)),
+        ({"resize": 256}, (128, 128), 2.0),
         ({"pad_square": True, "resize_to_multiple": 256, "tile": 256}, (300, 400), 512 / 400),
-        ({"resize_to_multiple": 100, "tile": 100, "resize": 50}, (110, 190), 200 / 190 / 2),
+        (
+            {"resize_to_multiple": 100, "tile": 100, "resize": 50},
+            (110, 190),
+            (100 / 110 / 2, 200 / 190 / 2),
+        ),
     ],
 )
 @pytest.mark.parametrize("factor", [1.0, 0.75])
 def test_new_images_are_resized_as_patches_were(rule, shape, scale, factor):
     resampling = Resampling(factor=factor, patches=rule)
-    assert resampling.scale_for(np.zeros((*shape, 1))) == factor * scale
+    found = resampling.scale_for(np.zeros((*shape, 1)))
+    expected = np.multiply(factor, scale)
+    assert found == (tuple(expected.tolist()) if expected.ndim else expected)
+
+
+@pytest.mark.parametrize("rule", [{"resize": 24}, {"resize_to_multiple": 32}])
+def test_a_whole_image_gets_the_size_of_its_training_sample(rule):
+    given, resampling = sample_of("a", 10), Resampling(patches=rule)
+    (trained,) = resampling.apply(given)
+    predicted = resize_image(given.image, resampling.scale_for(given.image))
+    np.testing.assert_array_equal(predicted, trained.image)
 
 
 def test_a_factor_per_axis_is_kept():
