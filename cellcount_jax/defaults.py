@@ -36,7 +36,7 @@ def run(method: str, **fields: Any) -> ConfigDict:
         "preprocessing": {
             "channels": 3,
             "normalise": "dtype",
-            "mean": IMAGENET_MEAN,
+            "mean": IMAGENET_MEAN,  # None for both: measured on the training images
             "std": IMAGENET_STD,
         },
     }
@@ -62,6 +62,7 @@ def stage(*, epochs: int | None = None, steps: int | None = None, **fields: Any)
         "warmup_steps": 0,
         "weight_decay": 0.0,
         "clip": config_dict.placeholder(float),
+        "rates": {},  # name of parameters -> factor of their learning rate
     }
     optimizer.update(fields.pop("optimizer", {}))
     plan = {
@@ -71,10 +72,12 @@ def stage(*, epochs: int | None = None, steps: int | None = None, **fields: Any)
         "eval_every": 1,  # epochs
         "select": "best",  # or last
         "ema_decay": 0.0,  # of a moving average of the weights, which then predicts; 0: none
+        "recalibrate": 0,  # training batches that give averaged weights their batch statistics
         "grad_accumulation": 1,  # microbatches per step
         "remat": "none",  # or convolutions, pools: see training.step.REMAT
         "steps_per_call": 1,  # steps in one compiled call, where the data are resident
         "crop": config_dict.placeholder(tuple),
+        "mosaic": 0.0,  # probability of an image of quadrants of four others
         "flips": True,
         "contrast": 0.0,
         "offset": 0.0,

@@ -21,7 +21,7 @@ from configs import common
 
 def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset: "" (the paper's, from scratch), imagenet, quick or tiny."""
-    presets = {"imagenet": imagenet, "quick": quick, "tiny": tiny}
+    presets = {"imagenet": imagenet, "vgg16": vgg16, "quick": quick, "tiny": tiny}
     return common.apply_preset(paper(), preset, presets)
 
 
@@ -35,16 +35,21 @@ def paper() -> ConfigDict:
         "start_at_mean": True,
         "message_passing": True,
         "n_samples": 9,
+        "calibrate": False,  # counts are scaled so that those of all training images sum right
     }
+    pretrain = {"enabled": False, "sigma": 4.0, "target_scale": 1.0}
     localizer = {
         "enabled": True,
         "channels": (64, 128, 256, 512, 1024),
         "sigma": 2.0,
         "target_scale": 100.0,
         "thresholds": defaults.THRESHOLDS,
+        "coarse": True,  # False: the localizer sees the image alone
+        "test_time_augmentation": False,  # mean over mirror images and quarter turns
+        "unsharp_sigma": config_dict.placeholder(float),  # pixels, see methods.postprocess
     }
-    plans = {name: defaults.stage(epochs=310) for name in ("counter", "localizer")}
-    config = defaults.run("dcl", model=model, localizer=localizer, stages=plans)
+    plans = {name: defaults.stage(epochs=310, eval_every=10) for name in ("counter", "localizer")}
+    config = defaults.run("dcl", model=model, pretrain=pretrain, localizer=localizer, stages=plans)
     config.data.name, config.data.protocol = "vgg_cells", "dcl"
     return config
 
@@ -55,13 +60,45 @@ def imagenet(config: ConfigDict) -> None:
     config.model.start_at_mean = False
 
 
+def vgg16(config: ConfigDict) -> None:
+    """Full width of VGG-16 from ImageNet weights: hours on 2 cores, minutes on a GPU."""
+    config.model.depth = 16
+    config.model.pretrained = "oxford"
+    config.localizer.sigma = 1.0
+    rates = {"message_passing": 20.0}
+    config.stages.counter = defaults.stage(
+        steps=1300,
+        eval_every=5,
+        ema_decay=0.98,
+        mosaic=0.5,
+        optimizer={**defaults.one_cycle(1e-4), "rates": rates},
+    )
+    config.stages.localizer = defaults.stage(
+        steps=1000, eval_every=10, ema_decay=0.98, optimizer=defaults.one_cycle(1e-3)
+    )
+
+
 def quick(config: ConfigDict) -> None:
-    """An eighth of VGG-19's width, all 16 convolutions, and a small UNet: minutes on 2 cores."""
+    """An eighth of VGG-19's width and a small UNet, pretrained on the training dots: minutes on 2
+    cores."""
+    config.preprocessing.mean = config.preprocessing.std = None
     config.model.width = 0.125
     config.localizer.channels = (8, 16, 32, 64)
     config.localizer.sigma = 1.0
+    config.localizer.test_time_augmentation = True
+    config.localizer.unsharp_sigma = 0.6
+    config.localizer.thresholds = common.UNSHARP_THRESHOLDS
+    config.pretrain.enabled = True
+    rates = {"message_passing": 20.0}
+    config.stages.pretrain = defaults.stage(
+        steps=500, eval_every=8, ema_decay=0.98, mosaic=0.5, optimizer=defaults.one_cycle(2e-3)
+    )
     config.stages.counter = defaults.stage(
-        epochs=75, eval_every=5, ema_decay=0.98, optimizer=defaults.one_cycle(1e-3)
+        steps=400,
+        eval_every=5,
+        ema_decay=0.98,
+        mosaic=0.5,
+        optimizer={**defaults.one_cycle(5e-4), "rates": rates},
     )
     config.stages.localizer = defaults.stage(
         steps=500, eval_every=8, ema_decay=0.98, crop=(128, 128), optimizer=defaults.one_cycle(2e-3)

@@ -1,4 +1,4 @@
-"""Random crops, flips, rotations and intensity changes of a batch, inside the jitted step.
+"""Random crops, mosaics, flips, rotations and intensity changes, inside the jitted step.
 
 All maps of a row (image, target, raster of dots) are transformed alike. Works for [B, H, W, ...]
 and [B, D, H, W, ...]; rotations are in the plane of the last two space axes.
@@ -65,6 +65,37 @@ def random_flips_and_rotations(
         if swap:
             value = where(ndim, jnp.swapaxes(value, ndim - 1, ndim), value)
         return value
+
+    return {name: change(value) for name, value in maps.items()}
+
+
+def random_mosaics(
+    key: jax.Array, maps: Mapping[str, jax.Array], *, probability: float
+) -> dict[str, jax.Array]:
+    """Turns rows into mosaics: a quadrant of the row itself and one of each of the three before it.
+
+    Every quadrant stays in its corner, so that borders and size are those of real images. The
+    count of a mosaic is that of the dots in its quadrants.
+
+    Args:
+      key: random key.
+      maps: name -> [B, H, W] or [B, H, W, C], the same space for all.
+      probability: that a row becomes a mosaic.
+
+    Returns:
+      Maps of the same shapes.
+    """
+    rows, height, width = next(iter(maps.values())).shape[:3]
+    chosen = jax.random.bernoulli(key, probability, (rows,))
+    top, left = slice(height // 2), slice(width // 2)
+    bottom, right = slice(height // 2, None), slice(width // 2, None)
+
+    def change(value: jax.Array) -> jax.Array:
+        before = [jnp.roll(value, i, axis=0) for i in range(4)]
+        upper = jnp.concatenate([before[0][:, top, left], before[1][:, top, right]], axis=2)
+        lower = jnp.concatenate([before[2][:, bottom, left], before[3][:, bottom, right]], axis=2)
+        mosaic = jnp.concatenate([upper, lower], axis=1)
+        return jnp.where(chosen.reshape(-1, *([1] * (value.ndim - 1))), mosaic, value)
 
     return {name: change(value) for name, value in maps.items()}
 

@@ -136,6 +136,7 @@ def sample_batch(
     *,
     sizes: Mapping[str, int],
     crop: Sequence[int] | None = None,
+    mosaic: float = 0.0,
     flips: bool = True,
     contrast: float = 0.0,
     offset: float = 0.0,
@@ -148,13 +149,14 @@ def sample_batch(
       key: the run's data key, the same for all steps.
       sizes: rows per batch of each stream.
       crop: side per space axis of random crops; None takes whole images.
+      mosaic: probability that an image is replaced by a mosaic, see `augment.random_mosaics`.
       flips: random flips and rotations by 90 degrees.
       contrast: largest relative change of contrast about the mean.
       offset: largest change of brightness, in units of the normalised image.
 
     Returns:
-      stream -> image, count, mask, index and, if present, target. The count of a crop is the
-      number of dots inside it.
+      stream -> image, count, mask, index and, if present, target. The count of a crop or mosaic
+      is the number of dots inside it.
     """
     batch = {}
     for number, (name, rows) in enumerate(sorted(data.items())):
@@ -164,8 +166,12 @@ def sample_batch(
         count = rows["count"][index]
         if crop is not None:
             maps = augment.random_crop(keys.crop, maps, rows["size"][index], crop)
-            count = maps["dots"].sum(axis=tuple(range(1, len(crop) + 1)), dtype=jnp.float32)
-        del maps["dots"]
+        if mosaic:
+            drawn = jax.random.fold_in(keys.crop, 1)
+            maps = augment.random_mosaics(drawn, maps, probability=mosaic)
+        dots = maps.pop("dots")
+        if crop is not None or mosaic:
+            count = dots.sum(axis=tuple(range(1, dots.ndim)), dtype=jnp.float32)
         mask = jnp.ones(sizes[name], jnp.float32)
         batch[name] = {**maps, "count": count, "mask": mask, "index": rows["index"][index]}
     return augment_batch(batch, step, key, flips=flips, contrast=contrast, offset=offset)

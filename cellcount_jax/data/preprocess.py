@@ -6,7 +6,7 @@ tile gets exactly the values that it has in the whole image.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -16,6 +16,9 @@ SAMPLE_LIMIT = 4_000_000
 
 CLIP_RANGES = 4.0
 """Intensities are clipped this many ranges below the low and above the high end."""
+
+LEAST_SPREAD = 0.1
+"""Least deviation of a channel, as a share of the largest, in `with_measured_range`."""
 
 _ROUNDING = 1e-3
 _METHODS = ("dtype", "percentile", "minmax")
@@ -85,6 +88,38 @@ class Preprocessing:
                 f"preprocessing: unknown fields {unknown}; choose from {sorted(known)}"
             )
         return cls(**fields)
+
+
+def with_measured_range(
+    preprocessing: Preprocessing, images: Iterable[np.ndarray]
+) -> Preprocessing:
+    """The same with the mean and standard deviation of each channel over all pixels of images.
+
+    A channel that hardly varies is divided by `LEAST_SPREAD` of the largest deviation: all of it
+    may be noise.
+
+    Args:
+      preprocessing: its own mean and deviation are not used.
+      images: training images [*space, C] as read from files.
+
+    Raises:
+      ValueError: there are no images, or they cannot be preprocessed.
+    """
+    plain = dataclasses.replace(preprocessing, mean=(0.0,), std=(1.0,))
+    sums = np.zeros((3, preprocessing.channels))  # pixels, values, squares
+    for image in images:
+        values = preprocess(image, plain).reshape(-1, preprocessing.channels).astype(np.float64)
+        sums += np.stack([np.full(values.shape[1], len(values)), values.sum(0), (values**2).sum(0)])
+    if not sums[0].all():
+        raise ValueError("no training images to measure their brightness on")
+    mean = sums[1] / sums[0]
+    std = np.sqrt(np.maximum(sums[2] / sums[0] - mean**2, 0.0))
+    std = np.maximum(std, max(LEAST_SPREAD * float(std.max()), 1e-6))
+    return dataclasses.replace(
+        preprocessing,
+        mean=tuple(round(float(m), 6) for m in mean),
+        std=tuple(round(float(s), 6) for s in std),
+    )
 
 
 class IntensityRange(NamedTuple):

@@ -74,7 +74,7 @@ def open_stream(
         raise ValueError("no images to read: this split is empty")
     import grain  # takes half a second, and only large datasets need it
 
-    side = _common_side(samples, multiple) if crop is None else np.asarray(crop)
+    side = common_side(samples, multiple) if crop is None else np.asarray(crop)
     batch = functools.partial(
         _read_batch,
         samples,
@@ -119,7 +119,8 @@ def fits_device(
     return total <= limit_bytes
 
 
-def _common_side(samples: Sequence[Sample], multiple: int) -> np.ndarray:
+def common_side(samples: Sequence[Sample], multiple: int) -> np.ndarray:
+    """Sides of the largest image along each axis, made multiples of a number."""
     largest = functools.reduce(np.maximum, (np.array(s.image.shape[:-1]) for s in samples))
     return -(-largest // multiple) * multiple
 

@@ -280,8 +280,9 @@ def from_facts(facts: Mapping[str, Any], variables: Variables) -> Counter:
     stages = build_stages(ConfigDict(facts["config"]))
     base = next(s for s in stages if s.name == facts["stage"])
     readout = Readout(**{**facts["readout"], "candidates": ()})
+    window = facts.get("window") or base.window
     return Counter(
-        stage=dataclasses.replace(base, readout=readout),
+        stage=dataclasses.replace(base, readout=readout, window=window),
         variables=variables,
         preprocessing=Preprocessing.from_dict(facts["preprocessing"]),
         resampling=Resampling.from_dict(facts["resampling"]),

@@ -25,6 +25,13 @@ MISSING_FIELDS: Mapping[str, Mapping[str, Any]] = {
         "model.unsharp_sigma": None,
         "model.f1_tolerance": 0.0,
     },
+    "dcl": {
+        "pretrain": {"enabled": False, "sigma": 4.0, "target_scale": 1.0},
+        "model.calibrate": False,
+        "localizer.coarse": True,
+        "localizer.test_time_augmentation": False,
+        "localizer.unsharp_sigma": None,
+    },
     "countxplain": {"prototypes.background_weight": 1.0, "prototypes.channels": None},
 }
 """By method: fields that older configs lack, with values that change nothing."""

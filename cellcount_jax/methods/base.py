@@ -20,6 +20,9 @@ Batch = Mapping[str, Mapping[str, jax.Array]]
 
 Maps = dict[str, jax.Array]
 
+MakeTarget = Callable[[np.ndarray, Sequence[int]], np.ndarray]
+"""Dots and space shape -> map."""
+
 Decoder = Literal["components", "peaks"]
 
 
@@ -152,7 +155,8 @@ class Stage:
       halo: context in pixels that a tile needs on each side; None: the network looks at the whole
         image at once and counts in a fixed `window`.
       window: sides of the fixed window of a network with global operations (one number: the same
-        along every axis), else None.
+        along every axis), else None. Where both this and the halo are None, the window is the size
+        of the images that the stage, or the first such stage of its method, is trained on.
       max_window: longest side of a window where the network can be cut anywhere; None: see
         `inference.tiling.MAX_WINDOW`. For networks so small that longer windows fit into memory.
       target: dots and space shape -> the map that the loss compares with, on the host, once per
@@ -175,7 +179,7 @@ class Stage:
     halo: int | None = None
     window: int | tuple[int, ...] | None = None
     max_window: int | None = None
-    target: Callable[[np.ndarray, Sequence[int]], np.ndarray] | None = None
+    target: MakeTarget | None = None
     prepare: Callable[[Tree, Tree], Tree] | None = None
     between_epochs: Callable[[Variables, Tree, int], Variables] | None = None
     finish: Callable[[Variables, Tree], Variables] | None = None
@@ -200,9 +204,7 @@ def forward_in_training(
     return output, {**model_state, **updates}
 
 
-def single_cell_peak(
-    target: Callable[[np.ndarray, Sequence[int]], np.ndarray], shape: Sequence[int]
-) -> float:
+def single_cell_peak(target: MakeTarget, shape: Sequence[int]) -> float:
     """Height at the dot of the map that `target` makes of one cell in the middle of `shape`."""
     centre = tuple(side // 2 for side in shape)
     return float(target(np.array([centre], np.float32), shape)[centre])

@@ -3,9 +3,11 @@
 Stage `counter`: VGG features, bilinear x2, global message passing, a 1x1 convolution to z; the
 count is sum |z| and the only label is the number of cells. Stage `localizer`: with the counter
 frozen, a UNet turns the image and the counter's coarse map |z| into a density whose peaks are the
-cells.
+cells. Stage `pretrain`, no part of the paper and off unless a config enables it, stands in for
+ImageNet weights: the counter's network learns the density of the training dots first.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -13,14 +15,17 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from cellcount_jax import losses
 from cellcount_jax.data import targets
 from cellcount_jax.losses.masked import mean_over_images
+from cellcount_jax.methods import postprocess
 from cellcount_jax.methods.base import (
     Batch,
     LossResult,
+    MakeTarget,
     Readout,
     Stage,
     StepInput,
@@ -35,11 +40,18 @@ from cellcount_jax.models.message_passing import GlobalMessagePassing
 from cellcount_jax.models.unet import UNet
 from cellcount_jax.models.vgg import VGG
 
+PRETRAIN = "pretrain"
+
 STRIDE = 8
 """Pixels per position of the coarse map: VGG-19 without its last pool (16), upsampled by two."""
 
 INPUT_STRIDE = 16
-WINDOW = 256
+
+CHUNK_ROWS = 8
+"""Images per batch when the coarse maps of all training images are computed."""
+
+SHARPENED = "sharpened"
+"""Name of the map that peaks are read from if `config.localizer.unsharp_sigma` is set."""
 
 
 class DCLCounter(nn.Module):
@@ -80,24 +92,31 @@ class DCLCounter(nn.Module):
 
 
 def stages(config: ConfigDict) -> tuple[Stage, ...]:
-    """The counter and, unless `config.localizer.enabled` is off, the localizer."""
-    counter = _counter_stage(config.model, config.dtype)
-    if not config.localizer.enabled:
-        return (counter,)
-    return counter, _localizer_stage(config.localizer, counter, config.dtype)
+    """The counter, before it the pretraining and after it the localizer if they are enabled."""
+    counter = _counter_stage(config)
+    found = [counter]
+    if config.pretrain.enabled:
+        found.insert(0, _pretrain_stage(config, counter))
+    if config.localizer.enabled:
+        found.append(_localizer_stage(config.localizer, counter, config.dtype))
+    return tuple(found)
 
 
-def _counter_stage(model: ConfigDict, dtype: str) -> Stage:
-    fields = ("depth", "width", "batch_norm", "message_passing", "n_samples")
-    network = DCLCounter(**{name: model[name] for name in fields}, dtype=jnp.dtype(dtype))
+def _counter_stage(config: ConfigDict) -> Stage:
+    model = config.model
+    network = _network(config)
+    init_from_scratch = init_from_vgg(
+        jax.jit(network.init), model, vgg="backbone", depth=model.depth, stride=STRIDE
+    )
+
+    def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
+        return previous.get(PRETRAIN) or init_from_scratch(key, batch, previous)
 
     def loss(trained: Tree, inputs: StepInput) -> LossResult:
         rows = inputs.batch["labelled"]
-        z, model_state = forward_in_training(
-            network, trained, inputs.model_state, rows["image"], rows["mask"]
-        )
+        z, model_state, metrics = _forward(network, trained, inputs)
         value = mean_over_images(losses.count_l1(z, rows["count"]), rows["mask"])
-        return value, (model_state, {"loss": value})
+        return value, (model_state, {"loss": value, **metrics})
 
     def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
         z: Any = network.apply({"params": variables.trained, **variables.model_state}, images)
@@ -105,35 +124,82 @@ def _counter_stage(model: ConfigDict, dtype: str) -> Stage:
 
     return Stage(
         name="counter",
-        init=init_from_vgg(
-            jax.jit(network.init), model, vgg="backbone", depth=model.depth, stride=STRIDE
-        ),
+        init=init,
         loss=loss,
         predict=predict,
-        readout=Readout(count_map="coarse", count="l1"),
+        readout=Readout(count_map="coarse", count="l1", calibrate=model.calibrate),
         stride=INPUT_STRIDE,
-        window=WINDOW,
     )
+
+
+def _pretrain_stage(config: ConfigDict, counter: Stage) -> Stage:
+    """The counter's network on the density of dots, summed over its positions."""
+    network = _network(config)
+    target = functools.partial(targets.gaussian_density, sigma=float(config.pretrain.sigma))
+
+    def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
+        return counter.init(key, batch, previous)
+
+    def loss(trained: Tree, inputs: StepInput) -> LossResult:
+        rows = inputs.batch["labelled"]
+        z, model_state, metrics = _forward(network, trained, inputs)
+        density = targets.sum_pool(rows["target"], (1, STRIDE, STRIDE))
+        scale = float(config.pretrain.target_scale)
+        value = losses.density_mse(jnp.abs(z), density, scale=scale, mask=rows["mask"])
+        return value, (model_state, {"loss": value, **metrics})
+
+    return dataclasses.replace(counter, name=PRETRAIN, init=init, loss=loss, target=target)
+
+
+def _network(config: ConfigDict) -> DCLCounter:
+    fields = ("depth", "width", "batch_norm", "message_passing", "n_samples")
+    options = {name: config.model[name] for name in fields}
+    return DCLCounter(**options, dtype=jnp.dtype(config.dtype))
+
+
+def _forward(
+    network: DCLCounter, trained: Tree, inputs: StepInput
+) -> tuple[jax.Array, Tree, dict[str, jax.Array]]:
+    """z in training, the model state after it, and how far message passing reaches by now."""
+    rows = inputs.batch["labelled"]
+    found: Any = network.apply(
+        {"params": trained, **inputs.model_state},
+        rows["image"],
+        train=True,
+        mask=rows["mask"],
+        mutable=["batch_stats", "intermediates"],
+    )
+    z, updates = found
+    metrics = updates.get("intermediates", {}).get("message_passing", {})
+    model_state = {name: updates.get(name, value) for name, value in inputs.model_state.items()}
+    return z, model_state, dict(metrics)
 
 
 def _localizer_stage(options: ConfigDict, counter: Stage, dtype: str) -> Stage:
     network = UNet(channels=tuple(options.channels), dtype=jnp.dtype(dtype))
     scale = float(options.target_scale)
-    see = functools.partial(_localizer_input, counter, scale)
+    see = functools.partial(_localizer_input, counter, scale if options.coarse else None)
     target = functools.partial(targets.gaussian_density, sigma=float(options.sigma))
 
     def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
-        image = batch["labelled"]["image"][:1]
         frozen = previous[counter.name]._asdict()
-        variables = jax.jit(network.init)(key, jnp.concatenate([image, image[..., :1]], axis=-1))
+        x = jax.eval_shape(lambda x: see(frozen, x)[0], batch["labelled"]["image"][:1])
+        variables = jax.jit(network.init)(key, jnp.zeros(x.shape, x.dtype))
         state = {"batch_stats": variables["batch_stats"]}
         return Variables(variables["params"], frozen, state, {})
 
+    def prepare(data: Tree, frozen: Tree) -> Tree:
+        """Adds the coarse map of whole images, so that a crop has its part of what a test sees."""
+        rows = data["labelled"]
+        compute = jax.jit(lambda images: see(frozen, images)[0])
+        starts = range(0, len(rows["image"]), CHUNK_ROWS)
+        seen = [np.asarray(compute(rows["image"][i : i + CHUNK_ROWS])) for i in starts]
+        return {**data, "labelled": {**rows, "image": np.concatenate(seen)}}
+
     def loss(trained: Tree, inputs: StepInput) -> LossResult:
-        rows = inputs.batch["labelled"]
-        x, _ = see(inputs.frozen, rows["image"])
+        rows = inputs.batch["labelled"]  # Images with their coarse map, see `prepare`.
         density, model_state = forward_in_training(
-            network, trained, inputs.model_state, x, rows["mask"]
+            network, trained, inputs.model_state, rows["image"], rows["mask"]
         )
         # Without the ReLU of `predict`: behind it, negative outputs would have no gradient.
         value = losses.density_mse(density, scale * rows["target"], mask=rows["mask"])
@@ -141,36 +207,62 @@ def _localizer_stage(options: ConfigDict, counter: Stage, dtype: str) -> Stage:
 
     def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
         x, coarse = see(variables.frozen, images)
-        output: Any = network.apply({"params": variables.trained, **variables.model_state}, x)
-        return {"coarse": coarse, "density": nn.relu(output) / scale}
+
+        def apply(x: jax.Array) -> jax.Array:
+            given = {"params": variables.trained, **variables.model_state}
+            return nn.relu(jnp.asarray(network.apply(given, x))) / scale
+
+        augmented = postprocess.with_test_time_augmentation
+        density = augmented(apply, x) if options.test_time_augmentation else apply(x)
+        maps = {"coarse": coarse, "density": density}
+        if options.unsharp_sigma:
+            sigma = (options.unsharp_sigma,) * 2
+            maps[SHARPENED] = postprocess.unsharp_peaks(density, sigma=sigma)
+        return maps
 
     return Stage(
         name="localizer",
         init=init,
         loss=loss,
         predict=predict,
-        readout=Readout(
-            count_map="coarse",
-            count="l1",
-            points_map="density",
-            decoder="peaks",
-            threshold=0.3,
-            single_cell_peak=single_cell_peak(target, (41, 41)),
-            candidates=tuple(("peaks", t) for t in options.thresholds),
-        ),
+        readout=_localizer_readout(options, counter, target),
         stride=INPUT_STRIDE,
         select="f1",
-        window=WINDOW,
         target=target,
+        prepare=prepare,
+    )
+
+
+def _localizer_readout(options: ConfigDict, counter: Stage, target: MakeTarget) -> Readout:
+    """The counter's count, and points of the localizer's map."""
+    shown = target
+    if options.unsharp_sigma:
+        shown = postprocess.sharpened_target(target, sigma=(options.unsharp_sigma,) * 2)
+    return dataclasses.replace(
+        counter.readout,
+        points_map=SHARPENED if options.unsharp_sigma else "density",
+        decoder="peaks",
+        threshold=0.3,
+        single_cell_peak=single_cell_peak(shown, (41, 41)),
+        candidates=tuple(("peaks", t) for t in options.thresholds),
     )
 
 
 def _localizer_input(
-    counter: Stage, scale: float, frozen: Tree, images: jax.Array
+    counter: Stage, scale: float | None, frozen: Tree, images: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The UNet's input [B, H, W, C + 1] and the counter's coarse map that it holds."""
+    """The UNet's input [B, H, W, C + 1] and the counter's coarse map that it holds.
+
+    Args:
+      counter: makes the map.
+      scale: of the map in the input; None: the UNet sees the image alone, [B, H, W, C].
+      frozen: variables of the counter.
+      images: whole images.
+    """
     coarse = counter.predict(Variables(**frozen), images)["coarse"]
     coarse = jax.lax.stop_gradient(coarse)
+    if scale is None:
+        return images, coarse
     # Upsampling spreads a cell over STRIDE**2 pixels; dividing by that keeps the sum.
     spread = layers.upsample_bilinear(coarse[..., None], STRIDE) / STRIDE**2
     # Scaled as the target is, so that the extra channel is of the order of one.

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cellcount_jax.losses.gaussian_blur import gaussian_blur
+from cellcount_jax.methods.base import MakeTarget
 
 CUTOFF = 4.0
 """Gaussians are cut off after so many standard deviations."""
@@ -50,6 +51,15 @@ def with_test_time_augmentation(predict: Predict, images: jax.Array) -> jax.Arra
 
     total, _ = jax.lax.scan(add, jnp.zeros(images.shape[:-1], jnp.float32), jnp.asarray(views))
     return total / len(views)
+
+
+def sharpened_target(target: MakeTarget, *, sigma: Sequence[float]) -> MakeTarget:
+    """The function that makes `unsharp_peaks` of the map that `target` makes."""
+
+    def make(dots: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        return np.asarray(unsharp_peaks(jnp.asarray(target(dots, shape))[None], sigma=sigma)[0])
+
+    return make
 
 
 def unsharp_peaks(map: jax.Array, *, sigma: Sequence[float]) -> jax.Array:

@@ -1,5 +1,6 @@
-"""Weights of a VGG trained elsewhere, from a file or from torchvision's published ones."""
+"""Weights of a VGG trained elsewhere, from a file or from the published ones."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,14 @@ from cellcount_jax.models.weights.torch_checkpoint import read_arrays
 
 IMAGENET = "imagenet"
 """Name of the weights that torchvision publishes, trained on ImageNet."""
+
+OXFORD = "oxford"
+"""Name of VGG-16's original ImageNet weights, read from `OXFORD_FILE` and never downloaded."""
+
+OXFORD_FILE = "vgg16_imagenet/vgg16_oxford_fp16.npz"
+"""Below the folder of raw data, `RAW_DIR`; torchvision's names of arrays, float16 or float32."""
+
+RAW_DIR = "CELLCOUNT_RAW_DIR"
 
 TORCHVISION_URL = "https://download.pytorch.org/models/"
 PUBLISHED_SHA256 = {
@@ -38,11 +47,11 @@ def load_vgg(
     other names, such as the classifier's, are left alone. No code in a file is run.
 
     Args:
-      path_or_name: a .pth, .pt, .safetensors or .npz file, or "imagenet" for torchvision's file,
-        downloaded once into `download.cache_folder("weights")`.
+      path_or_name: a .pth, .pt, .safetensors or .npz file; "imagenet" for torchvision's file,
+        downloaded once into `download.cache_folder("weights")`; or "oxford" for `OXFORD_FILE`.
       depth: 16 or 19.
       batch_norm: the variant with batch norm.
-      width: multiplier of the channels; "imagenet" exists for 1 only.
+      width: multiplier of the channels; the published weights exist for 1 only.
       n_convs: only the first so many convolutions; None for all.
 
     Returns:
@@ -52,22 +61,37 @@ def load_vgg(
       ValueError: the file is missing, unreadable, of another network, or holds values that are not
         finite; or the named weights cannot be had. One line that names file and key.
     """
-    if str(path_or_name) == IMAGENET:
+    if str(path_or_name) in (IMAGENET, OXFORD):
         conv_channels(depth, width, n_convs)  # a wrong depth must not cost a download
         if width != 1.0:
             raise ValueError(
                 f"ImageNet weights exist for width 1 only, not {width}; set model.width=1.0 "
                 "or train from scratch with model.pretrained=None"
             )
-        path = _fetch_imagenet(depth, batch_norm)
+        is_oxford = str(path_or_name) == OXFORD
+        path = _find_oxford() if is_oxford else _fetch_imagenet(depth, batch_norm)
     else:
         path = Path(path_or_name).expanduser()
         if not path.exists():
             raise ValueError(
-                f"{path}: no such file; model.pretrained takes a weight file, "
-                f'"{IMAGENET}" for a download, or None for training from scratch'
+                f'{path}: no such file; model.pretrained takes a weight file, "{OXFORD}" for '
+                f'{OXFORD_FILE} in ${RAW_DIR}, "{IMAGENET}" for a download, or None for training '
+                "from scratch"
             )
     return _variables(path, depth, batch_norm, width, n_convs)
+
+
+def _find_oxford() -> Path:
+    root = os.environ.get(RAW_DIR)
+    if not root:
+        raise ValueError(
+            f"{OXFORD_FILE}: ${RAW_DIR} is not set; set it to the folder that holds this file, or "
+            "name a weight file with model.pretrained=FILE"
+        )
+    path = Path(root).expanduser() / OXFORD_FILE
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; name a weight file with model.pretrained=FILE")
+    return path
 
 
 def _fetch_imagenet(depth: int, batch_norm: bool) -> Path:

@@ -153,6 +153,50 @@ def example_overlays(
     return found
 
 
+def counting_maps(
+    images: Sequence[ImageEvaluation],
+    read: Callable[[ImageEvaluation], np.ndarray],
+    density: Callable[[ImageEvaluation], np.ndarray | None],
+) -> dict[str, Figure]:
+    """The maps whose sums are the counts, beside the images of `examples`, by their titles.
+
+    Args:
+      images: records.
+      read: pixels of an image.
+      density: cells per position of its map; None: the count is no sum.
+
+    Returns:
+      Figures with the true count, the map's sum and, where there are any, the number of points.
+    """
+    found = {}
+    for word, image in examples(images).items():
+        map_ = density(image)
+        if map_ is None:
+            continue
+        title = f"{word}: {shortened(Path(image.name).name)}\n"
+        title += f"true {image.true}, sum of the map {map_.sum():.1f}"
+        title += "" if image.points is None else f", {len(image.points)} points"
+        found[title] = beside_map(read(image), map_, title=title)
+    return found
+
+
+def beside_map(image: np.ndarray, density: np.ndarray, *, title: str) -> Figure:
+    """An image and a map of it, each as wide as the other; of volumes the maximum and the sum."""
+    pixels = image.max(axis=0) if image.ndim == 4 else image
+    flat = density.sum(axis=tuple(range(density.ndim - 2)))
+    height, length = pixels.shape[:2]
+    figure = Figure(figsize=(5.0, 2.4 * height / length + 0.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.imshow(displayable(pixels), interpolation="nearest")
+    shown = right.imshow(flat, cmap="viridis", interpolation="nearest", vmin=0, aspect="auto")
+    right.set_box_aspect(height / length)
+    figure.colorbar(shown, ax=right, shrink=0.8).ax.tick_params(labelsize=7)
+    for axes in (left, right):
+        axes.set(xticks=[], yticks=[])
+    figure.suptitle(title, fontsize=9, parse_math=False)
+    return figure
+
+
 def overlay_writer(folder: Path) -> Callable[[str, Image, Count], None]:
     """A function that writes `folder/<name>.png`, the image with its points, per counted image."""
 

@@ -51,6 +51,7 @@ def run_report(
                 else "Rings: annotated cells. This method gives no points."
             ),
             html.row(*(html.image(figure, alt=alt) for alt, figure in examples.items())),
+            _counting_maps(evaluation),
             "<h2>Training</h2>",
             html.row(
                 *(
@@ -62,6 +63,22 @@ def run_report(
             html.table(["", ""], [[key, html.number(value)] for key, value in results.items()]),
         ],
     )
+
+
+def _counting_maps(evaluation: Evaluation) -> str:
+    """The maps that sum to the counts of some images; empty where points are counted."""
+    counts = {image.name: c for image, c in zip(evaluation.images, evaluation.counts, strict=True)}
+    pixels = {s.name: s.image for s in evaluation.samples}
+    drawn = figures.counting_maps(
+        evaluation.images,
+        lambda image: pixels[image.name],
+        lambda image: counts[image.name].density,
+    )
+    if not drawn:
+        return ""
+    text = "Cells per position of the map that counts; their sum is the count."
+    shown = (html.image(figure, alt=alt) for alt, figure in drawn.items())
+    return "<h2>Counting maps</h2>" + html.note(text) + html.row(*shown)
 
 
 def figures_of_counts(images: Sequence[Any], unit: str) -> str:

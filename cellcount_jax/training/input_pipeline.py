@@ -106,6 +106,12 @@ def build(
             f"stage {stage.name}: works on all its images at once, and they take more than "
             f"{on_device_mib} MiB; raise config.data.on_device_mib or lower config.data.n_train"
         )
+    if plan.mosaic:
+        raise ValueError(
+            f"stage {stage.name}: mosaics are made of images in memory, and these take more than "
+            f"{on_device_mib} MiB; raise config.data.on_device_mib or set stages.{stage.name}"
+            ".mosaic to 0"
+        )
     log.info("stage %s: more than %g MiB, streamed from the host", stage.name, on_device_mib)
     return _streamed(streams, preprocessing, stage, plan, seed, mesh)
 
@@ -139,6 +145,7 @@ def _resident(
             jax.random.key(seed),
             sizes=plan.batch_size,
             crop=_crop(plan),
+            mosaic=plan.mosaic,
             **_changes(plan),
         )
 

@@ -1,6 +1,8 @@
 """Learning-rate schedules and optimisers."""
 
 import functools
+import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -136,6 +138,7 @@ def make_optimizer(
     *,
     weight_decay: float = 0.0,
     clip: float | None = None,
+    rates: Mapping[str, float] | None = None,
 ) -> optax.GradientTransformation:
     """An optimiser over all parameters, biases and norms included.
 
@@ -148,6 +151,7 @@ def make_optimizer(
       schedule: learning rate, or step -> learning rate (`make_schedule`).
       weight_decay: see `name`.
       clip: the gradient's global norm is cut down to this first; None leaves it.
+      rates: name -> factor of the learning rate of parameters at or below that name in the tree.
 
     Returns:
       The transformation; its state holds arrays only.
@@ -160,11 +164,24 @@ def make_optimizer(
     if name not in OPTIMIZERS:
         raise ValueError(f"no optimizer {name!r}; there are {OPTIMIZERS}")
     parts = [] if clip is None else [optax.clip_by_global_norm(clip)]
-    if name == "adamw":
-        return optax.chain(*parts, optax.adamw(schedule, weight_decay=weight_decay))
-    if weight_decay:
+    if name == "adam" and weight_decay:
         parts.append(optax.add_decayed_weights(weight_decay))
-    return optax.chain(*parts, optax.adam(schedule))
+    parts.append(
+        optax.adam(schedule) if name == "adam" else optax.adamw(schedule, weight_decay=weight_decay)
+    )
+    if rates:
+        parts.append(_scale_by_name(rates))
+    return optax.chain(*parts)
+
+
+def _scale_by_name(rates: Mapping[str, float]) -> optax.GradientTransformation:
+    """Multiplies the updates of parameters at or below a name by its factor."""
+
+    def scaled(path: tuple[Any, ...], update: jax.Array) -> jax.Array:
+        names = {getattr(key, "key", None) for key in path}
+        return update * math.prod((r for name, r in rates.items() if name in names), start=1.0)
+
+    return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scaled, updates))
 
 
 def from_config(
@@ -186,4 +203,10 @@ def from_config(
         floor=config.floor,
         warmup_steps=config.warmup_steps,
     )
-    return make_optimizer(config.name, schedule, weight_decay=config.weight_decay, clip=config.clip)
+    return make_optimizer(
+        config.name,
+        schedule,
+        weight_decay=config.weight_decay,
+        clip=config.clip,
+        rates=config.rates.to_dict(),
+    )

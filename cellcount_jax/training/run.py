@@ -11,7 +11,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from cellcount_jax.data.preprocess import Preprocessing
+from cellcount_jax.data.preprocess import Preprocessing, with_measured_range
 from cellcount_jax.data.resampling import Resampling, common_pixel_size
 from cellcount_jax.datasets import folder, load
 from cellcount_jax.datasets.normalise_diameter import normalise_cell_diameter
@@ -90,7 +90,7 @@ def train_source(
                 config=config,
                 workdir=workdir,
                 source=source,
-                preprocessing=Preprocessing.from_dict(config.preprocessing.to_dict()),
+                preprocessing=_preprocessing(config, source),
                 stages=build_stages(config),
                 mesh=sharding.data_mesh(),
                 start=start,
@@ -100,6 +100,18 @@ def train_source(
             workdirs.release(workdir)
             raise
         return evaluate_run(config, workdir, source, counter)
+
+
+def _preprocessing(config: ConfigDict, source: load.SplitDataset) -> Preprocessing:
+    """Of the config; a mean or deviation of None is measured on the training images."""
+    fields = config.preprocessing.to_dict()
+    given = {name: value for name, value in fields.items() if value is not None}
+    preprocessing = Preprocessing.from_dict(given)
+    if len(given) == len(fields):
+        return preprocessing
+    measured = with_measured_range(preprocessing, (s.image for s in source.splits["train"]))
+    log.info("training images: mean %s, deviation %s", measured.mean, measured.std)
+    return measured
 
 
 def _with_pixel_size(source: load.SplitDataset) -> load.SplitDataset:
@@ -160,6 +172,8 @@ def evaluate_run(
         **baseline_errors(source.splits["train"], evaluation),
         "decoder": counter.stage.readout.decoder,
         "threshold": counter.stage.readout.threshold,
+        "count_scale": counter.stage.readout.count_scale,
+        "stages": [stage.name for stage in build_stages(config)],
         "images_per_second": len(test) / evaluation.seconds,
         **_training_facts(workdir),
         "device": sharding.describe_device(),

@@ -100,13 +100,10 @@ def make_step(
     compute = _gradients(stage, remat)
     if grad_accumulation != 1:
         compute = _accumulated(compute, stage.name, mesh, grad_accumulation)
-    base = jax.random.key(seed)
+    draw = _input(sampler, mesh, jax.random.key(seed))
 
     def step(state: State, frozen: Tree, data: Any) -> tuple[State, Metrics]:
-        batch = sharding.split_rows(sampler(data, state.step), mesh)
-        key = jax.random.fold_in(base, state.step)
-        inputs = StepInput(batch, key, state.step, frozen, state.model_state)
-        grads, model_state, metrics = compute(state.trained, inputs)
+        grads, model_state, metrics = compute(state.trained, draw(state, frozen, data))
         new = _updated(state, tx, grads, model_state, ema_decay)
         return new, {**metrics, "gradient_norm": optax.tree.norm(grads)}
 
@@ -116,6 +113,19 @@ def make_step(
     everywhere = sharding.replicated(mesh)
     function = step if steps is None else many
     return jax.jit(function, donate_argnums=0, out_shardings=(everywhere, everywhere))
+
+
+def _input(
+    sampler: Callable[[Any, jax.Array], Batch], mesh: jax.sharding.Mesh, base: jax.Array
+) -> Callable[[State, Tree, Any], StepInput]:
+    """(state, frozen, data) -> what the loss of the next step is given."""
+
+    def draw(state: State, frozen: Tree, data: Any) -> StepInput:
+        batch = sharding.split_rows(sampler(data, state.step), mesh)
+        key = jax.random.fold_in(base, state.step)
+        return StepInput(batch, key, state.step, frozen, state.model_state)
+
+    return draw
 
 
 def _updated(

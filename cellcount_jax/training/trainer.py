@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import logging
 import math
 import time
@@ -11,7 +10,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 import orbax.checkpoint as ocp
 from etils import epath
 from ml_collections import ConfigDict
@@ -23,8 +21,16 @@ from cellcount_jax.inference.counter import Counter, as_variables
 from cellcount_jax.inference.model_file import SCHEMA
 from cellcount_jax.methods.base import Stage, Tree, Variables
 from cellcount_jax.runtime import checkpoint, run_files, sharding
-from cellcount_jax.training import input_pipeline, model_selection, optimizer, progress, warm_start
-from cellcount_jax.training.step import State, create_state, make_step
+from cellcount_jax.training import (
+    input_pipeline,
+    model_selection,
+    optimizer,
+    programs,
+    progress,
+    warm_start,
+)
+from cellcount_jax.training.recalibrate import make_recalibration
+from cellcount_jax.training.step import State, create_state
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +75,16 @@ class _Job:
     programs: Mapping[int, jax.stages.Compiled]
     predict: Callable[[Variables, jax.Array], dict[str, jax.Array]]
     manager: ocp.CheckpointManager
+    recalibrate: Callable[[Variables], Variables]
 
     @property
     def plan(self) -> ConfigDict:
         return self.run.config.stages[self.stage.name]
+
+    def predicting(self, state: State) -> Variables:
+        """The variables that predict, with batch statistics of their own if the plan says so."""
+        variables = state.variables(self.frozen)
+        return self.recalibrate(variables) if self.plan.recalibrate else variables
 
     def counter(self, variables: Variables) -> Counter:
         return Counter(self.stage, variables, self.run.preprocessing, predict=self.predict)
@@ -93,8 +105,14 @@ def fit(run: Run) -> Counter:
       TrainingError: the loss is no longer a finite number.
     """
     previous: dict[str, Variables] = {}
+    window: tuple[int, ...] | None = None
     for number, stage in enumerate(run.stages):
         folder = _folder(run, stage)
+        if stage.halo is None and stage.window is None:
+            window = window or programs.training_window(
+                run.config, run.source.splits["train"], stage
+            )
+            stage = dataclasses.replace(stage, window=window)
         if checkpoint.is_finished(folder):
             log.info("stage %s: already finished; loaded from %s", stage.name, folder)
         elif not warm_start.load_stage(run.config, run.stages, stage, folder):
@@ -118,7 +136,7 @@ def _fit_stage(run: Run, stage: Stage, number: int, previous: Mapping[str, Varia
         mesh=run.mesh,
         on_device_mib=run.config.data.on_device_mib,
     )
-    steps, steps_per_epoch = _budget(plan, len(run.source.splits["train"]))
+    steps, steps_per_epoch = programs.budget(plan, len(run.source.splits["train"]))
     tx = optimizer.from_config(plan.optimizer, steps=steps, steps_per_epoch=steps_per_epoch)
     key = jax.random.fold_in(jax.random.key(run.config.seed), number)
     variables = stage.init(key, pipeline.example, previous)
@@ -133,9 +151,11 @@ def _fit_stage(run: Run, stage: Stage, number: int, previous: Mapping[str, Varia
     with contextlib.closing(checkpoint.open_manager(_folder(run, stage))) as manager:
         state, seconds = _resume(run, stage, manager, state)
         began = time.monotonic()
-        programs = _compile(run, stage, tx, pipeline, state, frozen)
+        compiled = programs.compile_steps(
+            stage, tx, pipeline, state, frozen, plan, seed=run.config.seed, mesh=run.mesh
+        )
         compiling = time.monotonic() - began
-        progress.describe(stage.name, variables.trained, programs[1], steps, compiling)
+        progress.describe(stage.name, variables.trained, compiled[1], steps, compiling)
         job = _Job(
             run=run,
             stage=stage,
@@ -143,44 +163,15 @@ def _fit_stage(run: Run, stage: Stage, number: int, previous: Mapping[str, Varia
             steps_per_epoch=steps_per_epoch,
             pipeline=pipeline,
             frozen=frozen,
-            programs=programs,
+            programs=compiled,
             predict=sharding.on_this_host(jax.jit(stage.predict)),
             manager=manager,
+            recalibrate=make_recalibration(
+                stage, pipeline, batches=plan.recalibrate, seed=run.config.seed
+            ),
         )
         state, seconds = _take_steps(job, state, seconds)
         _finish(job, state, seconds)
-
-
-def _compile(
-    run: Run,
-    stage: Stage,
-    tx: optax.GradientTransformation,
-    pipeline: input_pipeline.InputPipeline,
-    state: State,
-    frozen: Tree,
-) -> dict[int, jax.stages.Compiled]:
-    """The step, and what takes several at once, by the number of steps of a call."""
-    plan = run.config.stages[stage.name]
-    make = functools.partial(
-        make_step,
-        stage,
-        tx,
-        pipeline.sampler,
-        run.mesh,
-        seed=run.config.seed,
-        ema_decay=plan.ema_decay,
-        grad_accumulation=plan.grad_accumulation,
-        remat=plan.remat,
-    )
-    sizes = {1, plan.steps_per_call if pipeline.open is None else 1}
-    programs = {n: make(steps=None if n == 1 else n) for n in sizes}
-    return {n: p.lower(state, frozen, pipeline.data).compile() for n, p in programs.items()}
-
-
-def _budget(plan: ConfigDict, n: int) -> tuple[int, int]:
-    """Steps of the stage and steps of an epoch of its labelled stream."""
-    steps_per_epoch = math.ceil(n / plan.batch_size.labelled)
-    return (plan.steps or plan.epochs * steps_per_epoch), steps_per_epoch
 
 
 def _resume(
@@ -268,7 +259,7 @@ def _validate(job: _Job, state: State, at: int, logged: list[dict[str, float]]) 
     splits = job.run.source.splits
     if not splits.get("validation"):
         return float(-at)  # Without validation the last step is the best.
-    counter = job.counter(state.variables(job.frozen))
+    counter = job.counter(job.predicting(state))
     error, values = model_selection.error(
         counter, splits["validation"], splits["train"], radius=job.run.config.radius
     )
@@ -282,7 +273,7 @@ def _finish(job: _Job, state: State, seconds: float) -> None:
     best = checkpoint.best_step(job.manager)
     if job.plan.select == "best" and best is not None and best != int(state.step):
         state, _ = checkpoint.restore(job.manager, best, state)
-    variables = state.variables(job.frozen)
+    variables = job.predicting(state)
     if job.stage.finish is not None:
         variables = job.stage.finish(variables, job.pipeline.resident)
     splits = job.run.source.splits
@@ -300,6 +291,7 @@ def _finish(job: _Job, state: State, seconds: float) -> None:
         "config": job.run.config.to_dict(),
         "radius": job.run.config.radius,
         "preprocessing": job.run.preprocessing.to_dict(),
+        "window": job.stage.window,
         "readout": dataclasses.asdict(counter.stage.readout),
         "resampling": job.run.source.resampling.to_dict(),
         "trained_on": trained_on.describe(splits["train"]),

@@ -39,6 +39,26 @@ def test_crops_stay_inside_the_real_size_and_agree_between_maps():
     assert corners == {(y, x) for y in range(3) for x in range(4)}
 
 
+def test_mosaics_hold_a_quadrant_of_four_rows_each_in_its_corner():
+    rows = jnp.arange(5.0)[:, None, None] * jnp.ones((5, 4, 6))
+    maps = {"image": rows[..., None], "dots": rows}
+    out = augment.random_mosaics(jax.random.key(0), maps, probability=1.0)
+    np.testing.assert_array_equal(out["image"][..., 0], out["dots"])
+    corners = out["dots"][:, ::3, ::5].reshape(5, 4)
+    for row, found in enumerate(corners.astype(int).tolist()):
+        assert found == [(row - i) % 5 for i in range(4)]
+    quadrant = np.asarray(out["dots"])[2].reshape(2, 2, 2, 3).swapaxes(1, 2)
+    assert all(np.unique(part).size == 1 for half in quadrant for part in half)
+
+
+def test_a_share_of_rows_becomes_mosaics():
+    rows = {"dots": jax.random.uniform(jax.random.key(1), (400, 2, 2))}
+    for probability, share in ((0.0, 0.0), (0.25, 0.25)):
+        out = augment.random_mosaics(jax.random.key(0), rows, probability=probability)
+        changed = (out["dots"] != rows["dots"]).any(axis=(1, 2))
+        assert abs(float(changed.mean()) - share) < 0.08
+
+
 def changes(space, *, contrast: float, offset: float) -> tuple[np.ndarray, np.ndarray]:
     """Contrast factor and brightness shift of 400 rows of noise; all else is checked here."""
     image = jax.random.uniform(jax.random.key(0), (400, *space, 2))

@@ -50,6 +50,18 @@ def test_a_crop_counts_its_dots_and_small_images_are_reflected():
         np.testing.assert_array_equal(batch["count"], np.rint(batch["count"]))
 
 
+def test_a_mosaic_counts_its_dots():
+    samples = [sample(str(i), (8, 8), [[1, 1]] * i + [[6, 6]]) for i in range(4)]
+    data = {"labelled": batches.stack_samples(samples, plain(), target=_target)}
+    data = jax.tree.map(jnp.asarray, data)
+    batch = batches.sample_batch(
+        data, jnp.int32(0), jax.random.key(0), sizes={"labelled": 4}, mosaic=1.0, flips=False
+    )["labelled"]
+    # Of a row come its upper left quadrant, of the third before it the lower right one.
+    expected = [row + 1 for row in batch["index"].tolist()]
+    assert batch["count"].tolist() == expected
+
+
 def test_the_batch_of_a_step_depends_only_on_seed_and_step():
     data = {
         "labelled": batches.stack_samples(

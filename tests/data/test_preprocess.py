@@ -8,11 +8,13 @@ import pytest
 
 from cellcount_jax.data import preprocess as module
 from cellcount_jax.data.preprocess import (
+    LEAST_SPREAD,
     Preprocessing,
     apply,
     intensity_range,
     preprocess,
     sample_grid,
+    with_measured_range,
 )
 from cellcount_jax.defaults import IMAGENET_MEAN, IMAGENET_STD
 from cellcount_jax.io.images.image import open_lazy
@@ -57,6 +59,22 @@ def test_mean_and_std_per_channel() -> None:
     np.testing.assert_allclose(preprocess(array, setting), expected, rtol=1e-5, atol=1e-6)
     single = Preprocessing(channels=3, mean=(0.5,), std=(0.25,))
     np.testing.assert_allclose(preprocess(array, single), (array / 255 - 0.5) * 4, atol=1e-5)
+
+
+def test_the_range_of_training_images_is_measured_over_all_pixels() -> None:
+    rng = np.random.default_rng(0)
+    images = [
+        rng.integers(0, top, (9, side, 3)).astype(np.uint8) for top, side in ((40, 7), (200, 4))
+    ]
+    for image in images:
+        image[..., 2] = 7  # a channel without anything in it
+    found = with_measured_range(Preprocessing(), images)
+    pixels = np.concatenate([i.reshape(-1, 3) for i in images]) / 255
+    np.testing.assert_allclose(found.mean, pixels.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(found.std[:2], pixels.std(axis=0)[:2], atol=1e-5)
+    assert found.std[2] == pytest.approx(LEAST_SPREAD * max(found.std), rel=1e-4)
+    with pytest.raises(ValueError, match="no training images"):
+        with_measured_range(Preprocessing(), [])
 
 
 def test_percentiles_become_0_and_1() -> None:

@@ -32,6 +32,7 @@ def facts_of(counter: Counter, method: str, config) -> dict:
         "preprocessing": counter.preprocessing.to_dict(),
         "readout": dataclasses.asdict(counter.stage.readout),
         "resampling": Resampling(factor=0.75).to_dict(),
+        "window": counter.stage.window,
         "train_names": ["a", "b"],
         "step": 20,
         "seconds": 3.0,
@@ -246,7 +247,7 @@ def test_a_tiny_run_of_two_stages_is_exported(tmp_path):
     write_model.write_model(target, counter.variables._asdict(), facts)
     loaded = Counter.load(target)
     assert loaded.stage.name == "localizer"
-    assert loaded.stage.window == 256
+    assert loaded.stage.window == facts["window"]
     assert jax.tree.structure(loaded.variables) == jax.tree.structure(counter.variables)
 
 

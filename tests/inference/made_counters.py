@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cellcount_jax.data.preprocess import Preprocessing
+from cellcount_jax.inference.batched_predict import fixed_window
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.methods import build_stages
 from cellcount_jax.methods.base import Readout, Stage, Variables
@@ -45,7 +46,7 @@ def made(method: str) -> Counter:
         shapes = jax.eval_shape(stage.init, jax.random.key(0), _batch(ndim, channels), previous)
         previous[stage.name] = _filled(shapes)
     stage, variables = stages[-1], previous[stages[-1].name]
-    if stage.window is not None:
+    if fixed_window(stage, ndim) is not None:
         stage = dataclasses.replace(stage, window=GLOBAL_WINDOW[ndim])
     # Heights in random maps have a meaning only relative to each other.
     readout = dataclasses.replace(stage.readout, single_cell_peak=None, threshold=0.3)

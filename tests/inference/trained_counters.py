@@ -11,6 +11,7 @@ import optax
 
 from cellcount_jax.data.batches import rasterize_counts
 from cellcount_jax.data.preprocess import Preprocessing, preprocess
+from cellcount_jax.inference.batched_predict import fixed_window
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.methods import build_stages
 from cellcount_jax.methods.base import StepInput
@@ -40,7 +41,7 @@ def trained(method: str, steps: int = 100) -> Counter:
         variables = jax.jit(stage.init)(jax.random.key(0), batch, previous)
         previous[stage.name] = _fitted(stage, variables, batch, steps)
     stage = stages[-1]
-    if stage.window is not None:
+    if fixed_window(stage, ndim) is not None:
         stage = dataclasses.replace(stage, window=SIDE[ndim])
     return Counter(stage, previous[stage.name], scaled)
 

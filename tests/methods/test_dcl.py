@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from cellcount_jax.methods import build_stages
 from cellcount_jax.methods.base import Stage, Variables
 from cellcount_jax.methods.dcl import DCLCounter
+from cellcount_jax.models.message_passing import spread
 from configs import dcl_vgg
 from tests.methods.step_input import step_input
 
@@ -95,7 +96,7 @@ def test_padding_rows_change_nothing(trained):
 
 def test_offsets_of_message_passing_receive_gradients():
     config = tiny_config(width=1 / 16)
-    stage = build_stages(config)[0]
+    stage = build_stages(config)[1]
     rows = batch(side=64)
     variables = stage.init(jax.random.key(1), rows, {})
 
@@ -108,15 +109,60 @@ def test_offsets_of_message_passing_receive_gradients():
 
 
 def test_the_number_of_samples_is_that_of_the_config():
-    stage = build_stages(tiny_config(n_samples=4))[0]
+    stage = build_stages(tiny_config(n_samples=4))[1]
     variables = stage.init(jax.random.key(0), batch(), {})
     assert variables.trained["message_passing"]["u"]["bias"].shape == (4,)
 
 
 def test_without_message_passing_only_that_is_gone():
-    stage = build_stages(tiny_config(message_passing=False))[0]
+    stage = build_stages(tiny_config(message_passing=False))[1]
     variables = stage.init(jax.random.key(0), batch(), {})
     assert sorted(variables.trained) == ["backbone", "head"]
+
+
+def test_pretraining_fits_the_density_of_dots_and_hands_its_weights_on(trained):
+    stage, variables = trained["pretrain"]
+    rows = batch()
+    coarse = jax.jit(stage.predict)(variables, rows["labelled"]["image"])["coarse"]
+    density = np.asarray(rows["labelled"]["target"]).reshape(2, 4, 8, 4, 8).sum((2, 4))
+    loss, (_, metrics) = jax.jit(stage.loss)(variables.trained, step_input(variables, rows))
+    np.testing.assert_allclose(loss, np.square(coarse - density).mean(), rtol=1e-5)
+    assert 0 < float(metrics["offset_moved"]) < 1
+    counter = trained["counter"][1]
+    jax.tree.map(np.testing.assert_array_equal, counter.trained, variables.trained)
+    dots = np.array([[8, 8]], np.float32)
+    assert stage.target(dots, (32, 32)).sum() == pytest.approx(1.0, rel=1e-3)
+    assert [s.name for s in build_stages(dcl_vgg.get_config())] == ["counter", "localizer"]
+
+
+def test_the_distance_that_offsets_moved_is_logged(trained):
+    stage, variables = trained["counter"]
+    rows = batch()
+    passing = jax.tree.map(jnp.zeros_like, variables.trained["message_passing"])
+    start = spread(9, (4, 4))
+    passing["v"]["bias"], passing["u"]["bias"] = start[:, 0] + 3.0, start[:, 1] - 4.0
+    moved = {**variables.trained, "message_passing": passing}
+    _, (_, metrics) = jax.jit(stage.loss)(moved, step_input(variables, rows))
+    assert float(metrics["offset_moved"]) == pytest.approx(5.0, rel=1e-5)
+
+
+def test_crops_of_the_localizer_hold_their_part_of_the_whole_map(trained):
+    stage, variables = trained["localizer"]
+    rows = batch()
+    prepared = stage.prepare(rows, variables.frozen)["labelled"]
+    image = np.asarray(rows["labelled"]["image"])
+    np.testing.assert_array_equal(prepared["image"][..., :3], image)
+    coarse = jax.jit(stage.predict)(variables, image)["coarse"]
+    scale = dcl_vgg.get_config("tiny").localizer.target_scale
+    sums = prepared["image"][..., 3].sum((1, 2))
+    np.testing.assert_allclose(sums, scale * coarse.sum((1, 2)), rtol=1e-4)
+    blind = dcl_vgg.get_config("tiny")
+    blind.localizer.coarse = False
+    other = build_stages(blind)[-1]
+    alone = other.init(jax.random.key(1), rows, {"counter": trained["counter"][1]})
+    assert other.prepare(rows, alone.frozen)["labelled"]["image"].shape[-1] == 3
+    found = jax.jit(other.predict)(alone, image)
+    np.testing.assert_allclose(found["coarse"], coarse, rtol=1e-5)
 
 
 def test_localizer_keeps_the_counters_count_and_trains_nothing_of_it(trained):
@@ -152,11 +198,11 @@ def test_the_localizers_extra_channel_sums_to_the_count(trained):
 
 
 def test_frozen_batch_norm_statistics_stay_as_they_are():
-    stages = build_stages(tiny_config(batch_norm=True))
+    stages = build_stages(tiny_config(batch_norm=True))[1:]
     rows = batch()
     counter = stages[0].init(jax.random.key(0), rows, {})
     localizer = stages[1].init(jax.random.key(0), rows, {"counter": counter})
-    inputs = step_input(localizer, rows)
+    inputs = step_input(localizer, stages[1].prepare(rows, localizer.frozen))
     _, (state, _) = jax.jit(stages[1].loss)(localizer.trained, inputs)
     assert set(state["batch_stats"]) == set(localizer.model_state["batch_stats"])
     own = jax.tree.leaves(state["batch_stats"])
@@ -169,6 +215,6 @@ def test_frozen_batch_norm_statistics_stay_as_they_are():
 
 
 def test_unreachable_weights_name_the_alternatives(tmp_path):
-    stage = build_stages(tiny_config(pretrained=str(tmp_path / "vgg19.pth")))[0]
+    stage = build_stages(tiny_config(pretrained=str(tmp_path / "vgg19.pth")))[1]
     with pytest.raises(ValueError, match=r"vgg19.pth"):
         stage.init(jax.random.key(0), batch(), {})

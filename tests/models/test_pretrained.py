@@ -133,6 +133,24 @@ def test_missing_file_names_the_alternatives(tmp_path):
         load_vgg(tmp_path / "none.pth", depth=16, batch_norm=False)
 
 
+def test_the_original_weights_are_read_from_the_folder_of_raw_data(tmp_path, monkeypatch):
+    monkeypatch.delenv(pretrained.RAW_DIR, raising=False)
+    with pytest.raises(ValueError, match=r"vgg16_oxford_fp16\.npz: \$CELLCOUNT_RAW_DIR is not set"):
+        load_vgg("oxford", depth=16, batch_norm=False)
+    monkeypatch.setenv(pretrained.RAW_DIR, str(tmp_path))
+    with pytest.raises(ValueError, match=r"vgg16_oxford_fp16\.npz: no such file; name a weight"):
+        load_vgg("oxford", depth=16, batch_norm=False)
+    path = tmp_path / pretrained.OXFORD_FILE
+    path.parent.mkdir()
+    arrays = torchvision_arrays(16, batch_norm=False, width=1.0)
+    kept = [f"features.{i}.{part}" for i in (0, 2) for part in ("weight", "bias")]
+    np.savez(path, **{name: arrays[name].astype(np.float16) for name in kept})
+    found = load_vgg("oxford", depth=16, batch_norm=False, n_convs=2)["params"]
+    np.testing.assert_array_equal(found["conv1_2"]["bias"], arrays[kept[3]].astype(np.float16))
+    with pytest.raises(ValueError, match=r"no key features\.5\.weight"):
+        load_vgg("oxford", depth=16, batch_norm=False)
+
+
 def test_a_file_of_other_things(tmp_path):
     np.savez(tmp_path / "vgg.npz", weight=np.zeros(3))
     with pytest.raises(ValueError, match=r"no key features\.0\.weight, .* has 0 keys features\.\*"):

@@ -54,3 +54,18 @@ def test_overlays_show_points_as_crosses_and_dots_as_rings():
     volume = figures.overlay(np.stack([image, image + 7]), None).axes[0]
     assert len(volume.collections) == 0
     assert volume.images[0].get_array().shape == (20, 30, 3)
+
+
+def test_counting_maps_stand_beside_their_images_with_all_counts():
+    dots = np.zeros((4, 2))
+    record = ImageEvaluation("a", predicted=5.0, dots=dots, points=np.zeros((3, 2)))
+    image, density = np.zeros((16, 24, 3), np.uint8), np.full((2, 3), 0.75)
+    drawn = figures.counting_maps([record], lambda _: image, lambda _: density)
+    (title,) = drawn
+    assert title == "best: a\ntrue 4, sum of the map 4.5, 3 points"
+    left, right = drawn[title].axes[:2]
+    assert left.images[0].get_array().shape == (16, 24, 3)
+    np.testing.assert_array_equal(right.images[0].get_array(), density)
+    assert figures.counting_maps([record], lambda _: image, lambda _: None) == {}
+    volume = figures.beside_map(image[None], np.stack([density, density]), title="t")
+    np.testing.assert_array_equal(volume.axes[1].images[0].get_array(), 2 * density)

@@ -159,6 +159,18 @@ def test_gradients_are_clipped_to_their_norm():
     assert np.abs(expected - numpy_adam(GRADIENTS, START, RATES)).max() > 1e-4
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_parameters_below_a_name_have_a_rate_of_their_own(name):
+    parameters = {"a": {"u": jnp.ones(2), "v": jnp.ones(2)}, "u": jnp.ones(2)}
+    gradients = jax.tree.map(lambda x: 0.3 * x, parameters)
+    plain = optimizer.make_optimizer(name, 1e-2)
+    faster = optimizer.make_optimizer(name, 1e-2, rates={"u": 3.0, "absent": 9.0})
+    usual, found = (t.update(gradients, t.init(parameters), parameters)[0] for t in (plain, faster))
+    np.testing.assert_allclose(found["a"]["u"], 3 * usual["a"]["u"], rtol=1e-6)
+    np.testing.assert_allclose(found["u"], 3 * usual["u"], rtol=1e-6)
+    np.testing.assert_array_equal(found["a"]["v"], usual["a"]["v"])
+
+
 def test_no_such_optimizer():
     with pytest.raises(ValueError, match="no optimizer 'lion'"):
         optimizer.make_optimizer("lion", 0.1)  # type: ignore

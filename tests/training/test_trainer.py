@@ -8,6 +8,7 @@ import pytest
 from etils import epath
 
 from cellcount_jax.datasets.load import SplitDataset
+from cellcount_jax.inference.counter import Counter
 from cellcount_jax.runtime import checkpoint, run_files
 from cellcount_jax.simulation import simulate
 from cellcount_jax.training import run, trainer
@@ -55,7 +56,10 @@ def test_files_of_a_run(unbroken):
     assert "data:image/png;base64" in page
     assert "http" not in page.replace("data:image", "")
     lines = run_files.read_metrics(workdir)
-    assert {m["stage"] for m in lines} == {"counter", "localizer"}
+    assert {m["stage"] for m in lines} == {"pretrain", "counter", "localizer"}
+    moved = [m["offset_moved"] for m in lines if m["stage"] == "counter" and m["split"] == "train"]
+    assert all(np.isfinite(moved))
+    assert results["stages"] == ["pretrain", "counter", "localizer"]
     assert {m["split"] for m in lines} == {"train", "validation"}
 
 
@@ -63,7 +67,7 @@ def test_files_of_a_run(unbroken):
 def test_a_killed_run_resumes_to_the_same_result(unbroken, tmp_path, monkeypatch, killed_in):
     workdir = epath.Path(tmp_path)
     real = trainer.model_selection.error
-    calls = {"counter": 0, "localizer": 0}
+    calls = {"pretrain": 0, "counter": 0, "localizer": 0}
 
     def dies(counter, samples, train, *, radius):
         calls[counter.stage.name] += 1
@@ -77,12 +81,31 @@ def test_a_killed_run_resumes_to_the_same_result(unbroken, tmp_path, monkeypatch
     monkeypatch.setattr(trainer.model_selection, "error", real)
     results = run.train_source(config(7), workdir, source())
     assert strip_times(results) == strip_times(unbroken[1])
-    for stage in ("counter", "localizer"):
+    for stage in calls:
         for a, b in zip(
             final_weights(unbroken[0], stage), final_weights(workdir, stage), strict=True
         ):
             np.testing.assert_array_equal(a, b)
     assert run_files.read_metrics(workdir) == run_files.read_metrics(unbroken[0])
+
+
+def test_what_is_predicted_is_what_was_validated(unbroken):
+    """The window is the size of the training images, in the checkpoint as during training."""
+    workdir, results = unbroken
+    counter = Counter.load(workdir)
+    assert counter.stage.window == (32, 32)
+    assert Counter.load(workdir, stage="counter").stage.window == (32, 32)
+    counts = [counter.count(s.image).count for s in source().splits["test"]]
+    true = [s.count for s in source().splits["test"]]
+    assert np.abs(np.subtract(counts, true)).mean() == pytest.approx(results["mae"], rel=1e-5)
+    # Images of any other size are cut into these windows, or mirrored up to one.
+    assert {w.shape for w in windows_of(counter, (50, 40))} == {(32, 32, 3)}
+    assert {w.shape for w in windows_of(counter, (20, 32))} == {(32, 32, 3)}
+
+
+def windows_of(counter: Counter, shape: tuple[int, int]) -> list[np.ndarray]:
+    prepared = counter.prepare(np.zeros((*shape, 3), np.uint8))
+    return [prepared.window(w.read) for w in counter.predictor.cut(prepared.space)]
 
 
 def test_a_finished_run_gives_its_result_again(unbroken):

@@ -224,7 +224,7 @@ def _check(config: ConfigDict) -> None:
                 f"config.prototypes.{name} is {options[name]!r}; it is one of {', '.join(choices)}"
             )
     plan = config.stages[NAME]
-    changes = [n for n in ("crop", "flips", "contrast", "offset") if plan[n]]
+    changes = [n for n in ("crop", "mosaic", "flips", "contrast", "offset") if plan[n]]
     if changes:
         raise ValueError(
             f"config.stages.{NAME}.{changes[0]} is {plan[changes[0]]}: this stage trains on "
