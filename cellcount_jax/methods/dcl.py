@@ -170,9 +170,10 @@ def _forward(
         mutable=["batch_stats", "intermediates"],
     )
     z, updates = found
-    metrics = updates.get("intermediates", {}).get("message_passing", {})
+    sown = updates.get("intermediates", {}).get("message_passing", {})
+    metrics = {name: mean_over_images(value, rows["mask"]) for name, value in sown.items()}
     model_state = {name: updates.get(name, value) for name, value in inputs.model_state.items()}
-    return z, model_state, dict(metrics)
+    return z, model_state, metrics
 
 
 def _localizer_stage(options: ConfigDict, counter: Stage, dtype: str) -> Stage:

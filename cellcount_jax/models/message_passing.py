@@ -13,8 +13,8 @@ import numpy as np
 from cellcount_jax.models import bilinear
 
 OFFSET_MOVED = "offset_moved"
-"""Name in the collection `intermediates`: mean distance, in positions of the grid, of the offsets
-of all samples from where they are first spread."""
+"""Name in the collection `intermediates`: mean distance [B], in positions of the grid, of the
+offsets of each image from where they are first spread."""
 
 PADDINGS = ("border", "zeros")
 FORMULATIONS = ("auto", "gather", "matmul")
@@ -128,7 +128,7 @@ class GlobalMessagePassing(nn.Module):
         rows, columns = spread(self.n_samples, (height, width)).T
         offsets = jnp.stack([self._embed(x, rows, "v"), self._embed(x, columns, "u")], axis=-1)
         start = jnp.asarray(np.stack([rows, columns], axis=-1)[None, None, None])
-        moved = jnp.linalg.norm(offsets - start, axis=-1).mean()
+        moved = jnp.linalg.norm(offsets - start, axis=-1).mean(axis=(1, 2, 3))
         self.sow("intermediates", OFFSET_MOVED, moved, reduce_fn=lambda _, new: new)
         own = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), axis=-1)
         positions = own[None, :, :, None, :].astype(jnp.float32) + offsets

@@ -42,7 +42,7 @@ def config(method: str, **plan: object) -> ConfigDict:
     if method == "counter":
         found = dcl_vgg.get_config("tiny")
         found.model.depth = 16
-        found.localizer.enabled = False
+        found.localizer.enabled = found.pretrain.enabled = False
     else:
         found = density_vgg.get_config("tiny")
     stage = found.stages[method]

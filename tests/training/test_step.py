@@ -10,7 +10,6 @@ import pytest
 from etils import epath
 
 from cellcount_jax.methods import build_stages
-from cellcount_jax.methods.countxplain import method as countxplain
 from cellcount_jax.runtime import run_files, sharding
 from cellcount_jax.training import run as experiment
 from cellcount_jax.training import trainer
@@ -198,7 +197,7 @@ def losses_and_counts(method: str, dtype: str) -> list[tuple]:
         maps = jax.jit(stage.predict)(variables, given["labelled"]["image"])
         counted = stage.readout.count in ("l1", "integral")
         counts = jnp.abs(maps[stage.readout.count_map]).sum((1, 2)) if counted else None
-        if stage.name == countxplain.NAME:
+        if stage.prepare is not None:
             rows = given["labelled"]
             whole = rows | {"dots": rows["target"], "size": np.full((2, 2), SIDE)}
             rows |= stage.prepare({"labelled": whole}, variables.frozen)["labelled"]
