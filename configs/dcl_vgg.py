@@ -20,14 +20,15 @@ from configs import common
 
 
 def get_config(preset: str = "") -> ConfigDict:
-    """Settings of a preset: "" (the paper's, from scratch), imagenet, vgg16, quick, pretrained or
-    tiny."""
+    """Settings of a preset: "" (the paper's, from scratch), imagenet, vgg16, quick, pretrained,
+    or tiny and tiny_pretrained for tests."""
     presets = {
         "imagenet": imagenet,
         "vgg16": vgg16,
         "quick": quick,
         "pretrained": pretrained,
         "tiny": tiny,
+        "tiny_pretrained": tiny_pretrained,
     }
     return common.apply_preset(paper(), preset, presets)
 
@@ -127,6 +128,16 @@ def pretrained(config: ConfigDict) -> None:
 def tiny(config: ConfigDict) -> None:
     """For tests: the same program on almost nothing."""
     quick(config)
+    _shrink(config)
+
+
+def tiny_pretrained(config: ConfigDict) -> None:
+    """For tests: `pretrained` on almost nothing."""
+    pretrained(config)
+    _shrink(config)
+
+
+def _shrink(config: ConfigDict) -> None:
     config.model.width = 1 / 64
     config.localizer.channels = (2, 4)
     for plan in config.stages.values():

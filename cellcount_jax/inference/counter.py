@@ -280,7 +280,8 @@ def from_facts(facts: Mapping[str, Any], variables: Variables) -> Counter:
     stages = build_stages(ConfigDict(facts["config"]))
     base = next(s for s in stages if s.name == facts["stage"])
     readout = Readout(**{**facts["readout"], "candidates": ()})
-    window = tuple(facts["window"]) if facts.get("window") else base.window
+    window = facts.get("window") or base.window
+    window = tuple(window) if isinstance(window, list) else window  # JSON has no tuples
     return Counter(
         stage=dataclasses.replace(base, readout=readout, window=window),
         variables=variables,

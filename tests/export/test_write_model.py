@@ -247,7 +247,7 @@ def test_a_tiny_run_of_two_stages_is_exported(tmp_path):
     write_model.write_model(target, counter.variables._asdict(), facts)
     loaded = Counter.load(target)
     assert loaded.stage.name == "localizer"
-    assert loaded.stage.window == tuple(facts["window"])
+    assert loaded.stage.window == facts["window"]
     assert jax.tree.structure(loaded.variables) == jax.tree.structure(counter.variables)
 
 

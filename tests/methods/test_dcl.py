@@ -15,7 +15,7 @@ from tests.methods.step_input import step_input
 
 
 def tiny_config(**model) -> ConfigDict:
-    config = dcl_vgg.get_config("tiny")
+    config = dcl_vgg.get_config("tiny_pretrained")
     config.model.update(model)
     return config
 
@@ -153,10 +153,10 @@ def test_crops_of_the_localizer_hold_their_part_of_the_whole_map(trained):
     image = np.asarray(rows["labelled"]["image"])
     np.testing.assert_array_equal(prepared["image"][..., :3], image)
     coarse = jax.jit(stage.predict)(variables, image)["coarse"]
-    scale = dcl_vgg.get_config("tiny").localizer.target_scale
+    scale = dcl_vgg.get_config("tiny_pretrained").localizer.target_scale
     sums = prepared["image"][..., 3].sum((1, 2))
     np.testing.assert_allclose(sums, scale * coarse.sum((1, 2)), rtol=1e-4)
-    blind = dcl_vgg.get_config("tiny")
+    blind = dcl_vgg.get_config("tiny_pretrained")
     blind.localizer.coarse = False
     other = build_stages(blind)[-1]
     alone = other.init(jax.random.key(1), rows, {"counter": trained["counter"][1]})

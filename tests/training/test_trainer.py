@@ -23,7 +23,7 @@ def source(side: int = 32) -> SplitDataset:
 
 
 def config(steps: int):
-    config = dcl_vgg.get_config("tiny")
+    config = dcl_vgg.get_config("tiny_pretrained")
     for plan in config.stages.values():
         plan.steps = steps
         plan.crop = None
