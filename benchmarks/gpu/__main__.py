@@ -13,10 +13,11 @@ folder, there:
     PYTHONPATH=/tmp/site CELLCOUNT_RAW_DIR=$PWD/.gpu/data TFDS_DATA_DIR=/tmp/prepared \\
         python3 -m benchmarks.gpu --out OUT --runs /tmp/runs
 
-The speed part comes first and alone; of the others two run at a time, each a process with 0.45 of
-the device's memory, begun in the listed order. A part whose data are missing is left out. `--out`
-gets `gpu.jsonl`, a line per part as it ends or is stopped (figures or the last validation, seconds,
-exit status, command, end of its log), and `gpu.zip` with report, metrics and predictions of each.
+The speed part comes first and alone; of the others `--lanes` (2) run at a time, each a process with
+its share of 0.9 of the device's memory, begun in the listed order. A part whose data are missing is
+left out. `--out` gets `gpu.jsonl`, a line per part as it ends or is stopped (figures or the last
+validation, seconds, exit status, command, end of its log), and `gpu.zip` with report, metrics and
+predictions of each.
 At `--limit` seconds everything is stopped; a later call with the same `--runs` resumes.
 """
 
@@ -37,9 +38,8 @@ from benchmarks.gpu.parts import PARTS, Part
 from cellcount_jax.models.pretrained import RAW_DIR
 from cellcount_jax.runtime.environment import git_revision
 
-LANES = 2
-MEMORY_SHARE = "0.45"
-"""Of the device's memory, for each of two processes."""
+MEMORY_SHARE = 0.9
+"""Of the device's memory, divided among the processes."""
 
 KEPT = ("report.html", "metrics.jsonl", "predictions.csv", "results.json", "config.json")
 POLL_SECONDS = 0.2
@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=540.0, help="seconds, then all is stopped")
     parser.add_argument("--out", type=Path, default=Path("runs/gpu"), help="folder of the results")
     parser.add_argument("--runs", type=Path, default=Path("runs/gpu"), help="folder of the runs")
+    parser.add_argument("--lanes", type=int, default=2, help="processes at a time")
     parser.add_argument("--tiny", action="store_true", help="tiny networks and two steps")
     options = parser.parse_args()
     deadline = time.monotonic() + options.limit
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 def run_all(parts: Sequence[Part], options: argparse.Namespace, deadline: float) -> int:
-    """Runs parts, two at a time but for those that want to be alone; returns how many failed."""
+    """Runs parts, `lanes` at a time but for those that want to be alone; how many failed."""
     waiting, running, failed = list(parts), list[Running](), 0
     while waiting or running:
         late = time.monotonic() > deadline
@@ -76,7 +77,7 @@ def run_all(parts: Sequence[Part], options: argparse.Namespace, deadline: float)
             for part in waiting:
                 note(options.out, {"part": part.name, "status": "not begun: out of time"})
             return failed
-        part = next_part(waiting, [r.part for r in running])
+        part = next_part(waiting, [r.part for r in running], lanes=options.lanes)
         if part is None:
             time.sleep(POLL_SECONDS)
             continue
@@ -89,9 +90,9 @@ def run_all(parts: Sequence[Part], options: argparse.Namespace, deadline: float)
     return failed
 
 
-def next_part(waiting: Sequence[Part], running: Sequence[Part]) -> Part | None:
+def next_part(waiting: Sequence[Part], running: Sequence[Part], *, lanes: int) -> Part | None:
     """The first part that may begin beside those that run; None: wait."""
-    if not waiting or len(running) >= LANES or any(p.alone for p in running):
+    if not waiting or len(running) >= lanes or any(p.alone for p in running):
         return None
     if waiting[0].alone:
         return None if running else waiting[0]
@@ -106,7 +107,8 @@ class Running:
         self.part, self.started = part, time.monotonic()
         self.command = part.command(options.runs, tiny=options.tiny)
         self.log = options.runs / f"{part.name}.log"
-        memory = {} if part.alone else {"XLA_PYTHON_CLIENT_MEM_FRACTION": MEMORY_SHARE}
+        share = f"{MEMORY_SHARE / options.lanes:.2f}"
+        memory = {} if part.alone else {"XLA_PYTHON_CLIENT_MEM_FRACTION": share}
         # PyTorch is measured beside JAX in the part that runs alone, and needs memory too.
         memory |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if part.alone else {}
         print(f"{part.name}: {shlex.join(self.command)}", flush=True)

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from cellcount_jax.models.pretrained import OXFORD_FILE
 
+MORE_SEEDS = (1, 2)
+"""Of DCL's parts, after all parts with seed 0 have begun."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -112,7 +115,15 @@ def _parts() -> list[Part]:
     vgg, adi = _dcl("vgg", "vgg_cells", localizer=True), _dcl("adi", "adi", localizer=False)
     mbm, (csrnet, *prototypes) = _dcl("mbm", "mbm", localizer=False), _countxplain()
     speed = Part("speed", weights=False, alone=True)
-    return [speed, *vgg, csrnet, *adi, *prototypes, *mbm, *_consistency()]
+    first = [*vgg, csrnet, *adi, *prototypes, *mbm, *_consistency()]
+    repeated = [_seeded(part, seed) for seed in MORE_SEEDS for part in [*vgg, *adi, *mbm]]
+    return [speed, *first, *repeated]
+
+
+def _seeded(part: Part, seed: int) -> Part:
+    """The same part with another seed, of the split too; counts alone."""
+    fields = tuple(dict.fromkeys([*part.fields, "localizer.enabled=False", f"seed={seed}"]))
+    return dataclasses.replace(part, name=f"{part.name}_seed{seed}", fields=fields)
 
 
 PARTS = tuple(_parts())

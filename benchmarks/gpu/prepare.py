@@ -57,7 +57,6 @@ DEFINITIONS = (
     "summarization",
     "text",
     "translate",
-    "url_checksums",
     "video",
 )
 """Folders of TensorFlow Datasets that define data sets of others: 4 of its wheel's 5 MiB."""
@@ -124,7 +123,8 @@ def fetch_wheels(to: Path, python: str) -> None:
     # One by one: a resolver would look at what this Python has installed.
     for package in PACKAGES:
         subprocess.run([*pip, "download", "-q", *only, *platforms, "-d", to, package], check=True)
-    subprocess.run([*pip, "wheel", "-q", "--no-deps", "-w", to, *PURE_SOURCES], check=True)
+    # The project's own wheel makes its version known; the code is that of the repository.
+    subprocess.run([*pip, "wheel", "-q", "--no-deps", "-w", to, *PURE_SOURCES, "."], check=True)
     for wheel in to.glob("tensorflow_datasets-*.whl"):
         without_definitions(wheel)
 

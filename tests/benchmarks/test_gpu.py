@@ -24,7 +24,7 @@ class Script(Part):
 
 
 def run(parts, tmp_path, seconds=60.0) -> tuple[int, dict[str, dict]]:
-    options = argparse.Namespace(out=tmp_path / "out", runs=tmp_path / "runs", tiny=False)
+    options = argparse.Namespace(out=tmp_path / "out", runs=tmp_path / "runs", tiny=False, lanes=2)
     for folder in (options.out, options.runs):
         folder.mkdir()
     failed = gpu.run_all(parts, options, time.monotonic() + seconds)
@@ -74,12 +74,12 @@ def test_everything_is_stopped_at_the_limit(tmp_path):
 def test_two_run_at_a_time_in_the_listed_order():
     speed, a, b, c = (Part(n, alone=n == "speed", after="a" if n == "b" else None) for n in
                       ("speed", "a", "b", "c"))  # fmt: skip
-    assert gpu.next_part([speed, a], []) is speed
-    assert gpu.next_part([a, b], [speed]) is None
-    assert gpu.next_part([a, b, c], []) is a
-    assert gpu.next_part([b, c], [a]) is c  # b waits for a
-    assert gpu.next_part([b], [a, c]) is None
-    assert gpu.next_part([b], [c]) is b
+    assert gpu.next_part([speed, a], [], lanes=2) is speed
+    assert gpu.next_part([a, b], [speed], lanes=2) is None
+    assert gpu.next_part([a, b, c], [], lanes=2) is a
+    assert gpu.next_part([b, c], [a], lanes=2) is c  # b waits for a
+    assert gpu.next_part([b], [a, c], lanes=2) is None
+    assert gpu.next_part([b], [c], lanes=2) is b
 
 
 @pytest.mark.parametrize("tiny", [False, True])
