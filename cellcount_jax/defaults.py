@@ -79,8 +79,8 @@ def stage(*, epochs: int | None = None, steps: int | None = None, **fields: Any)
         "crop": config_dict.placeholder(tuple),
         "mosaic": 0.0,  # probability of an image of quadrants of four others
         "flips": True,
-        "contrast": 0.0,
-        "offset": 0.0,
+        # Largest random changes of intensities, see data.augment.Light
+        **dict.fromkeys(("contrast", "offset", "gamma", "noise", "blur", "colour"), 0.0),
         "optimizer": optimizer,
     }
     plan = ConfigDict({**plan, **fields})
@@ -101,10 +101,12 @@ def one_cycle(learning_rate: float) -> dict[str, Any]:
 def density() -> ConfigDict:
     """The default counter: a compact UNet on Gaussian densities, minutes on two CPU cores."""
     model = {
+        "ndim": 2,  # or 3, for volumes
         "channels": (8, 16, 32, 64),
         "sigma": 1.0,
         "target_scale": 100.0,
         "count": "integral",  # or peaks, where cells lie well apart
+        "gate": 0.0,  # share of one cell's peak; density near nothing as high is background
         "thresholds": THRESHOLDS,
     }
     plan = stage(

@@ -1,10 +1,11 @@
-"""Random crops, mosaics, flips, rotations and intensity changes, inside the jitted step.
+"""Random crops, mosaics, flips, rotations and changes of light, inside the jitted step.
 
 All maps of a row (image, target, raster of dots) are transformed alike. Works for [B, H, W, ...]
 and [B, D, H, W, ...]; rotations are in the plane of the last two space axes.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -118,3 +119,74 @@ def random_brightness(
     shift = jax.random.uniform(key_b, rows, minval=-offset, maxval=offset)
     mean = image.mean(axis=tuple(range(1, ndim + 1)), keepdims=True)
     return (image - mean) * factor + mean + shift
+
+
+class Light(NamedTuple):
+    """Largest random changes of intensities, of an image normalised to about unit deviation.
+
+    Attributes:
+      contrast: relative change of the contrast about the mean of a row.
+      offset: shift of the brightness.
+      gamma: the exponent lies between 1 / (1 + gamma) and 1 + gamma.
+      noise: standard deviation of Gaussian noise that is added.
+      blur: share of an image that is replaced by its own blur over three pixels.
+      colour: relative change of the contrast, and shift, of each channel by itself.
+    """
+
+    contrast: float = 0.0
+    offset: float = 0.0
+    gamma: float = 0.0
+    noise: float = 0.0
+    blur: float = 0.0
+    colour: float = 0.0
+
+
+SAME_LIGHT = Light()
+"""Changes nothing."""
+
+
+def random_light(key: jax.Array, image: jax.Array, *, ndim: int, light: Light) -> jax.Array:
+    """Changes the intensities of each row as another camera, stain or focus would.
+
+    Args:
+      key: random key.
+      image: [B, *space, C].
+      ndim: number of space axes.
+      light: largest changes; what is 0 does not occur.
+    """
+    if light.contrast or light.offset:
+        image = random_brightness(
+            key, image, ndim=ndim, contrast=light.contrast, offset=light.offset
+        )
+    keys = jax.random.split(jax.random.fold_in(key, 1), 5)
+    rows, space = (image.shape[0], *([1] * (image.ndim - 1))), tuple(range(1, ndim + 1))
+    if light.colour and image.shape[-1] > 1:
+        channels = (*rows[:-1], image.shape[-1])
+        factor = 1 + light.colour * jax.random.uniform(keys[0], channels, minval=-1.0)
+        shift = light.colour * jax.random.uniform(keys[1], channels, minval=-1.0)
+        mean = image.mean(axis=space, keepdims=True)
+        image = (image - mean) * factor + mean + shift
+    if light.gamma:
+        exponent = jnp.exp(jnp.log1p(light.gamma) * jax.random.uniform(keys[2], rows, minval=-1.0))
+        low = image.min(axis=(*space, -1), keepdims=True)
+        height = jnp.maximum(image.max(axis=(*space, -1), keepdims=True) - low, 1e-6)
+        image = low + height * jnp.maximum((image - low) / height, 1e-6) ** exponent
+    if light.blur:
+        share = light.blur * jax.random.uniform(keys[3], rows)
+        image = (1 - share) * image + share * _binomial(image, ndim)
+    if light.noise:
+        key_a, key_b = jax.random.split(keys[4])
+        deviation = light.noise * jax.random.uniform(key_a, rows)
+        image = image + deviation * jax.random.normal(key_b, image.shape, image.dtype)
+    return image
+
+
+def _binomial(image: jax.Array, ndim: int) -> jax.Array:
+    """Blurred over three pixels along each space axis, its edges repeated."""
+    for axis in range(1, ndim + 1):
+        n = image.shape[axis]
+        index = jnp.arange(n)
+        before = jnp.take(image, jnp.maximum(index - 1, 0), axis=axis)
+        after = jnp.take(image, jnp.minimum(index + 1, n - 1), axis=axis)
+        image = (before + 2 * image + after) / 4
+    return image

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial import cKDTree
 
+from cellcount_jax.data.resize import Scale
 from cellcount_jax.data.sample import Sample
 
 TARGET_SPACING = 16.0
@@ -14,8 +15,11 @@ TARGET_SPACING = 16.0
 CROP_MULTIPLE = 8
 """Sides of crops are multiples of it, as the U-Net requires."""
 
-MAX_CROP = 128
-"""Side of crops, in pixels, unless images are smaller."""
+MAX_CROP = {2: 128, 3: 32}
+"""Side of crops, in pixels, unless images are smaller, by number of space axes."""
+
+VOLUME_SPACING = 10.0
+"""Volumes are resized until their cells are so many voxels apart, if they are further apart."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,33 +27,30 @@ class InferredSettings:
     """Settings inferred from training images; lengths in pixels of the resized images.
 
     Attributes:
-      scale: factor by which images are resized first.
+      scale: factor by which images are resized first, of all axes or of each.
       spacing: distance from a dot to its nearest neighbour, lower quartile over all dots.
       sigma: of the Gaussian target: an eighth of the spacing, 1 to 4 px.
       radius: matching radius: half the spacing, 2 to 15 px.
       crop: sides of training crops.
-      normalise: method of `Preprocessing`.
       channels: of the images.
       mean_count: dots per image.
     """
 
-    scale: float
+    scale: Scale
     spacing: float
     sigma: float
     radius: float
     crop: tuple[int, ...]
-    normalise: str
     channels: int
     mean_count: float
 
     def lines(self) -> list[str]:
         """For people."""
         return [
-            f"images resized by {self.scale:.3g}",
+            f"images resized by {' x '.join(f'{s:.3g}' for s in np.ravel(self.scale))}",
             f"dots are {self.spacing:.1f} px apart (lower quartile of nearest neighbours)",
             f"sigma {self.sigma:.2f} px, matching radius {self.radius:.1f} px",
-            f"crops {' x '.join(map(str, self.crop))}, {self.channels} channels, normalised by "
-            f"{self.normalise}",
+            f"crops {' x '.join(map(str, self.crop))}, {self.channels} channels",
             f"{self.mean_count:.1f} dots per image",
         ]
 
@@ -64,38 +65,49 @@ def infer_settings(samples: Sequence[Sample]) -> InferredSettings:
     if len(shapes) > 1:
         listed = ", ".join(f"{s.name} {s.image.shape}" for s in samples[:3])
         raise ValueError(f"the images differ in channels or axes ({listed} ...); choose channels")
-    spacing = nearest_spacing(samples)
-    scale = 1.0 if spacing <= 2 * TARGET_SPACING else TARGET_SPACING / spacing
-    spacing *= scale
+    spacing, ratio = nearest_spacing(samples), voxel_ratio(samples)
+    if len(ratio) == 3:
+        plane = min(1.0, VOLUME_SPACING / spacing)
+        scale: Scale = tuple(float(round(plane * r, 4)) for r in ratio)
+    else:
+        plane = scale = 1.0 if spacing <= 2 * TARGET_SPACING else TARGET_SPACING / spacing
+    spacing *= plane
     sides = np.array([s.image.shape[:-1] for s in samples]).min(axis=0) * scale
     sides[-2:] = sides[-2:].min()  # Only squares can be rotated.
-    crop = np.clip(sides // CROP_MULTIPLE * CROP_MULTIPLE, CROP_MULTIPLE, MAX_CROP).astype(int)
-    dtypes = {s.image.dtype for s in samples}
-    # 8-bit images usually fill their range; 16-bit and float images rarely do.
-    normalise = "dtype" if dtypes == {np.dtype(np.uint8)} else "percentile"
+    crop = np.clip(
+        sides // CROP_MULTIPLE * CROP_MULTIPLE, CROP_MULTIPLE, MAX_CROP[len(ratio)]
+    ).astype(int)
     return InferredSettings(
         scale=scale,
         spacing=spacing,
         sigma=float(np.clip(spacing / 8, 1.0, 4.0)),
         radius=float(np.clip(spacing / 2, 2.0, 15.0)),
         crop=tuple(crop.tolist()),
-        normalise=normalise,
         channels=samples[0].image.shape[-1],
         mean_count=float(np.mean([s.count or 0 for s in samples])),
     )
 
 
+def voxel_ratio(samples: Sequence[Sample]) -> tuple[float, ...]:
+    """Median size of a pixel along each axis in units of the last; 1 where it is not known."""
+    ndim = samples[0].image.ndim - 1
+    known = [np.divide(s.spacing, s.spacing[-1]) for s in samples if s.spacing]
+    return tuple(np.median(known, axis=0).tolist()) if known and ndim == 3 else (1.0,) * ndim
+
+
 def nearest_spacing(samples: Sequence[Sample]) -> float:
-    """Lower quartile of the distances from dots to their nearest neighbours, in pixels.
+    """Lower quartile of the distances from dots to their nearest neighbours.
+
+    In pixels, of volumes in pixels of the last axis.
 
     Raises:
       ValueError: no image has a dot.
     """
-    distances = []
+    distances, ratio = [], voxel_ratio(samples)
     for sample in samples:
         dots = np.unique(sample.dots, axis=0) if sample.dots is not None else np.zeros((0, 2))
         if len(dots) > 1:
-            distances.append(cKDTree(dots).query(dots, k=2)[0][:, 1])
+            distances.append(cKDTree(dots * ratio).query(dots * ratio, k=2)[0][:, 1])
     if distances:
         return float(np.quantile(np.concatenate(distances), 0.25))
     if not any(s.count for s in samples):

@@ -31,9 +31,9 @@ class Resampling:
       factor: pixels of the network's image per pixel of the file's, of all axes or of each.
       patches: arguments of `patches.cut`. Training images are cut; new ones stay whole and are
         resized as much as the patches were (see `_patch_scale`).
-      pixel_size: micrometres per pixel of the network's images if known: one number, that of the
-        plane, or of volumes one per axis (z, y, x). Images of known pixel size are resized to it,
-        whatever the other fields say.
+      pixel_size: micrometres per pixel of the network's images if known: that of the plane, or of
+        volumes one per axis (z, y, x). Images of known pixel size are resized to it, whatever the
+        other fields say.
       cell_diameter: images are resized so that their cells, by an estimate from the image, are
         about so many pixels wide; takes precedence over `factor` and `patches`.
     """
@@ -152,8 +152,8 @@ def common_pixel_size(samples: Iterable[Sample]) -> Scale | None:
     """Micrometres per pixel that all samples share.
 
     Returns:
-      That of the plane for images; for volumes one number if all axes share it, else one per
-      axis; None if a sample has no pixel size, or a different one.
+      That of the plane for images, one per axis for volumes; None if a sample has no pixel size,
+      or a different one.
     """
     spacings = [sample.spacing for sample in samples]
     if not spacings or any(s is None or len(s) != len(spacings[0] or ()) for s in spacings):
@@ -164,7 +164,8 @@ def common_pixel_size(samples: Iterable[Sample]) -> Scale | None:
         return None
     if (np.abs(sizes / middle - 1) >= SAME_SIZE_TOLERANCE).any():
         return None
-    return _short([round(float(size), 6) for size in middle])
+    rounded = [round(float(size), 6) for size in middle]
+    return rounded[-1] if len(rounded) == 2 else tuple(rounded)
 
 
 def scale_between(spacing: Sequence[float], pixel_size: float | Sequence[float]) -> Scale:

@@ -108,6 +108,7 @@ def fit(
     Raises:
       ValueError: the model would count it wrong.
     """
+    _check_axes(len(image.shape) - 1, trained)
     view = _sampled(image)
     top = np.iinfo(view.dtype).max if view.dtype.kind in "ui" else np.inf
     if MAX_CLIPPED < (clipped := float(np.mean(view == top))) < 1:
@@ -120,6 +121,20 @@ def fit(
     if preprocessing.normalise == "dtype" and image.dtype.kind in "ui" and image.dtype.itemsize < 3:
         return _fit_brightness(image, view, trained)
     return image
+
+
+def _check_axes(ndim: int, trained: Mapping[str, Any] | None) -> None:
+    """Raises ValueError for a volume if the model was trained on images, or the other way round."""
+    known = (trained or {}).get("ndim", ndim)
+    if (known, ndim) == (2, 3):
+        raise ValueError(
+            "this model was trained on 2-D images, and this is a volume; count its planes with "
+            "--per-slice, or a projection of it, or train on volumes"
+        )
+    if known != ndim:
+        raise ValueError(
+            "this model was trained on volumes, and this is a 2-D image; choose a model of images"
+        )
 
 
 def _fit_colour(

@@ -1,10 +1,12 @@
 """The default counter: a compact UNet that predicts a density map.
 
-The map's integral is the count, its peaks are the points. Nothing in it depends on the whole
-image at inference, so that images of any size can be cut into tiles.
+The map's integral is the count, its peaks are the points. Density far from anything that is as
+high as a part (`gate`) of one cell's peak is background and counts nothing. Nothing depends on the
+whole image at inference, so that images of any size can be cut into tiles.
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 
 import jax
@@ -35,8 +37,11 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
     """One stage, `density`."""
     model = config.model
     network = unet.UNet(channels=tuple(model.channels), dtype=jnp.dtype(config.dtype))
-    scale = float(model.target_scale)
+    scale, stride = float(model.target_scale), 2 ** (len(model.channels) - 1)
     target = functools.partial(targets.gaussian_density, sigma=float(model.sigma))
+    ndim = int(model.get("ndim", 2))  # models of version 0.1 have neither this nor a gate
+    peak, reach = single_cell_peak(target, (41,) * ndim), math.ceil(3 * float(model.sigma))
+    gate = float(model.get("gate", 0.0))
 
     def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
         del previous
@@ -45,7 +50,10 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
 
     def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
         given = {"params": variables.trained, **variables.model_state}
-        return {"density": jnp.asarray(network.apply(given, images)) / scale}
+        density = jnp.asarray(network.apply(given, images)) / scale
+        if gate:
+            density = near_peaks(density, least=gate * peak, reach=reach)
+        return {"density": density}
 
     return (
         Stage(
@@ -59,17 +67,39 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
                 points_map="density",
                 decoder="peaks",
                 threshold=0.3,
-                single_cell_peak=single_cell_peak(target, (41, 41)),
+                single_cell_peak=peak,
                 candidates=tuple(("peaks", t) for t in model.thresholds),
                 # The mean squared error hardly feels a bias spread over all pixels of a map.
                 calibrate=model.count == "integral",
             ),
-            stride=2 ** (len(model.channels) - 1),
-            halo=unet.halo(len(model.channels)),
+            stride=stride,
+            halo=_up_to_multiple(unet.halo(len(model.channels)) + (reach if gate else 0), stride),
             max_window=WIDE_WINDOW if model.channels[0] <= NARROW_CHANNELS else None,
             target=target,
         ),
     )
+
+
+def near_peaks(density: jax.Array, *, least: float, reach: int) -> jax.Array:
+    """The density within `reach` pixels, along each axis, of a value of at least `least`; else 0.
+
+    Args:
+      density: [B, *space].
+      least: cells per pixel.
+      reach: in pixels.
+    """
+    near = (density >= least).astype(jnp.float32)
+    for axis in range(1, density.ndim):
+        window, padding = [1] * density.ndim, [(0, 0)] * density.ndim
+        window[axis], padding[axis] = 2 * reach + 1, (reach, reach)
+        near = jax.lax.reduce_window(
+            near, 0.0, jax.lax.max, tuple(window), (1,) * near.ndim, padding
+        )
+    return density * near
+
+
+def _up_to_multiple(length: int, stride: int) -> int:
+    return -(-length // stride) * stride
 
 
 def _loss(network: unet.UNet, scale: float) -> Callable[[Tree, StepInput], LossResult]:

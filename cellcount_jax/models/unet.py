@@ -1,4 +1,4 @@
-"""UNet (Ronneberger et al., MICCAI 2015) with batch norm, any depth and width."""
+"""UNet (Ronneberger et al., MICCAI 2015) with batch norm, any depth and width, 2-D and 3-D."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 from cellcount_jax.models import layers
 from cellcount_jax.models.conv.conv2d import Conv2D
+from cellcount_jax.models.conv.conv3d import Conv3D
 
 
 class UNet(nn.Module):
-    """Two 3x3 convolutions with batch norm and ReLU per level, skips, a linear 1x1 head.
+    """Two 3 x ... x 3 convolutions with batch norm and ReLU per level, skips, a linear head.
 
     At inference nothing depends on the rest of the image beyond the receptive field: batch norm
     uses running statistics, so an image may be cut into tiles without a change (see `halo`).
@@ -32,21 +33,21 @@ class UNet(nn.Module):
         """One map of the input's size.
 
         Args:
-          x: [B, H, W, C] normalised image and further channels.
+          x: [B, H, W, C] or [B, D, H, W, C], normalised image and further channels.
           train: use and update batch statistics.
           mask: [B], 0 for padding rows, which are kept out of the batch statistics.
 
         Returns:
-          [B, H, W] float32, linear.
+          [B, *space] float32, linear.
 
         Raises:
           ValueError: a side is no multiple of the stride of the coarsest level.
         """
         stride = 2 ** (len(self.channels) - 1)
-        if x.ndim != 4 or x.shape[1] % stride or x.shape[2] % stride:
+        if x.ndim not in (4, 5) or any(side % stride for side in x.shape[1:-1]):
             raise ValueError(
-                f"UNet of {len(self.channels)} levels takes [B, H, W, C] with sides that are "
-                f"multiples of {stride}, got {x.shape}"
+                f"UNet of {len(self.channels)} levels takes [B, H, W, C] or [B, D, H, W, C] with "
+                f"sides that are multiples of {stride}, got {x.shape}"
             )
         x = x.astype(self.dtype)
         skips = []
@@ -57,20 +58,24 @@ class UNet(nn.Module):
             skips.append(x)
         for level in reversed(range(len(self.channels) - 1)):
             width = self.channels[level]
-            # Before the upsampling, which it commutes with: a quarter of the pixels.
-            up = nn.Conv(width, (1, 1), use_bias=False, dtype=self.dtype, name=f"up{level}")(x)
+            # Before the upsampling, which it commutes with: a quarter of the pixels, or less.
+            one = (1,) * (x.ndim - 2)
+            up = nn.Conv(width, one, use_bias=False, dtype=self.dtype, name=f"up{level}")(x)
             up = layers.upsample_bilinear(up, 2)
             x = jnp.concatenate([skips[level], up], axis=-1)
             x = self._block(x, width, f"merge{level}", train, mask)
-        head = nn.Conv(1, (1, 1), kernel_init=nn.initializers.normal(0.01), name="head")
+        head = nn.Conv(
+            1, (1,) * (x.ndim - 2), kernel_init=nn.initializers.normal(0.01), name="head"
+        )
         return head(x.astype(jnp.float32))[..., 0]
 
     def _block(
         self, x: jax.Array, width: int, name: str, train: bool, mask: jax.Array | None
     ) -> jax.Array:
+        conv = Conv2D if x.ndim == 4 else Conv3D
         for i in range(2):
             # The bias would be cancelled by the batch norm that follows.
-            x = Conv2D(width, use_bias=False, dtype=self.dtype, name=f"{name}_{i}")(x)
+            x = conv(width, use_bias=False, dtype=self.dtype, name=f"{name}_{i}")(x)
             norm: dict[str, Any] = {"dtype": self.dtype, "name": f"{name}_norm{i}"}
             x = nn.relu(layers.batch_norm(x, train=train, mask=mask, **norm))
         return x

@@ -45,7 +45,9 @@ def write_folder(
 def _write_png(path: Path, sample: Sample) -> None:
     from PIL import Image
 
-    Image.fromarray(sample.image).save(path)
+    Image.fromarray(sample.image.squeeze(-1) if sample.image.shape[-1] == 1 else sample.image).save(
+        path
+    )
 
 
 def _write_tiff(path: Path, sample: Sample) -> None:

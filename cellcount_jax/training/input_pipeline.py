@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from cellcount_jax.data import batches, streaming
+from cellcount_jax.data import augment, batches, streaming
 from cellcount_jax.data.preprocess import Preprocessing
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.methods.base import Batch, Stage, Tree
@@ -263,4 +263,5 @@ def _crop(plan: ConfigDict) -> tuple[int, ...] | None:
 
 
 def _changes(plan: ConfigDict) -> dict[str, Any]:
-    return {"flips": plan.flips, "contrast": plan.contrast, "offset": plan.offset}
+    light = augment.Light(**{name: plan[name] for name in augment.Light._fields})
+    return {"flips": plan.flips, "light": light}

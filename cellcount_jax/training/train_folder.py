@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from cellcount_jax import defaults
 from cellcount_jax.data import infer_settings
+from cellcount_jax.data.augment import Light
 from cellcount_jax.data.resampling import Resampling
 from cellcount_jax.datasets import folder, load
 from cellcount_jax.inference.counter import Counter
@@ -19,6 +20,18 @@ log = logging.getLogger(__name__)
 
 MIN_VALIDATION = 10
 """With fewer validation images the best checkpoint by their error is one of luck."""
+
+N_VALIDATIONS = 16
+"""During training, for the curve and to choose a checkpoint by."""
+
+GATE = 0.15
+"""Part of one cell's peak that density must reach nearby to count."""
+
+VOLUME_CHANNELS, VOLUME_BATCH, VOLUME_STEPS = (8, 16, 32), 4, 500
+"""Of the network and its training on volumes."""
+
+LIGHT = Light(contrast=0.3, offset=0.2, gamma=0.3, noise=0.2, blur=0.5, colour=0.4)
+"""What differs between fields of one lab: exposure, camera, focus, stain."""
 
 
 def train_folder(
@@ -51,7 +64,7 @@ def train_folder(
     found = infer_settings.infer_settings(source.splits["train"])
     for line in found.lines():
         log.info("inferred: %s", line)
-    config = config_for(found, seed=seed, steps=steps)
+    config = config_for(found, n_train=len(source.splits["train"]), seed=seed, steps=steps)
     n_validation = len(source.splits.get("validation", ()))
     if n_validation < MIN_VALIDATION:
         log.info("too few validation images (%d) to choose a checkpoint by: last", n_validation)
@@ -64,7 +77,11 @@ def train_folder(
 
 
 def config_for(
-    found: infer_settings.InferredSettings, *, seed: int = 0, steps: int | None = None
+    found: infer_settings.InferredSettings,
+    *,
+    n_train: int,
+    seed: int = 0,
+    steps: int | None = None,
 ) -> ConfigDict:
     """The default counter's config with inferred settings."""
     config = defaults.density()
@@ -74,9 +91,16 @@ def config_for(
     plan = config.stages.density
     plan.crop = found.crop
     plan.steps = steps or plan.steps
+    if len(found.crop) == 3:
+        config.model.ndim, config.model.channels = 3, VOLUME_CHANNELS
+        plan.batch_size.labelled, plan.steps = VOLUME_BATCH, steps or VOLUME_STEPS
     plan.optimizer.warmup_steps = min(plan.optimizer.warmup_steps, plan.steps // 2)
+    plan.update(LIGHT._asdict())
+    plan.eval_every = max(1, plan.steps * plan.batch_size.labelled // (N_VALIDATIONS * n_train))
+    config.model.gate = GATE
+    # Percentiles of each image: what a camera adds or multiplies falls out.
     config.preprocessing.update(
-        {"channels": found.channels, "normalise": found.normalise, "mean": (0.5,), "std": (0.25,)}
+        {"channels": found.channels, "normalise": "percentile", "mean": (0.5,), "std": (0.25,)}
     )
     return config
 

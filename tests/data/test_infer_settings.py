@@ -45,21 +45,29 @@ def test_spacing_is_the_lower_quartile_over_the_dots_of_all_images():
     assert infer_settings([apart]).spacing == pytest.approx(4)
 
 
-def test_crop_normalisation_and_channels():
+def test_crop_and_channels():
     samples = list(simulate.simulate_dataset(0, 3, (128, 160), "vgg"))
     found = infer_settings(samples)
     assert found.crop == (128, 128)
     assert found.channels == 3
-    assert found.normalise == "dtype"
     assert found.mean_count == pytest.approx(np.mean([s.count for s in samples]))
-    assert infer_settings([grid_sample(12, dtype=np.uint16)]).normalise == "percentile"
     assert infer_settings([grid_sample(12, (60, 300))]).crop == (56, 56)
 
 
-def test_volumes_keep_their_depth():
-    dots = np.array([[2, 10, 10], [2, 10, 20], [8, 40, 40]], np.float32)
-    found = infer_settings([Sample("v", np.zeros((12, 50, 70, 1), np.uint16), dots)])
-    assert found.crop == (8, 48, 48)
+@pytest.mark.parametrize(
+    ("spacing", "scale", "apart"),
+    [
+        ((2.0, 1.0, 1.0), (1.0, 0.5, 0.5), 10.0),  # 20 pixels in the plane, 10 planes
+        ((1.0, 1.0, 1.0), (1.0, 1.0, 1.0), 10.0),
+        (None, (1.0, 1.0, 1.0), 10.0),
+    ],
+)
+def test_voxels_become_cubes_and_cells_ten_of_them_apart(spacing, scale, apart):
+    dots = np.array([[2, 10, 10], [12, 10, 10], [22, 10, 10]], np.float32)
+    found = infer_settings([Sample("v", np.zeros((30, 90, 70, 1), np.uint16), dots, "", spacing)])
+    assert found.scale == pytest.approx(scale)
+    assert found.spacing == pytest.approx(apart)
+    assert found.crop == (24, 32, 32)
 
 
 def test_single_dots_are_an_image_apart():

@@ -52,11 +52,13 @@ class Conv3D(nn.Module):
 
     Attributes:
       features: number of output channels.
+      use_bias: whether there is a bias.
       kernel_init: of the kernel; the bias starts at 0.
       dtype: dtype of the computation and the output; parameters stay float32.
     """
 
     features: int
+    use_bias: bool = True
     kernel_init: Initializer = nn.initializers.lecun_normal()
     dtype: jnp.dtype = jnp.float32
 
@@ -65,5 +67,8 @@ class Conv3D(nn.Module):
         """Features [B, D, H, W, features] of a volume [B, D, H, W, C]."""
         shape = (3, 3, 3, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
+        out = conv3d(x.astype(self.dtype), kernel)
+        if not self.use_bias:
+            return out
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        return conv3d(x.astype(self.dtype), kernel) + bias[None, None, None, None]
+        return out + bias[None, None, None, None]

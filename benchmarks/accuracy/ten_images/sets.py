@@ -1,0 +1,129 @@
+"""The image sets, each halved once by group: settings are chosen on half A, half B is reported."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cellcount_jax.data.sample import Sample
+from cellcount_jax.datasets import load
+from cellcount_jax.io.annotations.dots import read_dots
+from cellcount_jax.io.images.image import read_image
+from cellcount_jax.simulation.simulate import simulate_dataset
+
+HALVES = Path(__file__).with_name("halves.json")
+"""Set -> half -> groups; made by `halve`, committed, never made again."""
+
+
+class ImageSet(NamedTuple):
+    """A set of annotated images.
+
+    Attributes:
+      read: folder of raw data -> its images.
+      radius: within which points match dots, in pixels; None: half the median true diameter.
+      dark: cells are darker than the background, which Otsu and LoG are told.
+    """
+
+    read: Callable[[Path], Iterator[Sample]]
+    radius: float | None = None
+    dark: bool = False
+
+
+def benchmark(name: str, group: str = "") -> Callable[[Path], Iterator[Sample]]:
+    """Reads a benchmark of the package, or one of its groups."""
+
+    def read(root: Path) -> Iterator[Sample]:
+        del root  # known to the package
+        found = load.load_dataset(name)
+        for samples in found.splits.values():
+            yield from (s for s in samples if group in ("", s.group))
+
+    return read
+
+
+def masked(name: str) -> Callable[[Path], Iterator[Sample]]:
+    """Reads images with instance masks; a dot is the centroid of an instance."""
+
+    def read(root: Path) -> Iterator[Sample]:
+        for path in sorted((root / name / "images").iterdir()):
+            (mask,) = (root / name / "labels").glob(f"{path.stem}.*")
+            labels = read_image(mask, stored=True).pixels.squeeze()
+            dots = read_dots(mask, format="label_mask").points
+            yield Sample(path.stem, read_image(path).pixels, dots, path.stem, labels=labels)
+
+    return read
+
+
+def chula(root: Path) -> Iterator[Sample]:
+    """Chula RBC-12: a text file `x y type` beside each image."""
+    for path in sorted((root / "chula_rbc12" / "Dataset").iterdir()):
+        rows = np.loadtxt(root / "chula_rbc12" / "Label" / f"{path.stem}.txt", ndmin=2)
+        dots = rows[:, 1::-1].astype(np.float32)
+        yield Sample(path.stem, read_image(path).pixels, dots, path.stem)
+
+
+def simulated(root: Path) -> Iterator[Sample]:
+    """Forty simulated fluorescence images."""
+    del root
+    yield from simulate_dataset(15, 40)
+
+
+SETS = {
+    "vgg_cells": ImageSet(benchmark("vgg_cells"), 5.0),
+    "mbm": ImageSet(benchmark("mbm"), 10.0, dark=True),
+    "adi": ImageSet(benchmark("adi"), 5.0, dark=False),
+    "dsb2018_256": ImageSet(benchmark("dsb2018", "256x256")),
+    "dsb2018_360": ImageSet(benchmark("dsb2018", "360x360")),
+    "dsb2018_520": ImageSet(benchmark("dsb2018", "520x696")),
+    "dsb2018_stained": ImageSet(masked("dsb2018_stained"), dark=True),
+    "usiigaci": ImageSet(masked("usiigaci")),
+    "chula_rbc12": ImageSet(chula, 20.0, dark=True),
+    "bbbc050": ImageSet(benchmark("bbbc050")),
+    "simulated": ImageSet(simulated, 5.0),
+}
+
+
+def read_half(name: str, half: str) -> list[Sample]:
+    """The images of one half, in the order of their names; of each image at least one dot.
+
+    Raises:
+      KeyError: CELLCOUNT_RAW_DIR is not set.
+    """
+    groups = set(json.loads(HALVES.read_text())[name][half])
+    samples = SETS[name].read(Path(os.environ["CELLCOUNT_RAW_DIR"]))
+    return sorted((s for s in samples if group_of(s) in groups), key=lambda s: s.name)
+
+
+def group_of(sample: Sample) -> str:
+    """Slide, donor or embryo; of other sets, and of groups of one size, the image itself."""
+    by_size = "x" in sample.group and sample.group.replace("x", "").isdigit()
+    return sample.name if by_size or not sample.group else sample.group
+
+
+def halve(names: list[str]) -> dict[str, list[str]]:
+    """Groups in random order, alternately to the halves.
+
+    Args:
+      names: groups of a set.
+    """
+    order = np.random.default_rng(20_261_126).permutation(sorted(set(names)))
+    return {"A": sorted(order[0::2].tolist()), "B": sorted(order[1::2].tolist())}
+
+
+def true_diameter(samples: list[Sample]) -> float | None:
+    """Median over cells of the diameter in pixels of the last axis; None without masks."""
+    sizes = []
+    for sample in samples:
+        if sample.labels is not None:
+            found = np.bincount(sample.labels.ravel().astype(np.int64))[1:]
+            ratio = np.prod(np.divide(sample.spacing, sample.spacing[-1])) if sample.spacing else 1
+            volumetric = sample.labels.ndim == 3
+            sizes.append(found[found > 0] * (ratio if volumetric else 1))
+    if not sizes:
+        return None
+    size = float(np.median(np.concatenate(sizes)))
+    volumetric = samples[0].image.ndim == 4
+    return 2 * ((0.75 * size / np.pi) ** (1 / 3) if volumetric else (size / np.pi) ** 0.5)

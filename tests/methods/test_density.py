@@ -1,0 +1,64 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cellcount_jax import defaults
+from cellcount_jax.methods import build_stages, density
+from cellcount_jax.models import unet
+
+
+@pytest.mark.parametrize("space", [(24, 20), (9, 10, 11)])
+def test_density_near_peaks_is_that_under_a_dilated_threshold(space):
+    values = np.random.default_rng(0).random((2, *space)).astype(np.float32)
+    found = density.near_peaks(jnp.asarray(values), least=0.98, reach=2)
+    for one, kept in zip(values, np.asarray(found), strict=True):
+        near = ndimage.maximum_filter((one >= 0.98).astype(np.uint8), size=5, mode="constant")
+        np.testing.assert_array_equal(kept, one * near)
+    assert 0 < float((found > 0).mean()) < 1
+
+
+@pytest.mark.parametrize("gate", [0.0, 0.2])
+def test_a_carpet_counts_nothing_behind_a_gate(gate):
+    config = defaults.density()
+    config.model.channels, config.model.gate = (2, 4), gate
+    (stage,) = build_stages(config)
+    variables = stage.init(
+        jax.random.key(0), {"labelled": {"image": jnp.zeros((1, 32, 32, 3))}}, {}
+    )
+    # A head that says the same little everywhere.
+    head = variables.trained["head"]
+    carpet = 0.1 * stage.readout.single_cell_peak * config.model.target_scale
+    head["kernel"], head["bias"] = jnp.zeros_like(head["kernel"]), jnp.full((1,), carpet)
+    found = float(stage.predict(variables, jnp.zeros((1, 64, 64, 3)))["density"].sum())
+    assert (found == 0) == (gate > 0)
+
+
+def test_windows_see_as_far_as_the_network_and_its_gate():
+    config = defaults.density()
+    config.model.channels, config.model.sigma = (8, 16, 32, 64), 2.0
+    (without,) = build_stages(config)
+    config.model.gate = 0.15
+    (with_gate,) = build_stages(config)
+    assert without.halo == unet.halo(4)
+    assert with_gate.halo >= without.halo + 6
+    assert with_gate.halo % with_gate.stride == 0
+
+
+def test_models_of_the_first_version_have_neither_gate_nor_number_of_axes():
+    config = defaults.density()
+    del config.model["gate"]
+    del config.model["ndim"]
+    (stage,) = build_stages(config)
+    assert stage.halo == unet.halo(4)
+
+
+def test_volumes_have_the_same_stage():
+    config = defaults.density()
+    config.model.update({"ndim": 3, "channels": (2, 4), "gate": 0.1})
+    (stage,) = build_stages(config)
+    image = jax.random.normal(jax.random.key(0), (1, 8, 12, 16, 1))
+    variables = stage.init(jax.random.key(1), {"labelled": {"image": image}}, {})
+    assert stage.predict(variables, image)["density"].shape == (1, 8, 12, 16)
+    assert stage.target(np.array([[4, 6, 8]], np.float32), (8, 12, 16)).sum() == pytest.approx(1)
