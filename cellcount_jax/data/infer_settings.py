@@ -89,10 +89,11 @@ def infer_settings(samples: Sequence[Sample]) -> InferredSettings:
 
 
 def voxel_ratio(samples: Sequence[Sample]) -> tuple[float, ...]:
-    """Median size of a pixel along each axis in units of the last; 1 where it is not known."""
-    ndim = samples[0].image.ndim - 1
+    """Median size of a voxel along each axis in units of the last; 1 where it is not known."""
     known = [np.divide(s.spacing, s.spacing[-1]) for s in samples if s.spacing]
-    return tuple(np.median(known, axis=0).tolist()) if known and ndim == 3 else (1.0,) * ndim
+    if known and len(known[0]) == 3:
+        return tuple(np.median(known, axis=0).tolist())
+    return (1.0,) * next(s.dots.shape[1] for s in samples if s.dots is not None)
 
 
 def nearest_spacing(samples: Sequence[Sample]) -> float:
