@@ -106,6 +106,7 @@ def density() -> ConfigDict:
         "sigma": 1.0,
         "target_scale": 100.0,
         "count": "integral",  # or peaks, where cells lie well apart
+        "count_weight": 0.0,  # of the error of a crop's count, beside that of its density
         "gate": 0.0,  # share of one cell's peak; density near nothing as high is background
         "thresholds": THRESHOLDS,
     }

@@ -15,7 +15,14 @@ def add(command: AddCommand) -> None:
     sub.add_argument("folder", type=Path, help="images in images/, dots in dots/ (or side by side)")
     sub.add_argument("-o", "--out", type=Path, help="folder of the run; default FOLDER/cellcount")
     sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
-    sub.add_argument("--steps", type=int, help="training steps; default 800")
+    sub.add_argument("--steps", type=int, help="training steps; default 1500, of volumes 500")
+    sub.add_argument(
+        "--folds",
+        type=int,
+        default=0,
+        help="then estimate the error by so many counters, each "
+        "trained without a part of the images",
+    )
     sub.add_argument(
         "--start-from", metavar="MODEL", help=f"begin with its weights: {MODEL_CHOICES}"
     )
@@ -36,6 +43,7 @@ def _train(options: argparse.Namespace) -> int:
         steps=options.steps,
         seed=options.seed,
         start_from=options.start_from,
+        folds=options.folds,
     )
     print(f"model: {out}   report: {out / 'report.html'}")
     for line in train_folder.verdict(results):

@@ -62,7 +62,7 @@ def load_folder(
     """Reads a lab's folder and splits it.
 
     Without `split.csv` the labelled images are split at random: of 20 or more a fifth is for
-    test, of 10 or more a tenth (at least two) for validation.
+    test and a tenth for validation; of fewer, all are trained on.
 
     Raises:
       FolderError: nothing to train on, or a wrong `split.csv`.
@@ -93,7 +93,7 @@ def random_split(n: int, seed: int) -> dict[str, list[int]]:
     """Indices of n labelled images in each split."""
     order = np.random.default_rng(seed).permutation(n).tolist()
     n_test = n // 5 if n >= 20 else 0
-    n_validation = max(2, n // 10) if n >= 10 else 0
+    n_validation = n // 10 if n >= 20 else 0
     return {
         "test": sorted(order[:n_test]),
         "validation": sorted(order[n_test : n_test + n_validation]),

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from cellcount_jax import losses
 from cellcount_jax.data import targets
+from cellcount_jax.losses.masked import mean_over_images
 from cellcount_jax.methods.base import (
     Batch,
     LossResult,
@@ -59,7 +60,7 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
         Stage(
             name="density",
             init=init,
-            loss=_loss(network, scale),
+            loss=_loss(network, scale, float(model.get("count_weight", 0.0))),
             predict=predict,
             readout=Readout(
                 count_map="density",
@@ -102,7 +103,9 @@ def _up_to_multiple(length: int, stride: int) -> int:
     return -(-length // stride) * stride
 
 
-def _loss(network: unet.UNet, scale: float) -> Callable[[Tree, StepInput], LossResult]:
+def _loss(
+    network: unet.UNet, scale: float, count_weight: float
+) -> Callable[[Tree, StepInput], LossResult]:
     def loss(trained: Tree, inputs: StepInput) -> LossResult:
         rows = inputs.batch["labelled"]
         density, model_state = forward_in_training(
@@ -110,6 +113,12 @@ def _loss(network: unet.UNet, scale: float) -> Callable[[Tree, StepInput], LossR
         )
         # Linear in training, so that negative outputs keep a gradient and noise stays unbiased.
         value = losses.density_mse(density, scale * rows["target"], mask=rows["mask"])
+        if count_weight:
+            # In units of the first term, which grows with the density of the cells.
+            unit = jnp.square(scale * rows["target"]).mean()
+            total = density.sum(axis=tuple(range(1, density.ndim))) / scale
+            error = jnp.abs(total - rows["count"]) / jnp.sqrt(1 + rows["count"])
+            value += count_weight * unit * mean_over_images(error, rows["mask"])
         return value, (model_state, {"loss": value})
 
     return loss

@@ -46,7 +46,7 @@ def test_split_file_and_random_split(tmp_path):
     dataset = folder.load_folder(tmp_path)
     names = {split: [s.name for s in rows] for split, rows in dataset.splits.items()}
     assert names == {"train": ["images/0.png", "images/1.png"], "test": ["images/2.png"]}
-    for n, sizes in ((5, (5, 0, 0)), (10, (8, 2, 0)), (40, (28, 4, 8))):
+    for n, sizes in ((5, (5, 0, 0)), (19, (19, 0, 0)), (20, (14, 2, 4)), (40, (28, 4, 8))):
         splits = folder.random_split(n, seed=3)
         assert tuple(len(splits[s]) for s in ("train", "validation", "test")) == sizes
         assert sorted(i for rows in splits.values() for i in rows) == list(range(n))

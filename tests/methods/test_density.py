@@ -6,6 +6,7 @@ from scipy import ndimage
 
 from cellcount_jax import defaults
 from cellcount_jax.methods import build_stages, density
+from cellcount_jax.methods.base import StepInput
 from cellcount_jax.models import unet
 
 
@@ -62,3 +63,29 @@ def test_volumes_have_the_same_stage():
     variables = stage.init(jax.random.key(1), {"labelled": {"image": image}}, {})
     assert stage.predict(variables, image)["density"].shape == (1, 8, 12, 16)
     assert stage.target(np.array([[4, 6, 8]], np.float32), (8, 12, 16)).sum() == pytest.approx(1)
+
+
+def test_the_error_of_the_count_is_one_term_of_the_loss():
+    config = defaults.density()
+    config.model.update({"channels": (2, 4), "count_weight": 0.0})
+    rows = {
+        "image": jax.random.normal(jax.random.key(0), (2, 16, 16, 3)),
+        "target": jnp.full((2, 16, 16), 3 / 256),
+        "count": jnp.array([3.0, 3.0]),
+        "mask": jnp.array([1.0, 0.0]),
+    }
+    found = []
+    for weight in (0.0, 0.5):
+        config.model.count_weight = weight
+        (stage,) = build_stages(config)
+        variables = stage.init(jax.random.key(1), {"labelled": rows}, {})
+        inputs = StepInput({"labelled": rows}, jax.random.key(2), 0, {}, variables.model_state)
+        found.append(float(stage.loss(variables.trained, inputs)[0]))
+    given = {"params": variables.trained, **variables.model_state}
+    network = unet.UNet(channels=(2, 4))
+    density, _ = network.apply(
+        given, rows["image"], train=True, mask=rows["mask"], mutable=["batch_stats"]
+    )
+    scale = config.model.target_scale
+    error = abs(float(density[0].sum()) / scale - 3) / 2
+    assert found[1] - found[0] == pytest.approx(0.5 * (scale * 3 / 256) ** 2 * error, rel=1e-3)

@@ -13,6 +13,7 @@ cells. Each run is a line in `--out`/ten_images.jsonl; runs that are there are n
 
 import argparse
 import json
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1)
     parser.add_argument("--tests", type=int, default=30, help="most images that are counted")
     parser.add_argument("--steps", type=int, help="of training; default that of the command")
+    parser.add_argument("--keep", action="store_true", help="keep the runs in OUT/models")
     parser.add_argument("--no-rivals", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/ten_images"))
     options = parser.parse_args()
@@ -86,6 +88,9 @@ def run(
         train_folder.train_folder(Path(folder), workdir, steps=options.steps, seed=draw)
         seconds = time.monotonic() - start
         counted = by_counter(Counter.load(str(workdir)), tests)
+        if options.keep:
+            kept = options.out / "models" / f"{name}_{options.half}_{options.images}_{draw}"
+            shutil.copytree(str(workdir), kept, dirs_exist_ok=True)
     found["cellcount train"] = errors(*counted, tests, radius) | {"seconds": round(seconds, 1)}
     mean = float(np.mean([s.count or 0 for s in chosen]))
     found["mean"] = errors([mean] * len(tests), None, tests, radius)

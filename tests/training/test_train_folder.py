@@ -1,0 +1,87 @@
+import json
+
+import numpy as np
+import pytest
+from etils import epath
+
+from cellcount_jax.cli import main
+from cellcount_jax.data import infer_settings
+from cellcount_jax.datasets import folder
+from cellcount_jax.inference.counter import Counter
+from cellcount_jax.simulation.simulate import write_simulated
+from cellcount_jax.training import train_folder
+
+
+def test_folds_divide_all_images_that_are_not_for_test(tmp_path):
+    write_simulated(tmp_path, 20, seed=1, shape=(32, 32), count=3)
+    source = folder.load_folder(tmp_path)
+    parts = list(train_folder.cross_validation_parts(source, folds=4))
+    tested = [s.name for part in parts for s in part.splits["test"]]
+    held_back = {s.name for s in source.splits["test"]}
+    assert len(tested) == len(set(tested)) == 16
+    assert not held_back & set(tested)
+    for part in parts:
+        assert {s.name for s in part.splits["train"]} == {
+            name for name in tested if name not in {s.name for s in part.splits["test"]}
+        }
+        assert set(part.splits) == {"train", "test"}
+
+
+@pytest.mark.parametrize("folds", [1, 21])
+def test_numbers_of_folds_that_make_no_sense(tmp_path, folds):
+    write_simulated(tmp_path, 6, seed=1, shape=(32, 32), count=3)
+    with pytest.raises(ValueError, match=f"{folds} folds of 6 annotated images"):
+        list(train_folder.cross_validation_parts(folder.load_folder(tmp_path), folds=folds))
+
+
+def test_errors_of_folds_are_pooled_over_images(tmp_path):
+    rows = [
+        {"mae": 2.0, "bias": 1.0, "tp": 8, "fp": 2, "fn": 0, "n_images": 1},
+        {"mae": 5.0, "bias": -2.0, "tp": 4, "fp": 0, "fn": 4, "n_images": 2},
+    ]
+    for i, row in enumerate(rows):
+        (tmp_path / str(i)).mkdir()
+        (tmp_path / str(i) / "results.json").write_text(json.dumps(row))
+    found = train_folder.pooled(epath.Path(tmp_path), 2)
+    assert found["n_images"] == 3
+    assert found["mae"] == pytest.approx(4.0)
+    assert found["bias"] == pytest.approx(-1.0)
+    assert found["f1"] == pytest.approx(2 * 12 / (2 * 12 + 2 + 4))
+
+
+def test_the_command_with_folds(tmp_path, capsys):
+    write_simulated(tmp_path, 4, seed=1, shape=(64, 64), count=8)
+    command = ["train", str(tmp_path), "--steps", "2", "--folds", "2"]
+    assert main.main(command) == 0
+    said = capsys.readouterr().out
+    assert "cross-validation, 4 images counted by counters that had not seen them" in said
+    kept = json.loads((tmp_path / "cellcount" / "cross_validation.json").read_text())
+    assert kept["folds"] == 2
+    assert main.main(command) == 0  # nothing is trained again
+    assert capsys.readouterr().out == said
+
+
+@pytest.mark.parametrize("spacing", [(2.0, 1.0, 1.0), None])
+def test_a_counter_of_volumes_by_the_command(tmp_path, spacing, capsys):
+    write_simulated(tmp_path, 3, seed=2, preset="light_sheet", shape=(16, 48, 48), count=6)
+    assert main.main(["train", str(tmp_path), "--steps", "2"]) == 0
+    counter = Counter.load(str(tmp_path / "cellcount"))
+    volume = np.random.default_rng(0).integers(0, 900, (20, 40, 44)).astype(np.uint16)
+    found = counter.count(volume[..., None], spacing=spacing)
+    assert found.points.shape[1] == 3
+    assert np.isfinite(found.count)
+    with pytest.raises(ValueError, match="was trained on volumes, and this is a 2-D image"):
+        counter.count(volume[0])
+
+
+def test_settings_of_the_default_counter():
+    found = infer_settings.InferredSettings(
+        scale=(1.0, 0.5, 0.5), spacing=10, sigma=1.25, radius=5, crop=(24, 32, 32), channels=1,
+        mean_count=9,
+    )  # fmt: skip
+    config = train_folder.config_for(found, n_train=3)
+    assert (config.model.ndim, config.model.channels) == (3, train_folder.VOLUME_CHANNELS)
+    assert config.stages.density.steps == train_folder.VOLUME_STEPS
+    assert train_folder.config_for(found, n_train=3, steps=7).stages.density.steps == 7
+    assert config.preprocessing.normalise == "percentile"
+    assert config.model.gate == train_folder.GATE
