@@ -35,6 +35,9 @@ STEPS = 1500
 GATE = 0.15
 """Part of one cell's peak that density must reach nearby to count."""
 
+COUNT_WEIGHT = 0.05
+"""Of the error of a crop's count in the loss."""
+
 VOLUME_CHANNELS, VOLUME_BATCH, VOLUME_STEPS = (8, 16, 32), 4, 500
 """Of the network and its training on volumes."""
 
@@ -160,7 +163,7 @@ def config_for(
     plan.optimizer.warmup_steps = min(plan.optimizer.warmup_steps, plan.steps // 2)
     plan.update(LIGHT._asdict())
     plan.eval_every = max(1, plan.steps * plan.batch_size.labelled // (N_VALIDATIONS * n_train))
-    config.model.gate = GATE
+    config.model.gate, config.model.count_weight = GATE, COUNT_WEIGHT
     # Percentiles of each image: what a camera adds or multiplies falls out.
     config.preprocessing.update(
         {"channels": found.channels, "normalise": "percentile", "mean": (0.5,), "std": (0.25,)}
