@@ -51,6 +51,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}; options begin with --")
     setup.configure_logging()
+    setup.stop_when_terminated()
     workdir = epath.Path(WORKDIR.value or default_workdir())
     modes = {"train": _train, "evaluate": _evaluate, "predict": _predict, "explain": _explain}
     try:
@@ -59,9 +60,9 @@ def main(argv: list[str]) -> None:
         if not distributed.is_first():
             logging.getLogger("cellcount_jax").setLevel(logging.WARNING)
         modes[MODE.value](workdir)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print("stopped; the same command resumes", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(setup.exit_code(stopped))
     except (ValueError, OSError, RuntimeError) as error:
         log.debug("where it happened", exc_info=True)
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

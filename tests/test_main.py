@@ -42,7 +42,8 @@ def test_errors_are_one_line_that_names_the_cause(flags, line, tmp_path):
     assert line in done.stderr.strip().splitlines()[-1]
 
 
-def test_an_interrupted_run_ends_in_one_line(tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_in_one_line(tmp_path, sent):
     command = [sys.executable, "-m", "cellcount_jax.main", "--config=configs/dcl_vgg.py:tiny"]
     workdir = tmp_path / "run"
     with subprocess.Popen(
@@ -56,11 +57,11 @@ def test_an_interrupted_run_ends_in_one_line(tmp_path):
         assert any("SIMULATED" in line for line in lines)  # data are loaded, training starts
         # Python drops an interrupt that comes while it collects garbage: insist, as a user would.
         while process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(sent)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=10)
         rest = process.stderr.read()
-    assert process.returncode == 130, rest
+    assert process.returncode == 128 + sent, rest
     assert rest.strip().splitlines()[-1] == "stopped; the same command resumes"
     assert "Traceback" not in rest
 

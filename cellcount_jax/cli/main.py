@@ -35,11 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"no command {given[0]!r}; {advice}")
     options = parser.parse_args(given)
     setup.configure_logging(verbose=options.verbose)
+    setup.stop_when_terminated()
     try:
         return options.run(options)
-    except KeyboardInterrupt:
-        print("stopped; finished work is kept", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stopped:
+        print("stopped; finished work is kept, the same command goes on", file=sys.stderr)
+        return setup.exit_code(stopped)
     except (ValueError, OSError, RuntimeError) as error:
         log.debug("where it happened", exc_info=True)
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -1,7 +1,6 @@
 """Training provenance (data, metrics, versions) stored with an exported model."""
 
 import dataclasses
-import json
 import ntpath
 import posixpath
 from collections.abc import Mapping
@@ -54,7 +53,7 @@ def training_facts(workdir: str | Path, facts: Mapping[str, Any]) -> dict[str, A
 
     folder, config = epath.Path(workdir), facts["config"]
     results = folder / "results.json"
-    found = json.loads(results.read_text()) if results.exists() else {}
+    found = run_files.read_json(results) if results.exists() else {}
     # `results.json` is about the last stage.
     keys = (*_DATA_KEYS, *_METRIC_KEYS) if facts["stage"] == facts["stages"][-1] else _DATA_KEYS
     chosen = {"stage": facts["stage"], "split": "validation", "step": facts.get("step")}

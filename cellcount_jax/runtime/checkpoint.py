@@ -6,6 +6,8 @@ when `final/` exists; Orbax writes to a temporary name and renames, so that a ki
 partial checkpoint.
 """
 
+import hashlib
+import json
 import logging
 import operator
 import os
@@ -20,6 +22,16 @@ from etils import epath
 log = logging.getLogger(__name__)
 
 BEST_METRIC = "validation"
+
+
+PASSING = (
+    *("input/output error", "permission denied", "too many open files", "stale file handle"),
+    *("timed out", "temporarily unavailable", "cannot allocate memory", "resource_exhausted"),
+)
+"""In the messages of errors that say nothing about the files themselves."""
+
+CHECKSUM = "checksum"
+"""Name of the digest of all other facts of a finished stage."""
 
 
 class CheckpointError(ValueError):
@@ -70,16 +82,41 @@ def save(
 def restore_latest(manager: ocp.CheckpointManager, like: Any) -> tuple[Any, dict] | None:
     """The newest state that can be read, in the shape and on the devices of `like`; else None.
 
-    A step whose files are damaged is deleted with a warning.
+    A step whose files are damaged is moved to the folder `damaged`, with a warning.
+
+    Raises:
+      CheckpointError: a step cannot be read for a reason that may pass, such as a busy disk.
     """
     for step in sorted(manager.all_steps(), reverse=True):
         try:
             return restore(manager, step, like)
         except Exception as error:  # Orbax raises many kinds for damaged files.
-            line = _first_line(error)
-            log.warning("%s: step %d cannot be read (%s)", manager.directory, step, line)
-            manager.delete(step)
+            line, folder = _first_line(error), epath.Path(manager.directory)
+            if _may_pass(error):
+                raise CheckpointError(
+                    f"{folder / str(step)}: cannot be read now ({line}); nothing was changed, run "
+                    "the command again when the disk can be read"
+                ) from error
+            aside = folder.parent / "damaged" / str(step)
+            log.warning("%s: step %d cannot be read (%s); kept as %s", folder, step, line, aside)
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            if aside.exists():
+                aside.rmtree()
+            (folder / str(step)).rename(aside)
+            manager.reload()
     return None
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the files may be whole: the disk, the network or the memory failed."""
+    text = str(error).lower()
+    missing = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+    if isinstance(error, OSError) and not isinstance(error, missing):
+        return True
+    if isinstance(error, MemoryError) or any(word in text for word in PASSING):
+        return True
+    before = error.__cause__ or error.__context__
+    return before is not None and _may_pass(before)
 
 
 def restore(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, dict]:
@@ -110,6 +147,7 @@ def save_final(folder: epath.Path, variables: Mapping[str, Any], facts: Mapping[
       variables: nested dicts of arrays.
       facts: plain JSON: method, stage, config, preprocessing, readout, how it was trained.
     """
+    facts = {**facts, CHECKSUM: _checksum(facts)}
     items = ocp.args.Composite(
         variables=ocp.args.PyTreeSave(dict(variables)), facts=ocp.args.JsonSave(dict(facts))
     )
@@ -137,7 +175,7 @@ def load_final(folder: epath.Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except Exception as error:
         line = _first_line(error)
         raise CheckpointError(f"{folder}: the checkpoint cannot be read ({line})") from error
-    return dict(found.variables), dict(found.facts)
+    return dict(found.variables), _checked(folder, found.facts)
 
 
 def load_stage(
@@ -171,7 +209,27 @@ def load_facts(folder: epath.Path) -> dict[str, Any]:
     """Facts of a finished stage without its variables."""
     with _final_checkpointer() as checkpointer:
         args = ocp.args.Composite(facts=ocp.args.JsonRestore())
-        return dict(checkpointer.restore(absolute(folder) / "final", args=args).facts)
+        return _checked(folder, checkpointer.restore(absolute(folder) / "final", args=args).facts)
+
+
+def _checksum(facts: Mapping[str, Any]) -> str:
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(json.dumps(json.loads(text), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _checked(folder: epath.Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts without their checksum, which checkpoints of version 0.1 lack.
+
+    Raises:
+      CheckpointError: they are not those that were written.
+    """
+    known = {name: value for name, value in facts.items() if name != CHECKSUM}
+    if facts.get(CHECKSUM, _checksum(known)) != _checksum(known):
+        raise CheckpointError(
+            f"{folder}: the facts of this checkpoint were changed after training, by hand or by a "
+            "damaged disk; restore the folder from a copy, or train again"
+        )
+    return known
 
 
 def _final_checkpointer() -> ocp.Checkpointer:

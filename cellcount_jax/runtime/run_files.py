@@ -35,6 +35,21 @@ def write_json(path: epath.Path, value: Any) -> None:
     write_text(path, json.dumps(finite(value), indent=2) + "\n")
 
 
+def read_json(path: epath.Path) -> dict[str, Any]:
+    """The object in a JSON file of a run.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path}: damaged ({error}); restore it from a copy, or delete the folder and train "
+            "again"
+        ) from error
+
+
 def write_text(path: epath.Path, text: str) -> None:
     """Replaces a text file atomically."""
     if jax.process_index() != 0:

@@ -8,7 +8,9 @@ import functools
 import logging
 import os
 import platform
+import signal
 import sys
+import threading
 from pathlib import Path
 
 from absl import logging as absl_logging
@@ -40,6 +42,26 @@ def configure_process(*, verbose: bool = False) -> None:
     configure_logging(verbose=verbose)
     cache_programs()
     use_huge_pages()
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which schedulers send: treated as Ctrl-C, so that what is under way is saved."""
+
+
+def exit_code(stopped: KeyboardInterrupt) -> int:
+    """As a shell has it: 128 and the number of the signal."""
+    return 128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)
+
+
+def stop_when_terminated() -> None:
+    """Makes SIGTERM raise `Terminated`; elsewhere than in the main thread it does nothing."""
+
+    def stop(number: int, frame: object) -> None:
+        del number, frame
+        raise Terminated
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
 
 
 def configure_logging(*, verbose: bool = False) -> None:

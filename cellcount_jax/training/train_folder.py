@@ -1,7 +1,6 @@
 """Trains the default counter on a lab's folder, with settings inferred from its images."""
 
 import dataclasses
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -134,7 +133,7 @@ def cross_validation_parts(source: load.SplitDataset, *, folds: int) -> Iterator
 
 def pooled(path: epath.Path, folds: int) -> dict[str, Any]:
     """Errors over the counted images of all folds."""
-    every = [json.loads((path / str(i) / "results.json").read_text()) for i in range(folds)]
+    every = [run_files.read_json(path / str(i) / "results.json") for i in range(folds)]
     tp, fp, fn = (sum(r[k] for r in every) for k in ("tp", "fp", "fn"))
     weights = [r["n_images"] for r in every]
     means = {k: float(np.average([r[k] for r in every], weights=weights)) for k in ("mae", "bias")}

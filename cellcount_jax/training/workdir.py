@@ -144,12 +144,9 @@ def _as_stored(config: ConfigDict) -> dict[str, Any]:
 
 def _json(path: epath.Path) -> Mapping[str, Any]:
     try:
-        return dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise WorkdirError(
-            f"{path}: damaged ({error}); restore it from a copy, or delete the folder and train "
-            "again"
-        ) from error
+        return run_files.read_json(path)
+    except ValueError as error:
+        raise WorkdirError(str(error)) from error
 
 
 def _differences(mine: Any, theirs: Any, name: str = "", *, is_lab: bool) -> list[str]:

@@ -1,5 +1,6 @@
 """Checkpoints: the latest readable, the best by validation, a final one that stands alone."""
 
+import json
 from pathlib import Path
 
 import flax.struct
@@ -52,7 +53,57 @@ def test_a_damaged_step_is_passed_over(folder):
             path.write_bytes(b"")
     latest, _ = checkpoint.restore_latest(manager, state(0))
     assert int(latest.step) == 1
+    assert (folder / "damaged" / "2").exists()  # nothing is ever deleted
+    checkpoint.save(manager, state(2), {}, validation=0.5)  # its place is free again
+    manager.wait_until_finished()
+    assert int(checkpoint.restore_latest(manager, state(0))[0].step) == 2
     manager.close()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(5, "Input/output error"),
+        PermissionError(13, "Permission denied"),
+        MemoryError(),
+        ValueError("UNAVAILABLE: Error reading: Input/output error [OS error 5]"),
+    ],
+)
+def test_a_step_is_left_alone_where_the_disk_may_be_at_fault(folder, monkeypatch, error):
+    manager = checkpoint.open_manager(folder)
+    for step in (1, 2):
+        checkpoint.save(manager, state(step), {}, validation=float(step))
+    manager.wait_until_finished()
+
+    def restore(*_):
+        raise RuntimeError("damaged") from error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "restore", restore)
+        with pytest.raises(checkpoint.CheckpointError, match="steps/2: cannot be read now"):
+            checkpoint.restore_latest(manager, state(0))
+    assert int(checkpoint.restore_latest(manager, state(0))[0].step) == 2
+    manager.close()
+
+
+def test_a_changed_fact_is_refused_and_checkpoints_without_a_checksum_are_read(folder):
+    facts = {"readout": {"count_scale": 1.25}, "radius": 5.0}
+    checkpoint.save_final(folder, {"w": np.ones(2)}, facts)
+    assert checkpoint.load_final(folder)[1] == facts == checkpoint.load_facts(folder)
+    (path,) = [p for p in Path(folder / "final").rglob("*") if "count_scale" in _text(p)]
+    whole = path.read_text()
+    path.write_text(whole.replace("1.25", "801.25"))
+    for read in (checkpoint.load_final, checkpoint.load_facts):
+        with pytest.raises(checkpoint.CheckpointError, match="were changed after training"):
+            read(folder)
+    stored = json.loads(whole)
+    del stored["checksum"]
+    path.write_text(json.dumps(stored))
+    assert checkpoint.load_facts(folder) == facts
+
+
+def _text(path):
+    return path.read_text(errors="replace") if path.is_file() else ""
 
 
 def test_relative_folders_are_fine(tmp_path, monkeypatch):
