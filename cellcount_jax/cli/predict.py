@@ -7,12 +7,14 @@ from cellcount_jax.cli.common import MODEL_CHOICES, REGIONS_HELP, SOME_FAILED, A
 from cellcount_jax.prediction.options import POINTS_STYLES
 from cellcount_jax.runtime.setup import configure_process
 
-OUT_HELP = "folder of the results; another call resumes there"
+OUT_HELP = "folder of the results, default: counts; another call resumes there"
 POINTS_HELP = "format of the points: for which program; default: plain CSV"
 SCENE_HELP = "which image of files that hold several, from 0; default: all, a row for each"
 TIME_HELP = "which time point of series, from 0; default: all, a row for each"
 SLICE_HELP = "count each plane of a stack as an image of its own, a row for each"
 NORMALISE_HELP = "how brightness is scaled: dtype, percentile or minmax; default: as trained"
+THRESHOLD_HELP = "of the points, in place of the model's; lower finds more cells"
+COLUMNS_HELP = "of counts.csv: those that some row fills (default), or all"
 SHARD_HELP = "count every N-th file; then: cellcount merge"
 
 
@@ -21,7 +23,7 @@ def add(command: AddCommand) -> None:
     sub = command("predict", _predict, "Count images into OUT/counts.csv, one row per image.")
     sub.add_argument("paths", nargs="+", type=Path, help="files, folders or patterns like 'a*.tif'")
     sub.add_argument("--model", type=Path, help=f"{MODEL_CHOICES}; default: nuclei")
-    sub.add_argument("-o", "--out", type=Path, required=True, help=OUT_HELP)
+    sub.add_argument("-o", "--out", type=Path, default=Path("counts"), help=OUT_HELP)
     sub.add_argument("--pattern", help="of the files in folders, such as '*.tif'; default: all")
     sub.add_argument("--points-style", choices=POINTS_STYLES, default="plain", help=POINTS_HELP)
     sub.add_argument("--density", action="store_true", help="also write density maps")
@@ -38,6 +40,8 @@ def add(command: AddCommand) -> None:
         help="micrometres per pixel, in place of the files' metadata; 2-D images use Y and X",
     )
     sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
+    sub.add_argument("--threshold", type=float, help=THRESHOLD_HELP)
+    sub.add_argument("--columns", choices=("used", "all"), default="used", help=COLUMNS_HELP)
     sub.add_argument("--scene", type=int, help=SCENE_HELP)
     sub.add_argument("--time", type=int, help=TIME_HELP)
     sub.add_argument("--per-slice", action="store_true", help=SLICE_HELP)
@@ -88,6 +92,8 @@ def _predict(options: argparse.Namespace) -> int:
         time=options.time,
         per_slice=options.per_slice,
         normalise=options.normalise,
+        threshold=options.threshold,
+        every_column=options.columns == "all",
         regions=options.regions,
         shard=options.shard,
         on_counted=draw,

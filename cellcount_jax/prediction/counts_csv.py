@@ -16,8 +16,14 @@ log = logging.getLogger(__name__)
 COLUMNS = (
     *("image", "count", "n_points", "density_sum", "height", "width", "depth", "area_px"),
     *("spacing_z", "spacing_y", "spacing_x", "cells_per_mm2", "cells_per_mm3"),
+    *("diameter_px", "diameter_um"),
     *("scene", "time", "slice", "roi", "model", "version", "status", "remarks"),
 )
+
+ALWAYS = (
+    *("image", "count", "n_points", "height", "width", "model", "version", "status", "remarks"),
+)
+"""Columns that a table has even where no row fills them."""
 
 CsvRow = dict[str, Any]
 """A row by column. Of one region, `inference.region_counts.RegionRow` holds the counts that go into
@@ -43,12 +49,23 @@ def read(path: Path) -> list[dict[str, str]]:
         torn = rows.pop()["image"] or ""
         last = rows[-1]["image"] if rows and rows[-1]["image"].startswith(torn) else torn
         rows = [row for row in rows if row["image"] != last]
-    return [row for row in rows if None not in row and set(COLUMNS) <= row.keys() and row["image"]]
+    empty = dict.fromkeys(COLUMNS, "")
+    whole = (row for row in rows if None not in row and None not in row.values())
+    return [empty | row for row in whole if set(ALWAYS) <= row.keys() and row["image"]]
 
 
-def write(path: Path, rows: Iterable[CsvRow]) -> None:
-    """Replaces a table."""
-    _replace(path, ",".join(COLUMNS) + "\n" + _text(rows))
+def write(path: Path, rows: Iterable[CsvRow], *, every_column: bool = True) -> None:
+    """Replaces a table.
+
+    Args:
+      path: the table.
+      rows: its rows.
+      every_column: False leaves out those of `COLUMNS` that no row fills, but for `ALWAYS`.
+    """
+    rows = list(rows)
+    filled = {name for row in rows for name, value in row.items() if value not in ("", None)}
+    columns = [c for c in COLUMNS if every_column or c in ALWAYS or c in filled]
+    _replace(path, ",".join(columns) + "\n" + _text(rows, columns))
 
 
 def append(path: Path, rows: Iterable[CsvRow]) -> None:
@@ -124,7 +141,7 @@ def merge(out: Path) -> tuple[Path, int, int]:
     longest = max(map(len, tables))
     images = [table[i] for i in range(longest) for table in tables if i < len(table)]
     target = out / table_name()
-    write(target, [row for rows in images for row in rows])
+    write(target, [row for rows in images for row in rows], every_column=False)
     if settings[0]:
         remember(target, settings[0], names)
     failed = sum(any(row["status"] != "ok" for row in rows) for rows in images)
@@ -157,9 +174,9 @@ def _by_image(rows: Iterable[dict[str, str]]) -> list[list[dict[str, str]]]:
     return list(images.values())
 
 
-def _text(rows: Iterable[CsvRow]) -> str:
+def _text(rows: Iterable[CsvRow], columns: Sequence[str] = COLUMNS) -> str:
     text = io.StringIO(newline="")
-    csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n").writerows(rows)
+    csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 

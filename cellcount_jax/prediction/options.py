@@ -36,6 +36,9 @@ class Options:
       scene: which image of files that hold several, from 0; None counts all, a row for each.
       time: which time point of series, from 0; None counts all, a row for each.
       per_slice: count each plane of a stack as an image of its own, a row for each.
+      threshold: of the model's points, in place of the one that was chosen after training; for
+        peaks a share of one cell's peak.
+      every_column: the table has columns that are empty throughout, too.
       normalise: of `Preprocessing`, in place of the model's.
       regions: file of regions, or folder of files named like the images: a row for each region.
       shard: (i, n) counts the files i, i + n, i + 2n, ... into a table of its own, i from 1.
@@ -51,6 +54,8 @@ class Options:
     scene: int | None = None
     time: int | None = None
     per_slice: bool = False
+    threshold: float | None = None
+    every_column: bool = False
     normalise: str | None = None
     regions: Path | None = None
     shard: tuple[int, int] | None = None
@@ -63,6 +68,8 @@ class Options:
         sizes = self.voxel_size
         if sizes is not None and not all(0 < s < math.inf for s in sizes):
             raise ValueError(f"voxel size {sizes}: micrometres greater than 0 are needed")
+        if self.threshold is not None and not 0 < self.threshold < math.inf:
+            raise ValueError(f"threshold {self.threshold}: a number greater than 0 is needed")
         if self.regions is not None and not self.regions.exists():
             raise ValueError(f"{self.regions}: no such file or folder of regions")
         if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:

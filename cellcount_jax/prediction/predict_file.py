@@ -106,7 +106,21 @@ def count_file(
                 *(writers.path_text(path), found.count, len(found.points)),
             )
         row = _columns(image.space_shape, spacing, found) | {"status": "ok"}
+        row |= _diameter(counter, options, found, spacing)
         return [row] if regions is None else regions.rows(row, found)
+
+
+def _diameter(
+    counter: Counter, options: Options, found: Count, spacing: Sequence[float] | None
+) -> CsvRow:
+    """Diameter of a cell in this image, for models that bring cells to one size; else nothing."""
+    pixels = options.diameter
+    if counter.resampling.cell_diameter is not None:
+        pixels = counter.resampling.cell_diameter / float(np.ravel(found.scale)[-1])
+    if pixels is None:
+        return {}
+    row: CsvRow = {"diameter_px": round(pixels, 1)}
+    return row | ({"diameter_um": round(pixels * spacing[-1], 2)} if spacing else {})
 
 
 def _disagree(count: float, n_points: int) -> bool:

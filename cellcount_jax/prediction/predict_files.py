@@ -56,13 +56,7 @@ def predict_files(
       OSError: the table cannot be written.
     """
     chosen = Options(**options)
-    if chosen.diameter is not None:
-        counter = counter.with_cell_diameter(chosen.diameter)
-    if chosen.normalise is not None:
-        given: Any = chosen.normalise
-        counter = dataclasses.replace(
-            counter, preprocessing=dataclasses.replace(counter.preprocessing, normalise=given)
-        )
+    counter = _as_chosen(counter, chosen)
     target = out / counts_csv.table_name(chosen.shard)
     i, n = chosen.shard or (1, 1)
     mine = {path_text(path): path for path in list(paths)[i - 1 :: n]}
@@ -88,8 +82,33 @@ def predict_files(
                     contents.write(target, known)
                 bar.update()
         contents.write(target, known)
-        counts_csv.write(target, [*others, *(row for image in mine for row in rows[image])])
+        every = [*others, *(row for image in mine for row in rows[image])]
+        counts_csv.write(target, every, every_column=chosen.every_column)
     return failed
+
+
+def _as_chosen(counter: Counter, chosen: Options) -> Counter:
+    """The counter with the settings that the user gives in place of its own.
+
+    Raises:
+      ValueError: a setting that this counter does not have.
+    """
+    if chosen.diameter is not None:
+        counter = counter.with_cell_diameter(chosen.diameter)
+    if chosen.normalise is not None:
+        given: Any = chosen.normalise
+        counter = dataclasses.replace(
+            counter, preprocessing=dataclasses.replace(counter.preprocessing, normalise=given)
+        )
+    if chosen.threshold is not None:
+        readout = counter.stage.readout
+        if readout.points_map is None:
+            raise ValueError("threshold: this model gives no points; leave it out")
+        log.info("threshold %g in place of the model's %g", chosen.threshold, readout.threshold)
+        readout = dataclasses.replace(readout, threshold=chosen.threshold)
+        stage = dataclasses.replace(counter.stage, readout=readout)
+        counter = dataclasses.replace(counter, stage=stage)
+    return counter
 
 
 def _begin(
