@@ -50,7 +50,10 @@ def pairs_of(first: Project, second: Project) -> list[Pair]:
     for image in both:
         with open_lazy(image) as opened:
             shape, spacing = opened.space_shape, opened.spacing
-        one, other = (read_dots(p.dots[image], image_shape=shape).points for p in (first, second))
+        one, other = (
+            read_dots(p.dots[image], image_shape=shape, pixel_size=spacing).points
+            for p in (first, second)
+        )
         pairs.append(Pair(first.key(image), one, other, spacing))
     return pairs
 

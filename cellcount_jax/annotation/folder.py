@@ -128,7 +128,7 @@ def _take_over(session: Session, path: Path, shape: tuple[int, ...]) -> None:
     digest = _digest(path)
     known = [e["digest"] for e in session.journal.entries if e["op"] in ("imported", "saved")]
     if not known and not session.table.n:
-        dots = read_dots(path, image_shape=shape)
+        dots = read_dots(path, image_shape=shape, pixel_size=session.spacing)
         session.import_dots(dots)
         session.journal.append("imported", {"path": str(path), "digest": digest})
     elif not known or digest != known[-1]:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 Run = Callable[[argparse.Namespace], int]
 """Executes a command and returns its exit status."""
@@ -13,5 +14,8 @@ SOME_FAILED = 3
 """Exit status when the results are complete but for files that could not be used; each is named."""
 
 MODEL_CHOICES = "folder of a finished run, .cellcount file, or nuclei, which is bundled"
+
+VOXEL_SIZE: dict[str, Any] = {"nargs": 3, "type": float, "metavar": ("Z", "Y", "X")}
+"""Of the option --voxel-size."""
 
 REGIONS_HELP = "file of regions, or folder of such files: results for each region, too"

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import MODEL_CHOICES, AddCommand
+from cellcount_jax.cli.common import MODEL_CHOICES, VOXEL_SIZE, AddCommand
 
 METHOD_HELP = "threshold that splits touching cells, or blobs of one size; default: otsu"
 PRESET_HELP = "2-D fluorescence images, or light-sheet volumes; default: vgg"
@@ -41,6 +41,11 @@ def add(command: AddCommand) -> None:
     convert.add_argument("target", type=Path, help="file to write")
     convert.add_argument("--order", choices=("xy", "yx"), help=ORDER_HELP)
     convert.add_argument("--format", help="of the target; default: by its suffix")
+    convert.add_argument(
+        *("-v", "--voxel-size"),
+        **VOXEL_SIZE,
+        help="micrometres per pixel, if the source is in micrometres; 2-D dots use Y and X",
+    )
 
     sub = command("simulate", _simulate, "Write simulated images with exact dots.")
     sub.add_argument("folder", type=Path, help="to write to; made if missing")
@@ -90,7 +95,7 @@ def _dots(options: argparse.Namespace) -> int:
     from cellcount_jax.io.images.image import read_image
 
     if options.action == "convert":
-        found = dots.read_dots(options.source, order=options.order)
+        found = dots.read_dots(options.source, order=options.order, spacing=options.voxel_size)
         dots.write_dots(options.target, found, format=options.format)
         return 0
     if options.path.is_dir():
@@ -102,8 +107,10 @@ def _dots(options: argparse.Namespace) -> int:
     problems = 0
     index = {} if options.time is None else {"T": options.time}
     for image, path in pairs.items():
-        shape = read_image(image, scene=options.scene, index=index).space_shape
-        for line in validate.check_dots(path, shape, order=options.order):
+        opened = read_image(image, scene=options.scene, index=index)
+        for line in validate.check_dots(
+            path, opened.space_shape, order=options.order, pixel_size=opened.spacing
+        ):
             problems += 1
             print(line)
     print(f"{len(pairs)} files of dots checked, {problems} remarks")

@@ -3,7 +3,13 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import MODEL_CHOICES, REGIONS_HELP, SOME_FAILED, AddCommand
+from cellcount_jax.cli.common import (
+    MODEL_CHOICES,
+    REGIONS_HELP,
+    SOME_FAILED,
+    VOXEL_SIZE,
+    AddCommand,
+)
 from cellcount_jax.prediction.options import POINTS_STYLES
 from cellcount_jax.runtime.setup import configure_process
 
@@ -34,9 +40,7 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
     sub.add_argument(
         *("-v", "--voxel-size"),
-        nargs=3,
-        type=float,
-        metavar=("Z", "Y", "X"),
+        **VOXEL_SIZE,
         help="micrometres per pixel, in place of the files' metadata; 2-D images use Y and X",
     )
     sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")

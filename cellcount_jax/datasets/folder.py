@@ -45,7 +45,7 @@ def read_folder(folder: Path, *, channels: Sequence[int | str] | None = None) ->
         dots = None
         if path in pairs:
             shape = image.pixels.shape[:-1]
-            dots = read_dots(pairs[path], image_shape=shape).points
+            dots = read_dots(pairs[path], image_shape=shape, pixel_size=image.spacing).points
         name = path.relative_to(folder).as_posix()
         samples.append(Sample(name, image.pixels, dots, spacing=image.spacing))
     if not any(s.dots is not None for s in samples):

@@ -78,7 +78,7 @@ def evaluate_folder(
         image, dots = read_image(path, channels=channels), None
         shape = image.pixels.shape[:-1]
         if path in pairs:
-            dots = read_dots(pairs[path], image_shape=shape).points
+            dots = read_dots(pairs[path], image_shape=shape, pixel_size=image.spacing).points
         sample = Sample(name, image.pixels, dots, group=groups[path], spacing=image.spacing)
         parts = [] if regions is None else regions_of(regions, path, shape)
         found = counter.count(image.pixels, spacing=image.spacing)

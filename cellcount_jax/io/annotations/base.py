@@ -97,6 +97,7 @@ class Options:
     order: str | None = None
     origin: str | None = None
     spacing: float | Sequence[float] | None = None
+    pixel_size: Sequence[float] | None = None
     dialect: str | None = None
     image_name: str | None = None
     target: str = ""  # name of the file to write
@@ -129,6 +130,7 @@ class RawDots:
       labels: as in `Dots`.
       corner: integers are corners of pixels, so that the first pixel's centre is 0.5; one flag
         for all dots or one per dot.
+      unit: of the coordinates: pixels; micrometres; or what the image was calibrated in, if it was.
       planar: z is the number of a plane that the format writes for flat images, too.
       ordered: the option `order` has been used.
       image_shape: size of the image as the file states it, without channels.
@@ -140,6 +142,7 @@ class RawDots:
     scores: np.ndarray | None = None
     labels: Sequence[str] | None = None
     corner: bool | np.ndarray = False
+    unit: Literal["px", "um", "calibrated"] = "px"
     planar: bool = False
     ordered: bool = False
     image_shape: tuple[int, ...] | None = None

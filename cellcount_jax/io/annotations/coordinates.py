@@ -1,10 +1,23 @@
 """Converts dots from the convention of their file to ours, and checks them against the image."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 
 from cellcount_jax.io.annotations import base
+
+log = logging.getLogger(__name__)
+
+CERTAIN = 20.0
+"""Dots are in the unit whose image is smaller if evenly spread ones were this many times less
+likely to lie all inside it by chance."""
+
+MIN_DOTS = 20
+"""With fewer dots, their extent says nothing about their unit."""
+
+MAX_SUSPECT_SIZE = 0.8
+"""Micrometres of larger pixels fill about as much of the image as pixels do."""
 
 _AXES = ("z", "y", "x")
 _SIDES = ("deep", "high", "wide")
@@ -56,8 +69,9 @@ def _points(file: base.AnnotationFile, raw: base.RawDots, options: base.Options)
     if shape is not None and raw.image_shape is not None and shape != raw.image_shape:
         made, given = ("x".join(map(str, s)) for s in (raw.image_shape, shape))
         file.fail(f"was made for an image of {made} pixels, but this one has {given}")
-    if options.spacing is not None:
-        points = points / _pixel_size(file, options.spacing, points.shape[1], raw.planar)
+    spacing = options.spacing if options.spacing is not None else _own_spacing(file, raw, options)
+    if spacing is not None:
+        points = points / _pixel_size(file, spacing, points.shape[1], raw.planar)
     corner = raw.corner if options.origin is None else options.origin == "corner"
     points = points - 0.5 * np.broadcast_to(corner, len(points))[:, None] * _in_plane(points)
     if options.order == "xy" and not raw.ordered:
@@ -75,6 +89,71 @@ def _points(file: base.AnnotationFile, raw: base.RawDots, options: base.Options)
     return points
 
 
+def _own_spacing(
+    file: base.AnnotationFile, raw: base.RawDots, options: base.Options
+) -> Sequence[float] | None:
+    """Pixel size by which the dots of a file in micrometres are divided; None for pixels."""
+    size = options.pixel_size
+    if raw.unit == "um" and size is None:
+        file.fail(
+            "gives positions in micrometres, and the image's file does not say its pixel size. "
+            "Convert it: cellcount dots convert FILE NEW.csv --voxel-size Z Y X (spacing= in "
+            "Python)"
+        )
+    if size is None or not len(raw.points):
+        return None
+    if raw.unit == "px":
+        if options.image_shape is not None and only_in_reach(raw.points, size, options.image_shape):
+            log.warning(
+                "%s: all dots lie where micrometres of this image would (%g um a pixel); taken as "
+                "pixels. If they are not: cellcount dots convert FILE NEW.csv --voxel-size Z Y X",
+                *(file.path, size[-1]),
+            )
+        return None
+    if raw.unit == "calibrated" and not _is_calibrated(raw.points, size, options.image_shape):
+        return None
+    log.warning(
+        "%s: positions in micrometres, as ImageJ and QuPath measure them; divided by the image's "
+        "pixel size, %s um",
+        *(file.path, " x ".join(f"{s:g}" for s in size[-2:])),
+    )
+    return size
+
+
+def _is_calibrated(
+    points: np.ndarray, size: Sequence[float], image_shape: Sequence[int] | None
+) -> bool:
+    """Whether positions of a table of ImageJ are in micrometres, as they are by default.
+
+    They are in pixels where the calibration was removed before measuring: when they do not fit
+    otherwise, or an image with smaller pixels in the table's unit would hold them all by chance.
+    """
+    um = np.asarray(size[-2:], np.float64)
+    if image_shape is None:
+        return True
+    fits = [
+        not outside(points[:, -2:] / unit - 0.5, image_shape[-2:]).any() for unit in (um, um**0)
+    ]
+    if fits[0] != fits[1]:
+        return fits[0]
+    return not (fits[1] and len(points) * np.log(um).sum() > np.log(CERTAIN))
+
+
+def only_in_reach(points: np.ndarray, size: Sequence[float], image_shape: Sequence[int]) -> bool:
+    """Whether many dots lie in the corner of the image that positions in micrometres would fill.
+
+    Args:
+      points: [N, ndim].
+      size: micrometres per pixel, of the space axes.
+      image_shape: of them.
+    """
+    if len(points) < MIN_DOTS or (points == np.rint(points)).all() or points.min() < 0:
+        return False
+    shares = np.asarray(size[-2:], np.float64)
+    is_small = (shares <= MAX_SUSPECT_SIZE).all()
+    return bool(is_small and (points[:, -2:].max(axis=0) < shares * image_shape[-2:]).all())
+
+
 def _in_plane(points: np.ndarray) -> np.ndarray:
     """1 for the axes y and x, 0 for z."""
     return (np.arange(points.shape[1]) >= points.shape[1] - 2).astype(np.float64)
@@ -83,12 +162,14 @@ def _in_plane(points: np.ndarray) -> np.ndarray:
 def _pixel_size(
     file: base.AnnotationFile, spacing: float | Sequence[float], ndim: int, planar: bool
 ) -> np.ndarray:
-    """[ndim] micrometres per pixel; 1 along z where planes are numbered."""
+    """[ndim] micrometres per pixel, 1 along z where planes are numbered; z is left out in 2-D."""
     size = np.asarray(spacing, np.float64).ravel()
     if len(size) == 1:
         size = np.repeat(size, ndim)
     if planar and ndim == 3:
         size = np.concatenate([[1.0], size[-2:]])
+    if len(size) == 3:
+        size = size[-ndim:]
     if len(size) != ndim or not (np.isfinite(size) & (size > 0)).all():
         file.fail(f"spacing must be {ndim} positive numbers, got {spacing}")
     return size

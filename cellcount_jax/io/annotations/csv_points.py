@@ -10,6 +10,7 @@ position, and only when the order is given.
 import logging
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -28,6 +29,7 @@ _NAMES: tuple[tuple[tuple[str, str, str], bool], ...] = (
 _SCORES = ("score", "probability", "prob")
 _LABELS = ("label", "class", "type", "category")
 _IMAGES = ("image", "image_name", "filename", "file_name", "image_filename")
+_MEASURED = {"area", "mean", "min", "max", "%area", "intden", "rawintden", "feret", "perim."}
 _QUPATH = frozenset(("x", "y", "c", "z", "t", "class", "name", "color"))
 _AREA_SHAPES = ("rectangle", "ellipse", "polygon")
 
@@ -55,7 +57,7 @@ def read(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
     table = file.once(csv_table.parse)
     if "vertex-index" in table.header:
         return _centres_of_shapes(table, options)
-    columns, corner = _coordinates(table, options) if table.header else _by_position(table, options)
+    columns, corner = _coordinates(table) if table.header else _by_position(table, options)
     rows = _rows_of_image(table, options)
     points = np.stack([table.numbers(i) for i in columns], axis=1)
     planar = False
@@ -71,6 +73,7 @@ def read(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
         scores=None if scores is None else table.numbers(scores)[rows],
         labels=None if labels is None else [table.columns[labels][i] for i in rows],
         corner=corner,
+        unit=_unit(table, columns),
         planar=planar,
         ordered=not table.header,
     )
@@ -121,7 +124,16 @@ def write_qupath(dots: base.Dots, options: base.Options) -> bytes:
     return csv_table.dump([*header, "class", "name", "color"], columns, "\t")
 
 
-def _coordinates(table: csv_table.Table, options: base.Options) -> tuple[list[int], bool]:
+def _unit(table: csv_table.Table, columns: Sequence[int]) -> Literal["px", "um", "calibrated"]:
+    """Of the coordinates: ImageJ's Results are in the unit of the image."""
+    names = [table.header[i] for i in columns] if table.header else []
+    if any(name.endswith(("µm", "μm", " um")) for name in names):
+        return "um"
+    is_imagej = set(names) == {"x", "y"} and _MEASURED & set(table.header)
+    return "calibrated" if is_imagej else "px"
+
+
+def _coordinates(table: csv_table.Table) -> tuple[list[int], bool]:
     """Columns of (y, x) or (z, y, x), and whether integers are corners."""
     header = tuple(name.replace("μ", "µ").replace(" um", " µm") for name in table.header)
     for prefix in ("axis-", "centroid-"):  # napari, scikit-image's regionprops_table
@@ -136,9 +148,6 @@ def _coordinates(table: csv_table.Table, options: base.Options) -> tuple[list[in
             return [header.index(name) for name in wanted], False
     for names, corner in _NAMES:
         if names[1] in header and names[2] in header:
-            if "µm" in names[1] and options.spacing is None:
-                text = "gives positions in micrometres. Pass spacing=(y, x), the pixel size"
-                table.file.fail(text)
             return [header.index(name) for name in names if name and name in header], corner
     found = ", ".join(base.quoted(name) for name in header[:8])
     table.file.fail(
@@ -163,7 +172,7 @@ def _by_position(table: csv_table.Table, options: base.Options) -> tuple[list[in
 
 def _centres_of_shapes(table: csv_table.Table, options: base.Options) -> base.RawDots:
     """A dot per outline of a napari Shapes layer, whose table has a row per vertex."""
-    columns, _ = _coordinates(table, options)
+    columns, _ = _coordinates(table)
     number, kind = table.find("index"), table.find("shape-type")
     if number is None or kind is None:
         table.file.fail("has vertices but no columns index and shape-type. Save the layer again")

@@ -5,7 +5,8 @@ integer = centre of that pixel, planes from 0.
 
 | format | content | its convention |
 |---|---|---|
-| `csv` | columns `[z,]y,x` by name, also ImageJ's X and Y; `score`, `label` | pixels as written |
+| `csv` | columns `[z,]y,x` by name, also ImageJ's X and Y; `score`, `label` | pixels as written; \
+ImageJ's Results in the image's unit |
 | `napari` | `index,axis-0,axis-1[,axis-2],...` | as ours |
 | `spotiflow` | `[z,]y,x,intensity,probability` | as ours |
 | `qupath_tsv` | `x y [z] class name color`, tabs | pixel corners are integers |
@@ -43,6 +44,7 @@ def read_dots(
     order: Literal["yx", "xy"] | None = None,
     origin: Literal["centre", "corner"] | None = None,
     spacing: float | Sequence[float] | None = None,
+    pixel_size: Sequence[float] | None = None,
     dialect: Literal["fiji", "cellfinder"] | None = None,
     image_name: str | None = None,
 ) -> Dots:
@@ -59,6 +61,8 @@ def read_dots(
         where the format has it.
       spacing: size of a pixel in micrometres, one number or one per axis in the order of the
         points; for files in micrometres.
+      pixel_size: of the image as its file says it, (y, x) or (z, y, x) in micrometres, if known;
+        used where the file of dots is in micrometres, which is logged.
       dialect: of a Cell Counter file, by default detected.
       image_name: which image's dots to read from a file with those of several.
 
@@ -69,7 +73,9 @@ def read_dots(
       ValueError: the file cannot be read, or its dots do not fit the image. One line that names
         the file and, where it has them, the line.
     """
-    options = base.Options(image_shape, ndim, order, origin, spacing, dialect, image_name)
+    options = base.Options(
+        image_shape, ndim, order, origin, spacing, pixel_size, dialect, image_name
+    )
     return locate_dots(path, options, format=format)[0]
 
 

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from cellcount_jax.io.annotations.base import Dots, Options
-from cellcount_jax.io.annotations.coordinates import outside, outside_message
+from cellcount_jax.io.annotations.coordinates import (
+    MIN_DOTS,
+    only_in_reach,
+    outside,
+    outside_message,
+)
 from cellcount_jax.io.annotations.dots import locate_dots
 
 _MAX_LISTED = 20
-# With fewer dots, their extent says nothing about their unit.
-_MIN_DOTS = 20
 # Swapped axes put a larger share of dots outside; fewer are single mistakes.
 _MIN_SWAPPED_SHARE = 0.02
 # Dots that all lie within this share of every side are probably in another unit.
@@ -45,6 +48,7 @@ def check_dots(
     image_shape: Sequence[int],
     *,
     order: str | None = None,
+    pixel_size: Sequence[float] | None = None,
 ) -> list[Finding]:
     """Looks for impossible dots and the usual reasons for them.
 
@@ -52,6 +56,7 @@ def check_dots(
       dots: a file of dots, or dots, or [N, ndim] points.
       image_shape: sides of the image without channels, (H, W) or (D, H, W).
       order: of a table without header, as in `read_dots`.
+      pixel_size: of the image if known, as in `read_dots`.
 
     Returns:
       Findings, probable reasons first; empty if there are none. A file that cannot be read is a
@@ -59,27 +64,31 @@ def check_dots(
     """
     if isinstance(dots, (Dots, np.ndarray)):
         points = dots.points if isinstance(dots, Dots) else Dots(dots).points
-        return _findings(points, tuple(image_shape), None, None)
+        return _findings(points, tuple(image_shape), None, None, pixel_size)
     file = os.fspath(dots)
     try:
         read, numbers, item = locate_dots(
-            file, Options(image_shape, order=order), allow_outside=True
+            file, Options(image_shape, order=order, pixel_size=pixel_size), allow_outside=True
         )
     except (ValueError, OSError) as error:
         return [Finding("unreadable", str(error))]
     places = [f"{item} {number}" for number in numbers]
-    return _findings(read.points, tuple(image_shape), file, places)
+    return _findings(read.points, tuple(image_shape), file, places, pixel_size)
 
 
 def _findings(
-    points: np.ndarray, shape: tuple[int, ...], file: str | None, places: list[str] | None
+    points: np.ndarray,
+    shape: tuple[int, ...],
+    file: str | None,
+    places: list[str] | None,
+    pixel_size: Sequence[float] | None,
 ) -> list[Finding]:
     if points.shape[1] != len(shape):
         raise ValueError(f"dots have {points.shape[1]} axes, the image has {len(shape)}")
     texts = {
         "swapped": _swapped(points, shape),
         "counts_from_one": _counts_from_one(points, shape),
-        "physical_units": _physical_units(points, shape),
+        "physical_units": _physical_units(points, shape, pixel_size),
     }
     findings = [Finding(kind, text, file) for kind, text in texts.items() if text]
     out = np.flatnonzero(outside(points, shape))
@@ -121,16 +130,19 @@ def _counts_from_one(points: np.ndarray, shape: tuple[int, ...]) -> str | None:
     )
 
 
-def _physical_units(points: np.ndarray, shape: tuple[int, ...]) -> str | None:
-    if len(points) < _MIN_DOTS or (points == np.rint(points)).all():
+def _physical_units(
+    points: np.ndarray, shape: tuple[int, ...], pixel_size: Sequence[float] | None
+) -> str | None:
+    if len(points) < MIN_DOTS or (points == np.rint(points)).all():
         return None
     sides = np.array(shape[-2:], np.float64)
     reach = points[:, -2:].max(axis=0)
-    if (reach < sides * _MAX_SUSPECT_EXTENT).all() and points.min() >= 0:
+    suspect = bool((reach < sides * _MAX_SUSPECT_EXTENT).all() and points.min() >= 0)
+    if suspect or (pixel_size is not None and only_in_reach(points, pixel_size, shape)):
         return (
             f"all {len(points)} dots lie within y < {reach[0]:.4g}, x < {reach[1]:.4g} of an image "
-            f"{shape[-2]} high, {shape[-1]} wide, and are not whole pixels. Pass spacing= the "
-            "pixel size if they are in micrometres"
+            f"{shape[-2]} high, {shape[-1]} wide, and are not whole pixels. If they are in "
+            "micrometres: cellcount dots convert FILE NEW.csv --voxel-size Z Y X"
         )
     return None
 
