@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable
-from typing import Any
 
 Run = Callable[[argparse.Namespace], int]
 """Executes a command and returns its exit status."""
@@ -15,7 +14,12 @@ SOME_FAILED = 3
 
 MODEL_CHOICES = "folder of a finished run, .cellcount file, or nuclei, which is bundled"
 
-VOXEL_SIZE: dict[str, Any] = {"nargs": 3, "type": float, "metavar": ("Z", "Y", "X")}
-"""Of the option --voxel-size."""
+VOXEL_HELP = "micrometres per pixel, in place of the files' metadata; 2-D images use Y and X"
 
 REGIONS_HELP = "file of regions, or folder of such files: results for each region, too"
+
+
+def add_voxel_size(sub: argparse.ArgumentParser, text: str = VOXEL_HELP) -> None:
+    """Adds the option `--voxel-size`, with its help text."""
+    names = ("-v", "--voxel-size")
+    sub.add_argument(*names, nargs=3, type=float, metavar=("Z", "Y", "X"), help=text)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import MODEL_CHOICES, VOXEL_SIZE, AddCommand
+from cellcount_jax.cli.common import MODEL_CHOICES, AddCommand, add_voxel_size
 
 METHOD_HELP = "threshold that splits touching cells, or blobs of one size; default: otsu"
 PRESET_HELP = "2-D fluorescence images, or light-sheet volumes; default: vgg"
@@ -41,10 +41,8 @@ def add(command: AddCommand) -> None:
     convert.add_argument("target", type=Path, help="file to write")
     convert.add_argument("--order", choices=("xy", "yx"), help=ORDER_HELP)
     convert.add_argument("--format", help="of the target; default: by its suffix")
-    convert.add_argument(
-        *("-v", "--voxel-size"),
-        **VOXEL_SIZE,
-        help="micrometres per pixel, if the source is in micrometres; 2-D dots use Y and X",
+    add_voxel_size(
+        convert, "micrometres per pixel, if the source is in micrometres; 2-D dots use Y and X"
     )
 
     sub = command("simulate", _simulate, "Write simulated images with exact dots.")

@@ -3,7 +3,13 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import MODEL_CHOICES, REGIONS_HELP, SOME_FAILED, AddCommand
+from cellcount_jax.cli.common import (
+    MODEL_CHOICES,
+    REGIONS_HELP,
+    SOME_FAILED,
+    AddCommand,
+    add_voxel_size,
+)
 from cellcount_jax.runtime.setup import configure_process
 
 
@@ -16,6 +22,7 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--radius", type=float, help="matching radius in pixels; default: as trained")
     sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
     sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
+    add_voxel_size(sub)
     sub.add_argument("--regions", type=Path, help=REGIONS_HELP)
 
     sub = command("explain", _explain, "Explain counts: what each prototype adds to them.")
@@ -37,6 +44,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         radius=options.radius,
         diameter=options.diameter,
         channels=channels,
+        voxel_size=options.voxel_size,
         regions=options.regions,
     )
     found = evaluation_report.write_evaluation(

@@ -7,8 +7,8 @@ from cellcount_jax.cli.common import (
     MODEL_CHOICES,
     REGIONS_HELP,
     SOME_FAILED,
-    VOXEL_SIZE,
     AddCommand,
+    add_voxel_size,
 )
 from cellcount_jax.prediction.options import POINTS_STYLES
 from cellcount_jax.runtime.setup import configure_process
@@ -38,11 +38,7 @@ def add(command: AddCommand) -> None:
         "--axes", "--order", help="of the files, such as ZCYX, in place of their metadata"
     )
     sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
-    sub.add_argument(
-        *("-v", "--voxel-size"),
-        **VOXEL_SIZE,
-        help="micrometres per pixel, in place of the files' metadata; 2-D images use Y and X",
-    )
+    add_voxel_size(sub)
     sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
     sub.add_argument("--threshold", type=float, help=THRESHOLD_HELP)
     sub.add_argument("--columns", choices=("used", "all"), default="used", help=COLUMNS_HELP)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import MODEL_CHOICES, AddCommand
+from cellcount_jax.cli.common import MODEL_CHOICES, AddCommand, add_voxel_size
 from cellcount_jax.runtime.setup import configure_process
 
 START_HELP = f"begin with the weights of a model of the same network: {MODEL_CHOICES}"
@@ -15,6 +15,7 @@ def add(command: AddCommand) -> None:
     sub.add_argument("folder", type=Path, help="images in images/, dots in dots/ (or side by side)")
     sub.add_argument("-o", "--out", type=Path, help="folder of the run; default FOLDER/cellcount")
     sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
+    add_voxel_size(sub)
     sub.add_argument("--steps", type=int, help="training steps; default 1500, of volumes 500")
     sub.add_argument(
         "--folds",
@@ -40,6 +41,7 @@ def _train(options: argparse.Namespace) -> int:
         options.folder,
         out,
         channels=options.channels,
+        voxel_size=options.voxel_size,
         steps=options.steps,
         seed=options.seed,
         start_from=options.start_from,

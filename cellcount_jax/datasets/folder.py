@@ -18,18 +18,25 @@ from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets.load import SplitDataset
 from cellcount_jax.datasets.splits import describe_sizes
 from cellcount_jax.io.annotations.dots import read_dots
+from cellcount_jax.io.images.axes import chosen_spacing
 from cellcount_jax.io.images.image import read_image
 from cellcount_jax.io.pairing import FolderError, find_pairs, stem
 
 SPLITS = ("train", "validation", "test")
 
 
-def read_folder(folder: Path, *, channels: Sequence[int | str] | None = None) -> list[Sample]:
+def read_folder(
+    folder: Path,
+    *,
+    channels: Sequence[int | str] | None = None,
+    voxel_size: Sequence[float] | None = None,
+) -> list[Sample]:
     """All images of a folder with their dots.
 
     Args:
       folder: with the layout above.
       channels: of the images, by index or name; None takes all.
+      voxel_size: micrometres per pixel, (z, y, x), in place of what the files say.
 
     Returns:
       Samples in the order of their files; those without annotations have dots None.
@@ -42,12 +49,12 @@ def read_folder(folder: Path, *, channels: Sequence[int | str] | None = None) ->
     samples = []
     for path in images:
         image = read_image(path, channels=channels)
-        dots = None
+        dots, spacing = None, chosen_spacing(image, voxel_size)
         if path in pairs:
             shape = image.pixels.shape[:-1]
-            dots = read_dots(pairs[path], image_shape=shape, pixel_size=image.spacing).points
+            dots = read_dots(pairs[path], image_shape=shape, pixel_size=spacing).points
         name = path.relative_to(folder).as_posix()
-        samples.append(Sample(name, image.pixels, dots, spacing=image.spacing))
+        samples.append(Sample(name, image.pixels, dots, spacing=spacing))
     if not any(s.dots is not None for s in samples):
         raise FolderError(
             f"{folder}: {len(samples)} images but no annotations; put them in {folder / 'dots'}, "
@@ -57,7 +64,11 @@ def read_folder(folder: Path, *, channels: Sequence[int | str] | None = None) ->
 
 
 def load_folder(
-    folder: Path, *, seed: int = 0, channels: Sequence[int | str] | None = None
+    folder: Path,
+    *,
+    seed: int = 0,
+    channels: Sequence[int | str] | None = None,
+    voxel_size: Sequence[float] | None = None,
 ) -> SplitDataset:
     """Reads a lab's folder and splits it.
 
@@ -67,7 +78,7 @@ def load_folder(
     Raises:
       FolderError: nothing to train on, or a wrong `split.csv`.
     """
-    samples = read_folder(folder, channels=channels)
+    samples = read_folder(folder, channels=channels, voxel_size=voxel_size)
     labelled = [s for s in samples if s.dots is not None]
     splits = _read_split(folder / "split.csv", {s.name: s for s in samples})
     listed = splits is not None

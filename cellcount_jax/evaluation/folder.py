@@ -18,6 +18,7 @@ from cellcount_jax.evaluation.regions import evaluate_regions
 from cellcount_jax.evaluation.summary import RADIUS_FACTORS
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.io.annotations.dots import read_dots
+from cellcount_jax.io.images.axes import chosen_spacing
 from cellcount_jax.io.images.image import read_image
 from cellcount_jax.io.pairing import FolderError, find_pairs, stem
 from cellcount_jax.io.regions import regions_of
@@ -39,6 +40,7 @@ def evaluate_folder(
     radius: float | None = None,
     diameter: float | None = None,
     channels: Sequence[int | str] | None = None,
+    voxel_size: Sequence[float] | None = None,
     regions: Path | None = None,
 ) -> Iterator[ImageEvaluation]:
     """Counts each image of a folder and compares, one after the other.
@@ -50,6 +52,7 @@ def evaluate_folder(
         trained with, at the scale at which it sees each image.
       diameter: of the cells in pixels, for counters that resize images by it.
       channels: of the images, by index or name; None takes all.
+      voxel_size: micrometres per pixel, (z, y, x), in place of what the files say.
       regions: a file of regions, or a folder of files named like the images.
 
     Returns:
@@ -76,12 +79,12 @@ def evaluate_folder(
         if pairs.get(path) in shared:
             raise ValueError(f"{pairs[path]}: several images have its name; rename them")
         image, dots = read_image(path, channels=channels), None
-        shape = image.pixels.shape[:-1]
+        shape, spacing = image.pixels.shape[:-1], chosen_spacing(image, voxel_size)
         if path in pairs:
-            dots = read_dots(pairs[path], image_shape=shape, pixel_size=image.spacing).points
-        sample = Sample(name, image.pixels, dots, group=groups[path], spacing=image.spacing)
+            dots = read_dots(pairs[path], image_shape=shape, pixel_size=spacing).points
+        sample = Sample(name, image.pixels, dots, group=groups[path], spacing=spacing)
         parts = [] if regions is None else regions_of(regions, path, shape)
-        found = counter.count(image.pixels, spacing=image.spacing)
+        found = counter.count(image.pixels, spacing=spacing)
         own = radius or counter.facts["radius"] / in_plane(found.scale)
         whole = evaluate_image(sample, found, radius=own, factors=RADIUS_FACTORS)
         return [whole, *evaluate_regions(whole, found, parts, sample)]

@@ -15,6 +15,7 @@ from cellcount_jax.inference.counter import Counter
 from cellcount_jax.inference.readout import OpenDensity, TakeDensity
 from cellcount_jax.inference.region_counts import cells_per_mm
 from cellcount_jax.inference.window_pass import OnWindow, fits_in_memory
+from cellcount_jax.io.images.axes import chosen_spacing
 from cellcount_jax.io.images.image import Image, LazyImage, open_lazy
 from cellcount_jax.io.regions import regions_of
 from cellcount_jax.prediction import writers
@@ -71,7 +72,7 @@ def count_file(
     with open_lazy(
         path, axes=options.axes, channels=channels, scene=part.scene, index=part.position
     ) as image:
-        spacing = _spacing(image, options.voxel_size)
+        spacing = chosen_spacing(image, options.voxel_size)
         regions = None
         if options.regions is not None:
             shape = image.space_shape
@@ -157,17 +158,6 @@ def _check_content(image: LazyImage) -> None:
         f"declares {declared / 2**30:.3g} GiB of pixels and holds {held} bytes; it is damaged, or "
         "most of it is missing"
     )
-
-
-def _spacing(image: LazyImage, given: Sequence[float] | None) -> tuple[float, ...] | None:
-    """Micrometres per pixel: what the user says, else what the file says."""
-    if given is None:
-        return image.spacing
-    if len(given) < image.ndim:
-        raise ValueError(
-            f"a volume needs a voxel size of three numbers, z y x; {len(given)} were given"
-        )
-    return tuple(float(s) for s in given[-image.ndim :])
 
 
 def _density_spacing(

@@ -49,6 +49,7 @@ def train_folder(
     workdir: epath.Path,
     *,
     channels: Sequence[int | str] | None = None,
+    voxel_size: Sequence[float] | None = None,
     steps: int | None = None,
     seed: int = 0,
     start_from: str | None = None,
@@ -60,6 +61,7 @@ def train_folder(
       path: laid out as `datasets.folder` says.
       workdir: of the run; resumed if it already holds this run.
       channels: of the images, by index or name; all if not given.
+      voxel_size: micrometres per pixel, (z, y, x), in place of what the files say.
       steps: of training; the default if not given.
       seed: of split and training.
       start_from: model whose weights training begins with, where the networks are alike.
@@ -72,7 +74,7 @@ def train_folder(
     Raises:
       ValueError: nothing to train on, or a file that cannot be read; one line names it.
     """
-    source = folder.load_folder(path, seed=seed, channels=channels)
+    source = folder.load_folder(path, seed=seed, channels=channels, voxel_size=voxel_size)
     log.info(source.description)
     start = None if start_from is None else Counter.load(start_from)
     results = _train(source, workdir, steps=steps, seed=seed, start=start)

@@ -51,9 +51,29 @@ def test_overlays_show_points_as_crosses_and_dots_as_rings():
     rings, crosses = (c.get_offsets().tolist() for c in axes.collections)
     assert (rings, crosses) == ([[6.0, 3.0], [25.0, 10.0]], [[5.0, 2.0]])
     assert axes.get_title() == "t"
-    volume = figures.overlay(np.stack([image, image + 7]), None).axes[0]
-    assert len(volume.collections) == 0
-    assert volume.images[0].get_array().shape == (20, 30, 3)
+
+
+def test_overlays_of_volumes_show_the_projection_and_three_planes_with_their_points():
+    volume = np.zeros((10, 20, 30, 1), np.uint16)
+    points = np.array([[5.0, 10, 15], [5, 2, 3], [0, 10, 29], [9, 19, 15]])  # (z, y, x)
+    volume[tuple(points.astype(int).T)] = 9
+    figure = figures.overlay(volume, points, title="t", spacing=(2.0, 1.0, 1.0))
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["maximum projection", "z = 5", "x = 15", "y = 10"]
+    shown = [axes.collections[0].get_offsets().tolist() for axes in figure.axes]
+    assert shown[0] == [[15, 10], [3, 2], [29, 10], [15, 19]]
+    assert shown[1:] == [[[15, 10], [3, 2]], [[5, 10], [9, 19]], [[15, 5], [29, 0]]]
+    planes = [axes.images[0].get_array()[..., 0] for axes in figure.axes]
+    for plane, points in zip(planes, shown, strict=True):
+        assert all(plane[int(y), int(x)] for x, y in points)
+    assert [axes.get_aspect() for axes in figure.axes] == [1.0, 1.0, 0.5, 2.0]
+    figures.png(figure)
+
+
+def test_an_overlay_of_a_volume_without_points_or_of_one_plane():
+    volume = np.arange(2 * 20 * 30, dtype=np.uint16).reshape(2, 20, 30, 1)
+    assert all(not axes.collections for axes in figures.overlay(volume, None).axes)
+    assert len(figures.overlay(volume[:1], None).axes) == 1
 
 
 def test_counting_maps_stand_beside_their_images_with_all_counts():

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -220,3 +221,38 @@ def _channel(channel: int | str, names: tuple[str, ...], count: int) -> int:
         return int(channel)
     known = ", ".join(names) or f"none; give a number from 0 to {count - 1}"
     raise ProblemError(f"has no single channel named {channel!r}; its names: {known}")
+
+
+class WithSpacing(Protocol):
+    """An image of a file, in memory or open."""
+
+    @property
+    def ndim(self) -> int:
+        """Number of space axes."""
+        ...
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Micrometres per pixel along each axis, if the file says."""
+        ...
+
+
+def chosen_spacing(image: WithSpacing, given: Sequence[float] | None) -> tuple[float, ...] | None:
+    """Micrometres per pixel along each axis: what the user says, else what the file says.
+
+    Args:
+      image: of the file.
+      given: of the axes, of which the last ones are taken, or None.
+
+    Raises:
+      ValueError: too few or impossible numbers are given.
+    """
+    if given is None:
+        return image.spacing
+    if len(given) < image.ndim:
+        raise ValueError(
+            f"a volume needs a voxel size of three numbers, z y x; {len(given)} were given"
+        )
+    if not all(0 < size < math.inf for size in given):
+        raise ValueError(f"voxel size {given}: micrometres greater than 0 are needed")
+    return tuple(float(size) for size in given[-image.ndim :])
