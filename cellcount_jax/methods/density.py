@@ -29,9 +29,9 @@ from cellcount_jax.methods.base import (
 )
 from cellcount_jax.models import unet
 
-NARROW_CHANNELS, WIDE_WINDOW = 8, 2048
-"""Up to so many channels at the finest level windows are that long: less is computed twice, and the
-intermediate results still take no more than about a gigabyte."""
+NARROW_CHANNELS, WIDE_WINDOW = 8, {2: 2048, 3: 224}
+"""Up to so many channels at the finest level windows are that long, by number of space axes: less
+is computed twice, and the intermediate results still take no more than about two gigabytes."""
 
 
 def stages(config: ConfigDict) -> tuple[Stage, ...]:
@@ -75,7 +75,7 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
             ),
             stride=stride,
             halo=_up_to_multiple(unet.halo(len(model.channels)) + (reach if gate else 0), stride),
-            max_window=WIDE_WINDOW if model.channels[0] <= NARROW_CHANNELS else None,
+            max_window=WIDE_WINDOW[ndim] if model.channels[0] <= NARROW_CHANNELS else None,
             target=target,
         ),
     )

@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +7,8 @@ import pytest
 from scipy import ndimage
 
 from cellcount_jax import defaults
+from cellcount_jax.inference.batched_predict import BatchedPredictor
+from cellcount_jax.inference.window_pass import NetworkInput, count_images
 from cellcount_jax.methods import build_stages, density
 from cellcount_jax.methods.base import StepInput
 from cellcount_jax.models import unet
@@ -63,6 +67,33 @@ def test_volumes_have_the_same_stage():
     variables = stage.init(jax.random.key(1), {"labelled": {"image": image}}, {})
     assert stage.predict(variables, image)["density"].shape == (1, 8, 12, 16)
     assert stage.target(np.array([[4, 6, 8]], np.float32), (8, 12, 16)).sum() == pytest.approx(1)
+
+
+def test_a_volume_cut_into_windows_counts_as_the_whole():
+    config = defaults.density()
+    config.model.update({"ndim": 3, "channels": (2, 4), "gate": 0.1})
+    (stage,) = build_stages(config)
+    volume = jax.random.normal(jax.random.key(0), (40, 64, 76, 1))
+    variables = stage.init(jax.random.key(1), {"labelled": {"image": volume[None]}}, {})
+    head = variables.trained["head"]
+    head["kernel"], head["bias"] = 100 * head["kernel"], head["bias"] + 20.0
+    image = NetworkInput(volume.shape[:-1], np.asarray(volume).__getitem__)
+    whole, cut = (BatchedPredictor(stage, variables, max_window=side) for side in (None, 48))
+    assert len(whole.cut(image.space)) == 1 < len(cut.cut(image.space))
+    first, second = (next(count_images(predictor, [image])) for predictor in (whole, cut))
+    assert first.count > 1
+    np.testing.assert_allclose(second.density, first.density, atol=1e-5 * first.density.max())
+    assert np.array_equal(first.points, second.points)
+
+
+@pytest.mark.parametrize(("ndim", "most"), [(2, 2**22), (3, 2**24)])
+def test_windows_of_narrow_networks_fit_into_memory_whatever_the_number_of_axes(ndim, most):
+    config = defaults.density()
+    config.model.ndim = ndim
+    (stage,) = build_stages(config)
+    large = (512, 4096, 4096)[-ndim:]
+    window = BatchedPredictor(stage, {}).cut(large)[0].read
+    assert math.prod(side.stop - side.start for side in window) <= most
 
 
 def test_the_error_of_the_count_is_one_term_of_the_loss():
