@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from scipy import ndimage
 
-from cellcount_jax.data import propose_dots
+from cellcount_jax.annotation import propose_dots
 from cellcount_jax.data.preprocess import Readable
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.inference.image_argument import ArrayReader

@@ -56,7 +56,7 @@ def add(command: AddCommand) -> None:
 
 
 def _propose(options: argparse.Namespace) -> int:
-    from cellcount_jax.data import propose_dots
+    from cellcount_jax.annotation import propose_dots
 
     find = None
     if options.model is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cellcount_jax.data import outliers
 from cellcount_jax.data.preprocess import Preprocessing, Readable, sample_grid
 from cellcount_jax.data.sample import Sample
 
@@ -109,12 +110,12 @@ def fit(
       ValueError: the model would count it wrong.
     """
     _check_axes(len(image.shape) - 1, trained)
-    view = _sampled(image)
+    image, view = outliers.mended(image)
     top = np.iinfo(view.dtype).max if view.dtype.kind in "ui" else np.inf
     if MAX_CLIPPED < (clipped := float(np.mean(view == top))) < 1:
         log.warning(
             "%.0f %% of its values are the highest that its type holds (%d): overexposed, or "
-            "filled beside stitched images, and the count may be wrong",
+            "filled, and the count may be wrong",
             *(100 * clipped, top),
         )
     image, view = _fit_colour(image, view, trained, preprocessing.channels)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cellcount_jax.data import outliers
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets.load import SplitDataset
 from cellcount_jax.datasets.splits import describe_sizes
@@ -54,7 +55,8 @@ def read_folder(
             shape = image.pixels.shape[:-1]
             dots = read_dots(pairs[path], image_shape=shape, pixel_size=spacing).points
         name = path.relative_to(folder).as_posix()
-        samples.append(Sample(name, image.pixels, dots, spacing=spacing))
+        pixels = outliers.mended(image.pixels, name=str(path))[0]
+        samples.append(Sample(name, pixels, dots, spacing=spacing))
     if not any(s.dots is not None for s in samples):
         raise FolderError(
             f"{folder}: {len(samples)} images but no annotations; put them in {folder / 'dots'}, "

@@ -57,7 +57,7 @@ def test_one_hot_pixel_does_not_hide_the_bits(caplog):
     stored = _grey(2).astype(np.uint16)
     stored[3, 4] = 65535
     found = trained_on.fit(stored, GREY, BY_TYPE)
-    assert found.max() == 1
+    assert 0.9 < found.max() < 1
     assert "holds 8 bits" in caplog.text
 
 
@@ -142,9 +142,9 @@ def test_an_empty_image_fits_any_model(caplog):
     assert not caplog.text
 
 
-@pytest.mark.parametrize(("columns", "said"), [(0, False), (10, True)])
-def test_clipped_or_filled_parts_are_said(caplog, columns, said):
+@pytest.mark.parametrize(("side", "said"), [(0, False), (20, True)])
+def test_clipped_or_filled_parts_are_said(caplog, side, said):
     image = _grey(0).astype(np.uint16) * 200
-    image[:, :columns] = 65535
+    image[5 : 5 + side, 5 : 5 + side] = 65535
     trained_on.fit(image, None, BY_IMAGE)
     assert ("20 % of its values are the highest" in caplog.text) == said

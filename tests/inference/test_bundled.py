@@ -64,6 +64,20 @@ def test_noise_is_not_counted(counter, strength):
     assert counter.count(np.full((64, 64), 7, np.uint8)).count == 0
 
 
+@pytest.mark.parametrize("spoiled", ["hot", "salt", "filled"])
+def test_outliers_do_not_change_the_count(counter, spoiled):
+    image = simulate_cells(0, (256, 256), 60)[0].mean(axis=-1).astype(np.uint16) * 10
+    clean = counter.count(image)
+    if spoiled == "filled":
+        image = np.pad(image, ((0, 0), (60, 0)), constant_values=65535)
+    else:
+        at = np.random.default_rng(0).choice(image.size, 1 if spoiled == "hot" else 300)
+        image.ravel()[at] = 65535
+    found = counter.count(image)
+    assert clean.count == pytest.approx(60, rel=0.2)
+    assert abs(found.count - clean.count) <= (0 if spoiled == "hot" else 1)
+
+
 def test_a_run_in_a_folder_of_that_name_takes_precedence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nuclei").mkdir()

@@ -14,6 +14,7 @@ from scipy import ndimage
 from skimage import filters, measure
 from skimage.feature import peak_local_max
 
+from cellcount_jax.data import outliers
 from cellcount_jax.data.preprocess import Preprocessing, preprocess
 from cellcount_jax.io.annotations.dots import Dots, write_dots
 from cellcount_jax.io.images.image import Image, read_image
@@ -85,6 +86,7 @@ def propose(
     """
     if method not in ("otsu", "log"):
         raise ValueError(f"no method {method!r}; there are otsu and log")
+    pixels = outliers.mended(pixels)[0]
     grey = preprocess(pixels, Preprocessing(channels=pixels.shape[-1], normalise="percentile"))
     image = grey.max(axis=-1) if not dark else 1.0 - grey.mean(axis=-1)
     image = ndimage.gaussian_filter(image, 1.0)

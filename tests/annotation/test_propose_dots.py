@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cellcount_jax.data import propose_dots
+from cellcount_jax.annotation import propose_dots
 from cellcount_jax.io.annotations.dots import Dots, read_dots, write_dots
 from cellcount_jax.simulation import simulate
 
