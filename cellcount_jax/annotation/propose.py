@@ -53,6 +53,7 @@ def classical(
     method: str = "otsu",
     diameter: float | None = None,
     dark: bool = False,
+    spacing: Sequence[float] | None = None,
     on_block: Callable[[int, int], None] | None = None,
 ) -> Proposals:
     """Proposals by Otsu's threshold or by the Laplacian of Gaussian.
@@ -64,6 +65,7 @@ def classical(
       method: `otsu` or `log`.
       diameter: of a cell in pixels; estimated (block by block) if not given.
       dark: cells are darker than the background.
+      spacing: size of a voxel along each axis of a volume.
       on_block: called with the number of blocks done and of all.
     """
     space = image.shape[:-1]
@@ -76,7 +78,9 @@ def classical(
             for b, n in zip(block, space, strict=True)
         )
         pixels = image.read((*outer, slice(0, image.shape[-1])))
-        at = propose_dots.propose(pixels, method=method, diameter=diameter, dark=dark)
+        at = propose_dots.propose(
+            pixels, method=method, diameter=diameter, dark=dark, spacing=spacing
+        )
         inside = [o.start for o in outer] + at
         low, high = [b.start - 0.5 for b in block], [b.stop - 0.5 for b in block]
         mine = ((inside >= low) & (inside < high)).all(axis=1)

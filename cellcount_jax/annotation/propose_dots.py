@@ -5,9 +5,11 @@ blobs of one size. A start for a person, never a result.
 """
 
 import collections
+import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -16,7 +18,9 @@ from skimage.feature import peak_local_max
 
 from cellcount_jax.data import outliers
 from cellcount_jax.data.preprocess import Preprocessing, preprocess
+from cellcount_jax.data.resize import resize_array, resized_shape
 from cellcount_jax.io.annotations.dots import Dots, write_dots
+from cellcount_jax.io.images.axes import chosen_spacing
 from cellcount_jax.io.images.image import Image, read_image
 from cellcount_jax.io.pairing import find_pairs
 
@@ -30,6 +34,7 @@ def propose_folder(
     diameter: float | None = None,
     dark: bool = False,
     overwrite: bool = False,
+    voxel_size: Sequence[float] | None = None,
     find: Callable[[Image], Dots] | None = None,
 ) -> dict[Path, int]:
     """Writes `dots/<name>.csv` (as napari reads it) for each image without annotations.
@@ -40,6 +45,7 @@ def propose_folder(
       diameter: of a cell in pixels; estimated from each image if not given.
       dark: cells are darker than the background.
       overwrite: also for images with annotations.
+      voxel_size: micrometres per pixel, (z, y, x), in place of what the files say.
       find: proposes the dots of an image, in place of `method`.
 
     Returns:
@@ -58,9 +64,10 @@ def propose_folder(
             log.info("%s: has %s already; kept", path, pairs[path].name)
             continue
         image = read_image(path)
+        image = dataclasses.replace(image, spacing=chosen_spacing(image, voxel_size))
         if find is None:
-            points = propose(image.pixels, method=method, diameter=diameter, dark=dark)
-            dots = Dots(points)
+            options: dict[str, Any] = {"method": method, "diameter": diameter, "dark": dark}
+            dots = Dots(propose(image.pixels, **options, spacing=image.spacing))
         else:
             dots = find(image)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +77,12 @@ def propose_folder(
 
 
 def propose(
-    pixels: np.ndarray, *, method: str = "otsu", diameter: float | None = None, dark: bool = False
+    pixels: np.ndarray,
+    *,
+    method: str = "otsu",
+    diameter: float | None = None,
+    dark: bool = False,
+    spacing: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Dots [N, ndim] float32 of the cells in an image [*space, C] or volume.
 
@@ -78,12 +90,21 @@ def propose(
       pixels: as read from a file.
       method: `otsu`: threshold, components, touching cells split at the peaks of the distance to
         the background; `log`: maxima of the Laplacian of Gaussian.
-      diameter: of a cell in pixels; that of the median component if not given.
+      diameter: of a cell in pixels of the plane; that of the median component if not given.
       dark: cells are darker than the background.
+      spacing: size of a voxel along each axis of a volume, in any unit: it is looked at with voxels
+        that are cubes of the same volume.
 
     Raises:
       ValueError: an unknown method.
     """
+    if pixels.ndim == 4 and spacing is not None and len(set(spacing)) > 1:
+        side = float(np.prod(spacing)) ** (1 / 3)
+        space = resized_shape(pixels.shape[:-1], tuple(size / side for size in spacing))
+        size = None if diameter is None else diameter * spacing[-1] / side
+        found = propose(resize_array(pixels, space), method=method, diameter=size, dark=dark)
+        scale = np.divide(space, pixels.shape[:-1])
+        return ((found + 0.5) / scale - 0.5).astype(np.float32)
     if method not in ("otsu", "log"):
         raise ValueError(f"no method {method!r}; there are otsu and log")
     pixels = outliers.mended(pixels)[0]

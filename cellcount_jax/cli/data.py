@@ -19,6 +19,7 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--method", choices=("otsu", "log"), default="otsu", help=METHOD_HELP)
     sub.add_argument("--model", help=f"propose its points, with scores: {MODEL_CHOICES}")
     sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
+    add_voxel_size(sub)
     sub.add_argument("--dark", action="store_true", help="cells are darker than the background")
     sub.add_argument("--overwrite", action="store_true", help="replace existing dots")
 
@@ -69,6 +70,7 @@ def _propose(options: argparse.Namespace) -> int:
         diameter=options.diameter,
         dark=options.dark,
         overwrite=options.overwrite,
+        voxel_size=options.voxel_size,
         find=find,
     )
     for path, number in written.items():

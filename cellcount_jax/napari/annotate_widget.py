@@ -105,10 +105,11 @@ class AnnotateWidget(QWidget):
         dark = self.dark.currentText() == "dark cells"
 
         def work() -> proposing.Proposals:
+            spacing = scale if len(set(scale)) > 1 or scale[0] != 1 else None
             if method == "model":
-                spacing = scale if len(set(scale)) > 1 or scale[0] != 1 else None
                 return proposing.by_model(Counter.load(workspace.model), image, spacing=spacing)
-            return proposing.classical(image, method=method, diameter=diameter, dark=dark)
+            options = {"diameter": diameter, "dark": dark, "spacing": spacing}
+            return proposing.classical(image, method=method, **options)
 
         self.propose_button.setEnabled(False)
         self.message.setText(f"proposing by {method} ...")

@@ -28,6 +28,22 @@ def test_proposals_find_most_separate_discs_and_split_touching_ones(method):
     assert propose_dots.propose(np.zeros((20, 20, 1), np.uint8)).shape == (0, 2)
 
 
+@pytest.mark.parametrize("method", ["otsu", "log"])
+def test_balls_in_flat_voxels_are_found_at_their_centres(method):
+    spacing = np.array([4.0, 1.0, 1.0])
+    centres = np.array([(4, 10, 10), (4, 10, 40), (7, 30, 20), (12, 30, 20)])  # planes are 4 apart
+    grid = np.stack(np.mgrid[:17, :48, :56], axis=-1)
+    volume = np.zeros(grid.shape[:-1], np.float32)
+    for centre in centres:
+        away = np.linalg.norm((grid - centre) * spacing, axis=-1)
+        volume = np.maximum(volume, np.exp(-((away / 7) ** 4)))
+    pixels = (2000 * volume + 100).astype(np.uint16)[..., None]
+    found = propose_dots.propose(pixels, method=method, diameter=13, spacing=spacing)
+    assert len(found) == len(centres)
+    away = np.linalg.norm((found[:, None] - centres) * spacing, axis=-1)
+    assert away.min(axis=0).max() < 4
+
+
 def test_proposals_for_a_folder_are_napari_files_and_keep_what_is_there(tmp_path, caplog):
     for i, sample in enumerate(simulate.simulate_dataset(0, 2, (96, 96), "vgg")):
         (tmp_path / "images").mkdir(exist_ok=True)
