@@ -13,12 +13,13 @@ as in consistency_vgg.py. Measured figures: docs/results/consistency.md.
 
 from ml_collections import ConfigDict
 
+from cellcount_jax import defaults
 from configs import common, consistency_light_sheet
 
 
 def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset, see consistency_vgg.py."""
-    config = common.consistency(ndim=3)
+    config = defaults.consistency(ndim=3)
     config.data.name = "bbbc050"
     config.data.protocol = "few_labels"
     config.radius = 8.0  # pixels in the plane; a nucleus is about 18 across

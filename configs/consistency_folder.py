@@ -13,6 +13,7 @@ Presets and switches as in consistency_vgg.py.
 
 from ml_collections import ConfigDict
 
+from cellcount_jax import defaults
 from configs import common, consistency_light_sheet, consistency_vgg
 
 
@@ -20,7 +21,7 @@ def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset, see consistency_vgg.py; the part `volumes` is for 3-D data."""
     parts = preset.split("_")
     ndim = 3 if "volumes" in parts else 2
-    config = common.consistency(ndim=ndim)
+    config = defaults.consistency(ndim=ndim)
     config.model.standardise = False
     preset = "_".join(p for p in parts if p != "volumes")
     config = common.consistency_preset(config, preset, quick=quick)

@@ -19,7 +19,7 @@ from configs import common
 
 def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset, see consistency_vgg.py."""
-    config = common.consistency(ndim=3)
+    config = defaults.consistency(ndim=3)
     config.data.name = "light_sheet"
     config.data.protocol = "consistency"
     config.preprocessing.update(

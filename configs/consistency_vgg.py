@@ -29,7 +29,7 @@ VGG_STD = (0.0031, 0.0031, 0.2066)
 def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset: "" (the paper's), quick or tiny; each also with `supervised` (alone or
     joined by an underscore) and `gaussian`."""
-    config = common.consistency()
+    config = defaults.consistency()
     config.data.name = "vgg_cells"
     config.data.protocol = "consistency"
     config.preprocessing.update({"mean": VGG_MEAN, "std": VGG_STD})
@@ -44,7 +44,7 @@ def quick(config: ConfigDict) -> None:
     are read from the unsharp mean over mirror images, see `methods.postprocess`.
     """
     config.model.update({"base_channels": 8, "norm": "batch", "target_scale": 10.0})
-    config.model.update(common.unsharp_peaks(0.6))
+    config.model.update(defaults.unsharp_peaks(0.6))
     plan = config.stages.consistency
     plan.batch_size.update({"labelled": 8, "unlabelled": 4})
     plan.steps = 800

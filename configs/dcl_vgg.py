@@ -107,7 +107,7 @@ def pretrained(config: ConfigDict) -> None:
     config.localizer.sigma = 1.0
     config.localizer.test_time_augmentation = True
     config.localizer.unsharp_sigma = 0.6
-    config.localizer.thresholds = common.UNSHARP_THRESHOLDS
+    config.localizer.thresholds = defaults.UNSHARP_THRESHOLDS
     config.pretrain.enabled = True
     rates = {"message_passing": 20.0}
     config.stages.pretrain = defaults.stage(

@@ -17,6 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks.output import markdown
+from cellcount_jax import defaults
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.evaluation.evaluate import point_errors
 from cellcount_jax.inference.counter import Count, Counter
@@ -25,7 +26,6 @@ from cellcount_jax.methods import build_stages, consistency, postprocess
 from cellcount_jax.methods.base import Readout
 from cellcount_jax.training import run
 from cellcount_jax.training.readout_fit import fit_readout
-from configs import common
 
 BLURS = (None, 0.6, 1.0)
 """Standard deviations in pixels of the blur that unsharp peaks rise above; None for plain maps."""
@@ -82,7 +82,7 @@ def _maps(
 
 
 def _readout(config: ConfigDict, *, views: bool, blur: float | None, tolerance: float) -> Readout:
-    thresholds = common.UNSHARP_THRESHOLDS if blur else common.DECODER_THRESHOLDS
+    thresholds = defaults.UNSHARP_THRESHOLDS if blur else defaults.DECODER_THRESHOLDS
     fields = {
         "test_time_augmentation": views,
         "unsharp_sigma": blur,

@@ -30,6 +30,7 @@ from ml_collections import ConfigDict
 
 from benchmarks.output import add_arguments, finish, markdown
 from benchmarks.speed.compiler_figures import PEAK_BYTES, PEAK_FLOPS, estimate
+from cellcount_jax import defaults
 from cellcount_jax.data import batches
 from cellcount_jax.methods import build_stages
 from cellcount_jax.methods.base import Batch, Stage, Tree, Variables
@@ -38,7 +39,7 @@ from cellcount_jax.models.message_passing import GlobalMessagePassing
 from cellcount_jax.runtime import sharding
 from cellcount_jax.training import optimizer
 from cellcount_jax.training.step import create_state, make_step
-from configs import common, countxplain_vgg, csrnet_vgg, dcl_vgg
+from configs import countxplain_vgg, csrnet_vgg, dcl_vgg
 
 TOPOLOGIES = ("v5e:4x4", "v5e:16x16")
 
@@ -82,13 +83,13 @@ def cases() -> dict[str, Case]:
         "CSRNet": Case(csrnet_vgg.get_config(), "csrnet"),
         "CountXplain stage 2": Case(countxplain_vgg.get_config(), method.NAME),
         "consistency 2-D": Case(
-            common.consistency(ndim=2),
+            defaults.consistency(ndim=2),
             "consistency",
             (224, 224),
             {"labelled": 1, "unlabelled": 10},
         ),
         "consistency 3-D": Case(
-            common.consistency(ndim=3),
+            defaults.consistency(ndim=3),
             "consistency",
             (48, 176, 176),  # the published (56, 200, 200) takes 16.5 GiB of a chip's 16
             {"labelled": 1, "unlabelled": 1},

@@ -7,6 +7,10 @@ from cellcount_jax.cli.common import MODEL_CHOICES, AddCommand, add_voxel_size
 from cellcount_jax.runtime.setup import configure_process
 
 START_HELP = f"begin with the weights of a model of the same network: {MODEL_CHOICES}"
+UNLABELLED_HELP = (
+    "learn from images without dots, too (focal consistency): those of the folder and of these "
+    "files and folders"
+)
 
 
 def add(command: AddCommand) -> None:
@@ -27,6 +31,7 @@ def add(command: AddCommand) -> None:
     sub.add_argument(
         "--start-from", metavar="MODEL", help=f"begin with its weights: {MODEL_CHOICES}"
     )
+    sub.add_argument("--unlabelled", nargs="*", type=Path, metavar="IMAGES", help=UNLABELLED_HELP)
     sub.add_argument("--seed", type=int, default=0, help="of split and training; default: 0")
 
 
@@ -46,6 +51,7 @@ def _train(options: argparse.Namespace) -> int:
         seed=options.seed,
         start_from=options.start_from,
         folds=options.folds,
+        unlabelled=options.unlabelled,
     )
     print(f"model: {out}   report: {out / 'report.html'}")
     for line in train_folder.verdict(results):

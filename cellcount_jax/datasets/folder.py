@@ -8,6 +8,7 @@ An image without annotations is unlabelled; `io.pairing` says which files belong
 """
 
 import csv
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from cellcount_jax.data import outliers
+from cellcount_jax.data.resampling import SAME_SIZE_TOLERANCE
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets.load import SplitDataset
 from cellcount_jax.datasets.splits import describe_sizes
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.axes import chosen_spacing
+from cellcount_jax.io.images.find import list_images
 from cellcount_jax.io.images.image import read_image
 from cellcount_jax.io.pairing import FolderError, find_pairs, stem
 
@@ -63,6 +66,57 @@ def read_folder(
             f"or make first ones with: cellcount propose {folder}"
         )
     return samples
+
+
+def read_unlabelled(
+    paths: Sequence[Path],
+    *,
+    channels: Sequence[int | str] | None = None,
+    voxel_size: Sequence[float] | None = None,
+) -> list[Sample]:
+    """All images of files and folders, as images without dots, by their paths.
+
+    Raises:
+      ValueError: there are none, or a file cannot be read; the line names it.
+    """
+    samples = []
+    for path in list_images(paths) if paths else ():
+        image = read_image(path, channels=channels)
+        spacing = chosen_spacing(image, voxel_size)
+        samples.append(Sample(str(path), image.pixels, None, spacing=spacing))
+    return samples
+
+
+def with_unlabelled(source: SplitDataset, samples: Sequence[Sample]) -> SplitDataset:
+    """The same data with more images without dots.
+
+    Raises:
+      FolderError: it has none then.
+      ValueError: the axes, channels or pixel sizes of one are not those of the annotated ones.
+    """
+    every = [*source.splits.get("unlabelled", ()), *samples]
+    if not every:
+        raise FolderError("no images without dots to train on: name a folder behind --unlabelled")
+    first = source.splits["train"][0]
+    for sample in every:
+        alike = sample.image.ndim == first.image.ndim
+        if not alike or sample.image.shape[-1] != first.image.shape[-1]:
+            raise ValueError(
+                f"{sample.name} {sample.image.shape} and {first.name} {first.image.shape}, which "
+                "has dots, differ in axes or channels; choose channels, or leave it out"
+            )
+        if (
+            sample.spacing
+            and first.spacing
+            and not np.allclose(sample.spacing, first.spacing, rtol=SAME_SIZE_TOLERANCE)
+        ):
+            raise ValueError(
+                f"{sample.name}: its pixel size {sample.spacing} um is not that of {first.name}, "
+                f"{first.spacing}; give the right one with --voxel-size, or leave it out"
+            )
+    splits = {**source.splits, "unlabelled": every}
+    text = f"{source.description.partition(':')[0]}: {describe_sizes(splits)}"
+    return dataclasses.replace(source, splits=splits, split_hash=_hash(splits), description=text)
 
 
 def load_folder(

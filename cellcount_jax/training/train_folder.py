@@ -18,7 +18,7 @@ from cellcount_jax.datasets import folder, load
 from cellcount_jax.evaluation import metrics
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.runtime import run_files
-from cellcount_jax.training import run
+from cellcount_jax.training import lab_consistency, run
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ def train_folder(
     seed: int = 0,
     start_from: str | None = None,
     folds: int = 0,
+    unlabelled: Sequence[Path] | None = None,
 ) -> dict[str, Any]:
     """Trains on a folder and evaluates on its test split, or on validation if it has none.
 
@@ -67,6 +68,8 @@ def train_folder(
       start_from: model whose weights training begins with, where the networks are alike.
       folds: then so many counters are trained, each without its part of the labelled images that
         are not for test, and counts that part: `cross_validation.json`. 0: none.
+      unlabelled: images without dots, or folders of them: trained on with those of `path` that have
+        none, by focal consistency. None: only images with dots are trained on.
 
     Returns:
       The content of `results.json`, with `cross_validation` if there are folds.
@@ -76,11 +79,16 @@ def train_folder(
     """
     source = folder.load_folder(path, seed=seed, channels=channels, voxel_size=voxel_size)
     log.info(source.description)
+    if unlabelled is not None:
+        more = folder.read_unlabelled(unlabelled, channels=channels, voxel_size=voxel_size)
+        source = folder.with_unlabelled(source, more)
     start = None if start_from is None else Counter.load(start_from)
-    results = _train(source, workdir, steps=steps, seed=seed, start=start)
+    options: dict[str, Any] = {"steps": steps, "seed": seed, "start": start}
+    options["with_unlabelled"] = unlabelled is not None
+    results = _train(source, workdir, **options)
     for fold, part in enumerate(cross_validation_parts(source, folds=folds)):
         log.info("cross-validation: %s", part.protocol)
-        _train(part, workdir / "folds" / str(fold), steps=steps, seed=seed, start=start)
+        _train(part, workdir / "folds" / str(fold), **options)
     if folds:
         results["cross_validation"] = pooled(workdir / "folds", folds)
         run_files.write_json(workdir / "cross_validation.json", results["cross_validation"])
@@ -94,19 +102,23 @@ def _train(
     steps: int | None,
     seed: int,
     start: Counter | None,
+    with_unlabelled: bool,
 ) -> dict[str, Any]:
     """One run with settings inferred from its training images."""
     found = infer_settings.infer_settings(source.splits["train"])
     for line in found.lines():
         log.info("inferred: %s", line)
-    config = config_for(found, n_train=len(source.splits["train"]), seed=seed, steps=steps)
+    if with_unlabelled:
+        config = lab_consistency.config_for(found, seed=seed, steps=steps)
+    else:
+        config = config_for(found, n_train=len(source.splits["train"]), seed=seed, steps=steps)
     n_validation = len(source.splits.get("validation", ()))
     if n_validation < MIN_VALIDATION:
         log.info(
             "%d validation images are too few to choose a checkpoint by: the last is taken",
             n_validation,
         )
-        config.stages.density.select = "last"
+        config.stages[config.method].select = "last"
     config.data.name, config.data.protocol = source.name, source.protocol
     resampling = Resampling(factor=found.scale)
     resampled = load.resampled(source, resampling)
@@ -129,6 +141,8 @@ def cross_validation_parts(source: load.SplitDataset, *, folds: int) -> Iterator
             "train": [s for i, s in enumerate(samples) if i not in counted],
             "test": [s for i, s in enumerate(samples) if i in counted],
         }
+        if "unlabelled" in source.splits:
+            splits["unlabelled"] = source.splits["unlabelled"]
         protocol = f"{source.protocol}, fold {fold + 1} of {folds}"
         yield dataclasses.replace(source, splits=splits, protocol=protocol)
 

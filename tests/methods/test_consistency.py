@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cellcount_jax import defaults
 from cellcount_jax.data import targets
 from cellcount_jax.methods import build_stages, consistency
 from cellcount_jax.methods.base import Variables
 from cellcount_jax.methods.consistency import standardised
 from cellcount_jax.training import optimizer
-from configs import common, consistency_vgg
+from configs import consistency_vgg
 from tests.methods.step_input import step_input
 
 
@@ -102,7 +103,7 @@ def test_consistency_weight_rises_from_exp_minus_5_to_the_one_asked_for():
 
 def test_published_optimizer_decays_by_the_learning_rate_itself():
     """Before each Adam step a weight is multiplied by 1 - lr(t); Adam of a zero gradient is 0."""
-    plan = common.consistency().stages.consistency
+    plan = defaults.consistency().stages.consistency
     tx = optimizer.from_config(plan.optimizer, steps=plan.steps, steps_per_epoch=1)
     weight, expected = jnp.asarray(2.0), 2.0
     state = tx.init(weight)

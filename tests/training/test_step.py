@@ -9,6 +9,7 @@ import optax
 import pytest
 from etils import epath
 
+from cellcount_jax import defaults
 from cellcount_jax.methods import build_stages
 from cellcount_jax.runtime import run_files, sharding
 from cellcount_jax.training import run as experiment
@@ -178,7 +179,7 @@ CONFIGS = {
     "csrnet": csrnet_vgg.get_config,
     "countxplain": countxplain_vgg.get_config,
     "consistency": lambda preset: common.consistency_preset(
-        common.consistency(), preset, quick=lambda config: None
+        defaults.consistency(), preset, quick=lambda config: None
     ),
 }
 
