@@ -31,7 +31,8 @@ from cellcount_jax.models import unet
 
 NARROW_CHANNELS, WIDE_WINDOW = 8, {2: 2048, 3: 224}
 """Up to so many channels at the finest level windows are that long, by number of space axes: less
-is computed twice, and the intermediate results still take no more than about two gigabytes."""
+is computed twice. The intermediate results of one window take about two gigabytes at most, and two
+windows may be in progress."""
 
 
 def stages(config: ConfigDict) -> tuple[Stage, ...]:
