@@ -81,7 +81,8 @@ def estimate_diameter(image: np.ndarray | Readable) -> float | None:
     if len(image.shape) != 3:
         raise ValueError(
             f"this model counts 2-D images, and this is a stack of {image.shape[0]} planes; count "
-            "its planes with --per-slice, or a projection of it"
+            "its planes with --per-slice, or a projection of it, or train a counter of volumes: "
+            "cellcount propose FOLDER, then cellcount train FOLDER"
         )
     brightness = Preprocessing(channels=image.shape[-1], normalise="percentile")
     range_ = intensity_range(image, brightness)
