@@ -31,7 +31,7 @@ def add(command: AddCommand) -> None:
 
     sub = command("dots", _dots, "Check dots against their images, or convert them.")
     actions = sub.add_subparsers(required=True, dest="action", metavar="check|convert")
-    check = actions.add_parser("check", help="find dots outside, swapped, twice, 1-based or in um")
+    check = actions.add_parser("check", help="find dots outside, swapped, in um, of another image")
     check.add_argument("path", type=Path, help="folder of images with dots, or a file of dots")
     check.add_argument("--image", type=Path, help="the image of a single file of dots")
     check.add_argument("--scene", type=int, help="of images with several, from 0")
@@ -90,6 +90,8 @@ def _data(options: argparse.Namespace) -> int:
 
 
 def _dots(options: argparse.Namespace) -> int:
+    from cellcount_jax.data.sample import Sample
+    from cellcount_jax.datasets import folder
     from cellcount_jax.io import pairing
     from cellcount_jax.io.annotations import dots, validate
     from cellcount_jax.io.images.image import read_image
@@ -106,13 +108,26 @@ def _dots(options: argparse.Namespace) -> int:
         pairs = {options.image: options.path}
     problems = 0
     index = {} if options.time is None else {"T": options.time}
+    samples = []
     for image, path in pairs.items():
         opened = read_image(image, scene=options.scene, index=index)
-        for line in validate.check_dots(
+        findings = validate.check_dots(
             path, opened.space_shape, order=options.order, pixel_size=opened.spacing
-        ):
-            problems += 1
-            print(line)
+        )
+        for finding in findings:
+            print(finding)
+        problems += len(findings)
+        if not findings and len(opened.space_shape) == 2:
+            points = dots.read_dots(
+                path,
+                image_shape=opened.space_shape,
+                order=options.order,
+                pixel_size=opened.spacing,
+            ).points
+            samples.append(Sample(str(path), opened.pixels, points))
+    for line in folder.misplaced(samples):
+        problems += 1
+        print(line)
     print(f"{len(pairs)} files of dots checked, {problems} remarks")
     return 1 if problems else 0
 

@@ -10,6 +10,7 @@ An image without annotations is unlabelled; `io.pairing` says which files belong
 import csv
 import dataclasses
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from cellcount_jax.data import outliers
 from cellcount_jax.data.resampling import SAME_SIZE_TOLERANCE
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets.load import SplitDataset
+from cellcount_jax.datasets.misplaced_dots import find_misplaced
 from cellcount_jax.datasets.splits import describe_sizes
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.axes import chosen_spacing
@@ -27,6 +29,8 @@ from cellcount_jax.io.images.image import read_image
 from cellcount_jax.io.pairing import FolderError, find_pairs, stem
 
 SPLITS = ("train", "validation", "test")
+
+log = logging.getLogger(__name__)
 
 
 def read_folder(
@@ -126,7 +130,7 @@ def load_folder(
     channels: Sequence[int | str] | None = None,
     voxel_size: Sequence[float] | None = None,
 ) -> SplitDataset:
-    """Reads a lab's folder and splits it.
+    """Reads a lab's folder and splits it; dots that do not fit their image are named in the log.
 
     Without `split.csv` the labelled images are split at random: of 20 or more a fifth is for
     test and a tenth for validation; of fewer, all are trained on.
@@ -135,6 +139,8 @@ def load_folder(
       FolderError: nothing to train on, or a wrong `split.csv`.
     """
     samples = read_folder(folder, channels=channels, voxel_size=voxel_size)
+    for line in misplaced(samples):
+        log.warning("%s", line)
     labelled = [s for s in samples if s.dots is not None]
     splits = _read_split(folder / "split.csv", {s.name: s for s in samples})
     listed = splits is not None
@@ -154,6 +160,13 @@ def load_folder(
         split_hash=_hash(splits),
         description=f"{folder}: {describe_sizes(splits)}",
     )
+
+
+def misplaced(samples: Sequence[Sample]) -> list[str]:
+    """A line for each sample whose dots do not seem to belong to its image."""
+    names = [s.name for s in samples]
+    found = find_misplaced([s.image for s in samples], [s.dots for s in samples], names)
+    return [f"{name}: {line}" for name, line in found.items()]
 
 
 def random_split(n: int, seed: int) -> dict[str, list[int]]:

@@ -9,6 +9,7 @@ import numpy as np
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets import splits
 from cellcount_jax.datasets.base import Benchmark
+from cellcount_jax.datasets.folder import misplaced
 from cellcount_jax.datasets.load import get_benchmark
 from cellcount_jax.datasets.prepared import (
     FilePath,
@@ -55,7 +56,11 @@ def check(
         samples = benchmark.read(raw) if raw else open_records(benchmark, None, data_dir)
         if samples is None:
             return [f"{name}: not available; {where_to_get(benchmark)}"]
-        found = [_Summary.of(s) for s in samples]
+        found, flat = [], []
+        for sample in samples:
+            found.append(_Summary.of(sample))
+            if sample.dots is not None and sample.dots.shape[-1] == 2:
+                flat.append(sample)
     except ValueError as error:
         return [f"{name}: {benchmark.title}", f"warning: {error}"]
     folder = raw or prepared_root(data_dir) / name
@@ -64,6 +69,7 @@ def check(
     return [
         f"{name}: {benchmark.title}, in {folder}",
         *_compare(benchmark, found),
+        *(f"warning: {line}" for line in misplaced(flat)),
         *(_split_line(benchmark, p, found) for p in benchmark.protocols.values()),
         f"  licence: {benchmark.licence}; page: {benchmark.page}",
         f"  cite: {benchmark.citation}",

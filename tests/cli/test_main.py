@@ -90,6 +90,23 @@ def test_user_errors_are_one_line_and_exit_status_1(command, line, capsys):
     assert len(error.strip().splitlines()) == 1
 
 
+def test_dots_of_another_image_are_named(tmp_path, capsys):
+    assert (
+        main.main(["simulate", str(tmp_path), "-n", "12", "--shape", "160", "160", "--count", "40"])
+        == 0
+    )
+    files = sorted((tmp_path / "dots").iterdir())
+    first, *others = (file.read_bytes() for file in files[:3])
+    for file, content in zip(files[:3], [*others, first], strict=True):
+        file.write_bytes(content)
+    capsys.readouterr()
+    assert main.main(["dots", "check", str(tmp_path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "12 files of dots checked, 3 remarks"
+    for file, line in zip(files[:3], lines[:3], strict=True):
+        assert line.startswith(f"{file}: its dots lie no more on cells")
+
+
 def test_propose_then_check_then_convert(tmp_path, capsys):
     assert (
         main.main(["simulate", str(tmp_path), "-n", "2", "--shape", "64", "80", "--seed", "3"]) == 0

@@ -1,0 +1,143 @@
+"""Finds dots that do not belong to their image, by what the image shows at their places.
+
+A linear measure of brightness and contrast at six scales is fitted to a folder, so that it tells
+the places of dots from the same places on the other images. A file of dots whose places stand out
+no more on its own image than elsewhere, where those of nearly all other files do, is named.
+"""
+
+import collections
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+SIGMAS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Of the blurs, in pixels; differences of neighbours are the contrast at a scale."""
+
+MIN_IMAGES = 8
+"""Of one size, with dots; below, the folder cannot say what is usual."""
+
+MIN_DOTS, MAX_DOTS = 10, 200
+"""Fewer dots decide nothing; more are thinned out evenly."""
+
+OTHERS = 12
+"""Images that each file of dots is laid on besides its own: those next to it in the order."""
+
+POWER = 4.0
+"""Usual score of dots on their own image that a group needs, in spreads of the scores on others."""
+
+UNLIKE, CHANCE = 0.3, 2.5
+"""A file is named if its score is less than this share of the usual one and than this score, which
+one file in fifty reaches on images that are not its own."""
+
+
+class Fit(NamedTuple):
+    """What the dots of a group of images say.
+
+    Attributes:
+      scores: [n, 1 + others] of the dots of each file on its image (column 0) and on those after
+        it; 0 is the median over other images, 1 their spread (scaled MAD).
+      direction: [scale], the weights of the contrasts.
+      level: of the weighted contrasts, as usual at the places of dots.
+      floor: least brightness spread that an image is divided by.
+    """
+
+    scores: np.ndarray
+    direction: np.ndarray
+    level: float
+    floor: float
+
+
+def find_misplaced(
+    images: Sequence[np.ndarray], dots: Sequence[np.ndarray | None], names: Sequence[str]
+) -> dict[str, str]:
+    """Lines for the images whose dots fit them no better than they fit the others.
+
+    Args:
+      images: [y, x] or [y, x, channel], of any type; volumes are passed over.
+      dots: [N, 2] y and x in pixels for each image, or None.
+      names: of the images, unique.
+
+    Returns:
+      One line for each name whose dots do not fit; empty where the folder cannot tell.
+    """
+    groups = collections.defaultdict(list)
+    for name, image, found in zip(names, images, dots, strict=True):
+        if found is not None and found.shape[-1] == 2:
+            groups[image.shape].append((name, image, found))
+    lines: dict[str, str] = {}
+    for group in groups.values():
+        dotted = [one for one in group if len(one[2]) >= MIN_DOTS]
+        if len(dotted) < MIN_IMAGES:
+            continue
+        fit = fit_dots([image for _, image, _ in dotted], [found for *_, found in dotted])
+        if np.median(fit.scores[:, 0]) < POWER:
+            continue
+        lines |= _misplaced(fit.scores, [name for name, *_ in dotted])
+        empty = {name: image for name, image, found in group if not len(found)}
+        if empty:
+            usual = np.median([_share_shown(image, fit) for _, image, _ in dotted])
+            for name, image in empty.items():
+                if _share_shown(image, fit) > UNLIKE * usual:
+                    lines[name] = (
+                        "its file has no dots, but the image shows about as much as those with "
+                        "dots: look whether the file is complete"
+                    )
+    return lines
+
+
+def _misplaced(scores: np.ndarray, names: Sequence[str]) -> dict[str, str]:
+    usual, lines = np.median(scores[:, 0]), {}
+    for k in map(int, np.flatnonzero(scores[:, 0] < min(UNLIKE * usual, CHANCE))):
+        best = int(scores[k, 1:].argmax()) + 1
+        fits = scores[k, best] > 2 * UNLIKE * usual
+        hint = f" (they would fit {names[(k + best) % len(names)]})" if fits else ""
+        lines[names[k]] = (
+            f"its dots lie no more on cells than they do on other images of the folder{hint}: "
+            "look whether the file belongs to this image"
+        )
+    return lines
+
+
+def fit_dots(images: Sequence[np.ndarray], dots: Sequence[np.ndarray]) -> Fit:
+    """Fits the measure to n images of one shape, each with dots [N, 2]."""
+    n, others = len(images), min(OTHERS, len(images) - 1)
+    floor = 0.3 * float(np.median([image.std() for image in images]))
+    means = np.zeros((n, 1 + others, len(SIGMAS)))
+    places = [_thinned(found, images[0].shape) for found in dots]
+    for at, image in enumerate(images):
+        maps = contrasts(image, floor)
+        for step in range(1 + others):
+            rows, columns = places[(at - step) % n]
+            means[(at - step) % n, step] = maps[:, rows, columns].mean(1)
+    usual = np.median(means[:, 1:], axis=1, keepdims=True)
+    spread = np.cov((means[:, 1:] - usual).reshape(-1, len(SIGMAS)), rowvar=False)
+    ridge = 1e-3 * np.trace(spread) / len(SIGMAS) + 1e-12
+    offset = np.median(means[:, 0] - usual[:, 0], axis=0)
+    direction = np.linalg.solve(spread + ridge * np.eye(len(SIGMAS)), offset)
+    own, scores = means[:, 0] @ direction, (means - usual) @ direction
+    scores -= np.median(scores[:, 1:], axis=1, keepdims=True)
+    scores /= 1.4826 * np.median(np.abs(scores[:, 1:])) + 1e-12
+    return Fit(scores, direction, float(np.median(own)), floor)
+
+
+def contrasts(image: np.ndarray, floor: float) -> np.ndarray:
+    """Contrast of each pixel at each scale, [scale, y, x], in spreads of the image's brightness."""
+    grey = image.astype(np.float32)
+    grey = grey.mean(-1) if grey.ndim == 3 else grey
+    grey = (grey - grey.mean()) / max(float(image.std()), floor, 1e-6)
+    blurs = [ndimage.gaussian_filter(grey, sigma, truncate=3.0) for sigma in SIGMAS]
+    return np.stack([*(a - b for a, b in itertools.pairwise(blurs)), blurs[-1]])
+
+
+def _share_shown(image: np.ndarray, fit: Fit) -> float:
+    shown = np.tensordot(fit.direction, contrasts(image, fit.floor), axes=1)
+    return float((shown > fit.level).mean())
+
+
+def _thinned(dots: np.ndarray, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    chosen = np.unique(np.linspace(0, len(dots) - 1, MAX_DOTS).astype(int))
+    inside = np.clip(np.rint(dots[chosen]), 0, np.array(shape[:2]) - 1).astype(int)
+    return inside[:, 0], inside[:, 1]
