@@ -27,11 +27,14 @@ def bright_counter(**readout) -> Counter:
 
 
 def bright_pixels(*numbers: int, dots_per_pixel: float) -> list[Sample]:
-    """Dark images with some bright pixels, and as many dots for each as said."""
+    """Dark images with a bright rectangle two pixels high, and as many dots for each pixel as said.
+
+    Single pixels and thin lines would be taken for hot pixels.
+    """
     samples = []
     for i, number in enumerate(numbers):
         image = np.zeros((8, 8, 1), np.uint8)
-        image.ravel()[:number] = 255
+        image[3:5, 1 : 1 + number // 2] = 255
         n_dots = round(number * dots_per_pixel)
         samples.append(Sample(f"image {i}", image, np.zeros((n_dots, 2), np.float32)))
     return samples
@@ -39,7 +42,7 @@ def bright_pixels(*numbers: int, dots_per_pixel: float) -> list[Sample]:
 
 @pytest.mark.parametrize("dots_per_pixel", [0.5, 3.0])
 def test_a_calibrated_readout_counts_the_training_images_right(dots_per_pixel):
-    train = bright_pixels(4, 10, 2, dots_per_pixel=dots_per_pixel)
+    train = bright_pixels(4, 10, 6, dots_per_pixel=dots_per_pixel)
     counter = bright_counter(calibrate=True, count_scale=2.0)
     fitted = model_selection.with_fitted_readout(counter, train[:1], train, radius=2.0)
     counts = [fitted.count(sample.image).count for sample in train]
