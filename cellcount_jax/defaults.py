@@ -89,7 +89,7 @@ def stage(*, epochs: int | None = None, steps: int | None = None, **fields: Any)
         "crop": config_dict.placeholder(tuple),
         "mosaic": 0.0,  # probability of an image of quadrants of four others
         "flips": True,
-        # Largest random changes of intensities, see data.augment.Light
+        # Largest random changes of intensities, see data.augment.IntensityJitter
         **dict.fromkeys(("contrast", "offset", "gamma", "noise", "blur", "colour"), 0.0),
         "optimizer": optimizer,
     }

@@ -107,7 +107,7 @@ def propose(
         return ((found + 0.5) / scale - 0.5).astype(np.float32)
     if method not in ("otsu", "log"):
         raise ValueError(f"no method {method!r}; there are otsu and log")
-    pixels = outliers.mended(pixels)[0]
+    pixels = outliers.replace_outliers(pixels)[0]
     grey = preprocess(pixels, Preprocessing(channels=pixels.shape[-1], normalise="percentile"))
     image = grey.max(axis=-1) if not dark else 1.0 - grey.mean(axis=-1)
     image = ndimage.gaussian_filter(image, 1.0)

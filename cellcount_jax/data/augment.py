@@ -1,4 +1,4 @@
-"""Random crops, mosaics, flips, rotations and changes of light, inside the jitted step.
+"""Random crops, mosaics, flips, rotations and changes of intensity, inside the jitted step.
 
 All maps of a row (image, target, raster of dots) are transformed alike. Works for [B, H, W, ...]
 and [B, D, H, W, ...]; rotations are in the plane of the last two space axes.
@@ -121,7 +121,7 @@ def random_brightness(
     return (image - mean) * factor + mean + shift
 
 
-class Light(NamedTuple):
+class IntensityJitter(NamedTuple):
     """Largest random changes of intensities, of an image normalised to about unit deviation.
 
     Attributes:
@@ -141,42 +141,44 @@ class Light(NamedTuple):
     colour: float = 0.0
 
 
-SAME_LIGHT = Light()
+NO_JITTER = IntensityJitter()
 """Changes nothing."""
 
 
-def random_light(key: jax.Array, image: jax.Array, *, ndim: int, light: Light) -> jax.Array:
+def random_intensity(
+    key: jax.Array, image: jax.Array, *, ndim: int, jitter: IntensityJitter
+) -> jax.Array:
     """Changes the intensities of each row as another camera, stain or focus would.
 
     Args:
       key: random key.
       image: [B, *space, C].
       ndim: number of space axes.
-      light: largest changes; what is 0 does not occur.
+      jitter: largest changes; what is 0 does not occur.
     """
-    if light.contrast or light.offset:
+    if jitter.contrast or jitter.offset:
         image = random_brightness(
-            key, image, ndim=ndim, contrast=light.contrast, offset=light.offset
+            key, image, ndim=ndim, contrast=jitter.contrast, offset=jitter.offset
         )
     keys = jax.random.split(jax.random.fold_in(key, 1), 5)
     rows, space = (image.shape[0], *([1] * (image.ndim - 1))), tuple(range(1, ndim + 1))
-    if light.colour and image.shape[-1] > 1:
+    if jitter.colour and image.shape[-1] > 1:
         channels = (*rows[:-1], image.shape[-1])
-        factor = 1 + light.colour * jax.random.uniform(keys[0], channels, minval=-1.0)
-        shift = light.colour * jax.random.uniform(keys[1], channels, minval=-1.0)
+        factor = 1 + jitter.colour * jax.random.uniform(keys[0], channels, minval=-1.0)
+        shift = jitter.colour * jax.random.uniform(keys[1], channels, minval=-1.0)
         mean = image.mean(axis=space, keepdims=True)
         image = (image - mean) * factor + mean + shift
-    if light.gamma:
-        exponent = jnp.exp(jnp.log1p(light.gamma) * jax.random.uniform(keys[2], rows, minval=-1.0))
+    if jitter.gamma:
+        exponent = jnp.exp(jnp.log1p(jitter.gamma) * jax.random.uniform(keys[2], rows, minval=-1.0))
         low = image.min(axis=(*space, -1), keepdims=True)
         height = jnp.maximum(image.max(axis=(*space, -1), keepdims=True) - low, 1e-6)
         image = low + height * jnp.maximum((image - low) / height, 1e-6) ** exponent
-    if light.blur:
-        share = light.blur * jax.random.uniform(keys[3], rows)
+    if jitter.blur:
+        share = jitter.blur * jax.random.uniform(keys[3], rows)
         image = (1 - share) * image + share * _binomial(image, ndim)
-    if light.noise:
+    if jitter.noise:
         key_a, key_b = jax.random.split(keys[4])
-        deviation = light.noise * jax.random.uniform(key_a, rows)
+        deviation = jitter.noise * jax.random.uniform(key_a, rows)
         image = image + deviation * jax.random.normal(key_b, image.shape, image.dtype)
     return image
 

@@ -138,7 +138,7 @@ def sample_batch(
     crop: Sequence[int] | None = None,
     mosaic: float = 0.0,
     flips: bool = True,
-    light: augment.Light = augment.SAME_LIGHT,
+    jitter: augment.IntensityJitter = augment.NO_JITTER,
 ) -> dict[str, dict[str, jax.Array]]:
     """The batch of a step, with augmentation.
 
@@ -150,7 +150,7 @@ def sample_batch(
       crop: side per space axis of random crops; None takes whole images.
       mosaic: probability that an image is replaced by a mosaic, see `augment.random_mosaics`.
       flips: random flips and rotations by 90 degrees.
-      light: largest changes of intensities.
+      jitter: largest changes of intensities.
 
     Returns:
       stream -> image, count, mask, index and, if present, target. The count of a crop or mosaic
@@ -172,7 +172,7 @@ def sample_batch(
             count = dots.sum(axis=tuple(range(1, dots.ndim)), dtype=jnp.float32)
         mask = jnp.ones(sizes[name], jnp.float32)
         batch[name] = {**maps, "count": count, "mask": mask, "index": rows["index"][index]}
-    return augment_batch(batch, step, key, flips=flips, light=light)
+    return augment_batch(batch, step, key, flips=flips, jitter=jitter)
 
 
 def augment_batch(
@@ -181,16 +181,16 @@ def augment_batch(
     key: jax.Array,
     *,
     flips: bool = True,
-    light: augment.Light = augment.SAME_LIGHT,
+    jitter: augment.IntensityJitter = augment.NO_JITTER,
 ) -> dict[str, dict[str, jax.Array]]:
-    """Augments each row by flips, rotations and changes of light.
+    """Augments each row by flips, rotations and changes of jitter.
 
     Args:
       batch: stream name -> fields of whole images or crops, as from `streaming.open_stream`.
       step: as in `sample_batch`, like all arguments below.
       key: the run's data key.
       flips: random flips and rotations.
-      light: largest changes of intensities.
+      jitter: largest changes of intensities.
 
     Returns:
       The same fields; only image and target are changed.
@@ -202,6 +202,8 @@ def augment_batch(
         ndim = maps["image"].ndim - 2
         if flips:
             maps = augment.random_flips_and_rotations(keys.flips, maps, ndim=ndim)
-        maps["image"] = augment.random_light(keys.light, maps["image"], ndim=ndim, light=light)
+        maps["image"] = augment.random_intensity(
+            keys.light, maps["image"], ndim=ndim, jitter=jitter
+        )
         changed[name] = {**rows, **maps}
     return changed

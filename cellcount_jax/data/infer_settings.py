@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial import cKDTree
 
+from cellcount_jax.data.distance_transform import anisotropy
 from cellcount_jax.data.resize import Scale
 from cellcount_jax.data.sample import Sample
 
@@ -90,10 +91,9 @@ def infer_settings(samples: Sequence[Sample]) -> InferredSettings:
 
 def voxel_ratio(samples: Sequence[Sample]) -> tuple[float, ...]:
     """Median size of a voxel along each axis in units of the last; 1 where it is not known."""
-    known = [np.divide(s.spacing, s.spacing[-1]) for s in samples if s.spacing]
-    if known and len(known[0]) == 3:
-        return tuple(np.median(known, axis=0).tolist())
-    return (1.0,) * next(s.dots.shape[1] for s in samples if s.dots is not None)
+    ndim = next(s.dots.shape[1] for s in samples if s.dots is not None)
+    known = [anisotropy(s.spacing, ndim) for s in samples if s.spacing]
+    return tuple(np.median(known, axis=0).tolist()) if known and ndim == 3 else (1.0,) * ndim
 
 
 def nearest_spacing(samples: Sequence[Sample]) -> float:

@@ -62,7 +62,7 @@ class Levels:
 
 
 @dataclasses.dataclass(frozen=True)
-class Mended:
+class WithoutOutliers:
     """An image that is read by parts, without hot pixels and fills.
 
     Where a part is read with steps, only fills are replaced.
@@ -102,7 +102,7 @@ class Mended:
         return found[..., rows, columns, slice(channels.start, channels.stop, channels.step)]
 
 
-def mended(image: Any, name: str = "") -> tuple[Any, np.ndarray]:
+def replace_outliers(image: Any, name: str = "") -> tuple[Any, np.ndarray]:
     """The image without hot pixels and fills, and a sample of it; the log says what was replaced.
 
     Hot pixels take the median of their eight neighbours, fills that of the image.
@@ -128,7 +128,7 @@ def mended(image: Any, name: str = "") -> tuple[Any, np.ndarray]:
             *(prefix, 100 * float(np.mean(view == value)), value),
         )
     if not is_array and view.shape != tuple(image.shape):
-        return Mended(image, levels), _replaced(view, levels, hot=False)[0]
+        return WithoutOutliers(image, levels), _replaced(view, levels, hot=False)[0]
     whole = image if is_array else view
     found, n_hot = _replaced(whole, levels, hot=True)
     if n_hot:
@@ -139,7 +139,7 @@ def mended(image: Any, name: str = "") -> tuple[Any, np.ndarray]:
         )
     if found is whole:
         return image, view
-    return (found, found[grid]) if is_array else (Mended(image, levels), found)
+    return (found, found[grid]) if is_array else (WithoutOutliers(image, levels), found)
 
 
 def _levels(view: np.ndarray) -> Levels:

@@ -110,7 +110,7 @@ def fit(
       ValueError: the model would count it wrong.
     """
     _check_axes(len(image.shape) - 1, trained)
-    image, view = outliers.mended(image)
+    image, view = outliers.replace_outliers(image)
     top = np.iinfo(view.dtype).max if view.dtype.kind in "ui" else np.inf
     if MAX_CLIPPED < (clipped := float(np.mean(view == top))) < 1:
         log.warning(

@@ -62,7 +62,7 @@ def read_folder(
             shape = image.pixels.shape[:-1]
             dots = read_dots(pairs[path], image_shape=shape, pixel_size=spacing).points
         name = path.relative_to(folder).as_posix()
-        pixels = outliers.mended(image.pixels, name=str(path))[0]
+        pixels = outliers.replace_outliers(image.pixels, name=str(path))[0]
         samples.append(Sample(name, pixels, dots, spacing=spacing))
     if not any(s.dots is not None for s in samples):
         raise FolderError(

@@ -42,8 +42,8 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
     scale, stride = float(model.target_scale), 2 ** (len(model.channels) - 1)
     target = functools.partial(targets.gaussian_density, sigma=float(model.sigma))
     ndim = int(model.get("ndim", 2))  # models of version 0.1 have neither this nor a gate
-    peak, reach = single_cell_peak(target, (41,) * ndim), math.ceil(3 * float(model.sigma))
-    gate = float(model.get("gate", 0.0))
+    peak, gate = single_cell_peak(target, (41,) * ndim), float(model.get("gate", 0.0))
+    reach = math.ceil(3 * float(model.sigma)) if gate else 0
 
     def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
         del previous
@@ -75,7 +75,7 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
                 calibrate=model.count == "integral",
             ),
             stride=stride,
-            halo=_up_to_multiple(unet.halo(len(model.channels)) + (reach if gate else 0), stride),
+            halo=unet.halo(len(model.channels)) + -(-reach // stride) * stride,
             max_window=WIDE_WINDOW[ndim] if model.channels[0] <= NARROW_CHANNELS else None,
             target=target,
         ),
@@ -98,10 +98,6 @@ def near_peaks(density: jax.Array, *, least: float, reach: int) -> jax.Array:
             near, 0.0, jax.lax.max, tuple(window), (1,) * near.ndim, padding
         )
     return density * near
-
-
-def _up_to_multiple(length: int, stride: int) -> int:
-    return -(-length // stride) * stride
 
 
 def _loss(

@@ -213,8 +213,7 @@ def load_facts(folder: epath.Path) -> dict[str, Any]:
 
 
 def _checksum(facts: Mapping[str, Any]) -> str:
-    text = json.dumps(facts, sort_keys=True, default=str)
-    return hashlib.sha256(json.dumps(json.loads(text), sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _checked(folder: epath.Path, facts: Mapping[str, Any]) -> dict[str, Any]:

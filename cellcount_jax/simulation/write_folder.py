@@ -45,9 +45,8 @@ def write_folder(
 def _write_png(path: Path, sample: Sample) -> None:
     from PIL import Image
 
-    Image.fromarray(sample.image.squeeze(-1) if sample.image.shape[-1] == 1 else sample.image).save(
-        path
-    )
+    pixels = sample.image[..., 0] if sample.image.shape[-1] == 1 else sample.image
+    Image.fromarray(pixels).save(path)
 
 
 def _write_tiff(path: Path, sample: Sample) -> None:

@@ -263,5 +263,7 @@ def _crop(plan: ConfigDict) -> tuple[int, ...] | None:
 
 
 def _changes(plan: ConfigDict) -> dict[str, Any]:
-    light = augment.Light(**{name: plan[name] for name in augment.Light._fields})
-    return {"flips": plan.flips, "light": light}
+    jitter = augment.IntensityJitter(
+        **{name: plan[name] for name in augment.IntensityJitter._fields}
+    )
+    return {"flips": plan.flips, "jitter": jitter}

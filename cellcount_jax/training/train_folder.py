@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from cellcount_jax import defaults
 from cellcount_jax.data import infer_settings
-from cellcount_jax.data.augment import Light
+from cellcount_jax.data.augment import IntensityJitter
 from cellcount_jax.data.resampling import Resampling
 from cellcount_jax.datasets import folder, load
 from cellcount_jax.evaluation import metrics
@@ -28,8 +28,11 @@ MIN_VALIDATION = 10
 N_VALIDATIONS = 16
 """During training, for the curve and to choose a checkpoint by."""
 
-STEPS = 1500
-"""Of training on images."""
+CHANNELS = {2: (8, 16, 32, 64), 3: (8, 16, 32)}
+"""Of the network, by number of space axes."""
+
+STEPS, BATCH = {2: 1500, 3: 500}, {2: 8, 3: 4}
+"""Of training, by number of space axes."""
 
 GATE = 0.15
 """Part of one cell's peak that density must reach nearby to count."""
@@ -37,10 +40,7 @@ GATE = 0.15
 COUNT_WEIGHT = 0.05
 """Of the error of a crop's count in the loss."""
 
-VOLUME_CHANNELS, VOLUME_BATCH, VOLUME_STEPS = (8, 16, 32), 4, 500
-"""Of the network and its training on volumes."""
-
-LIGHT = Light(contrast=0.3, offset=0.2, gamma=0.3, noise=0.2, blur=0.5, colour=0.4)
+JITTER = IntensityJitter(contrast=0.3, offset=0.2, gamma=0.3, noise=0.2, blur=0.5, colour=0.4)
 """What differs between fields of one lab: exposure, camera, focus, stain."""
 
 
@@ -171,15 +171,14 @@ def config_for(
     config.model.sigma = found.sigma
     plan = config.stages.density
     plan.crop = found.crop
-    plan.steps = steps or STEPS
-    if len(found.crop) == 3:
-        config.model.ndim, config.model.channels = 3, VOLUME_CHANNELS
-        plan.batch_size.labelled, plan.steps = VOLUME_BATCH, steps or VOLUME_STEPS
+    ndim = len(found.crop)
+    config.model.ndim, config.model.channels = ndim, CHANNELS[ndim]
+    plan.batch_size.labelled, plan.steps = BATCH[ndim], steps or STEPS[ndim]
     plan.optimizer.warmup_steps = min(plan.optimizer.warmup_steps, plan.steps // 2)
-    plan.update(LIGHT._asdict())
+    plan.update(JITTER._asdict())
     plan.eval_every = max(1, plan.steps * plan.batch_size.labelled // (N_VALIDATIONS * n_train))
     config.model.gate, config.model.count_weight = GATE, COUNT_WEIGHT
-    # Percentiles of each image: what a camera adds or multiplies falls out.
+    # Percentiles of each image: a camera's offset and gain make no difference.
     config.preprocessing.update(
         {"channels": found.channels, "normalise": "percentile", "mean": (0.5,), "std": (0.25,)}
     )

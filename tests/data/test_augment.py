@@ -100,17 +100,19 @@ def test_contrast_and_brightness_are_drawn_independently_for_each_row():
     assert abs(np.corrcoef(factor, shift)[0, 1]) < 0.15
 
 
-def test_no_change_of_light_is_none():
+def test_no_jitter_changes_nothing():
     image = jax.random.normal(jax.random.key(0), (2, 8, 9, 3))
-    same = augment.random_light(jax.random.key(1), image, ndim=2, light=augment.Light())
+    same = augment.random_intensity(
+        jax.random.key(1), image, ndim=2, jitter=augment.IntensityJitter()
+    )
     np.testing.assert_array_equal(same, image)
 
 
 @pytest.mark.parametrize("space", [(12, 12), (6, 8, 8)])
 def test_gamma_keeps_the_ends_and_the_order_of_each_row(space):
     image = jax.random.normal(jax.random.key(0), (4, *space, 2))
-    changed = augment.random_light(
-        jax.random.key(1), image, ndim=len(space), light=augment.Light(gamma=0.5)
+    changed = augment.random_intensity(
+        jax.random.key(1), image, ndim=len(space), jitter=augment.IntensityJitter(gamma=0.5)
     )
     for before, after in zip(np.asarray(image), np.asarray(changed), strict=True):
         assert after.min() == pytest.approx(before.min(), abs=1e-4)
@@ -121,16 +123,19 @@ def test_gamma_keeps_the_ends_and_the_order_of_each_row(space):
 
 
 def test_noise_and_blur_have_the_largest_size_that_was_asked_for():
-    noise = augment.random_light(
-        jax.random.key(1), jnp.zeros((8, 64, 64, 1)), ndim=2, light=augment.Light(noise=0.4)
+    noise = augment.random_intensity(
+        jax.random.key(1),
+        jnp.zeros((8, 64, 64, 1)),
+        ndim=2,
+        jitter=augment.IntensityJitter(noise=0.4),
     )
     deviations = np.asarray(noise).std(axis=(1, 2, 3))
     assert deviations.max() < 0.41
     assert deviations.max() > 1.5 * deviations.min()
     point = jnp.zeros((1, 9, 9, 1)).at[0, 4, 4, 0].set(16.0)
-    blurred = augment.random_light(jax.random.key(1), point, ndim=2, light=augment.Light(blur=1.0))[
-        0, ..., 0
-    ]
+    blurred = augment.random_intensity(
+        jax.random.key(1), point, ndim=2, jitter=augment.IntensityJitter(blur=1.0)
+    )[0, ..., 0]
     assert float(blurred.sum()) == pytest.approx(16.0)
     share = float(blurred[3, 3])  # of the corner of the binomial 1 2 1
     assert 0 < share <= 1
@@ -139,12 +144,12 @@ def test_noise_and_blur_have_the_largest_size_that_was_asked_for():
 
 
 def test_colour_changes_each_channel_by_itself_and_grey_images_never():
-    light = augment.Light(colour=0.5)
+    jitter = augment.IntensityJitter(colour=0.5)
     image = jax.random.normal(jax.random.key(0), (1, 16, 16, 1))
     np.testing.assert_array_equal(
-        augment.random_light(jax.random.key(1), image, ndim=2, light=light), image
+        augment.random_intensity(jax.random.key(1), image, ndim=2, jitter=jitter), image
     )
-    changed = augment.random_light(
-        jax.random.key(1), jnp.repeat(image, 3, axis=-1), ndim=2, light=light
+    changed = augment.random_intensity(
+        jax.random.key(1), jnp.repeat(image, 3, axis=-1), ndim=2, jitter=jitter
     )
     assert np.ptp(np.asarray(changed), axis=-1).min() > 0

@@ -35,9 +35,9 @@ class Parts:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_an_image_without_outliers_is_not_touched(dtype, caplog):
     image = _cells(dtype=dtype)
-    assert outliers.mended(image)[0] is image
+    assert outliers.replace_outliers(image)[0] is image
     simulated = simulate_cells(1)[0]
-    assert outliers.mended(simulated)[0] is simulated
+    assert outliers.replace_outliers(simulated)[0] is simulated
     assert not caplog.text
 
 
@@ -49,7 +49,7 @@ def test_the_image_of_a_point_is_no_hot_pixel(sigma, offset):
     for cy in range(10, 60, 15):
         image += 5000 * np.exp(-((y - cy - offset) ** 2 + (x - 30) ** 2) / (2 * sigma**2))
     image = np.random.default_rng(0).poisson(image)[..., None].astype(np.uint16)
-    assert outliers.mended(image)[0] is image
+    assert outliers.replace_outliers(image)[0] is image
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_hot_pixel_takes_the_value_around_it(dtype, value, place, caplog):
     clean = _cells(dtype=dtype)
     image = clean.copy()
     image[place] = value
-    found, view = outliers.mended(image)
+    found, view = outliers.replace_outliers(image)
     assert image[place] == value
     np.testing.assert_array_equal(found, view)
     assert abs(float(found[place][0]) - clean[place][0]) < 0.05 * float(clean.max())
@@ -73,7 +73,7 @@ def test_salt_does_not_set_the_brightness_range():
     clean = _cells()
     image = clean.copy()
     image.ravel()[np.random.default_rng(1).choice(image.size, 200, replace=False)] = 65535
-    found = outliers.mended(image)[0]
+    found = outliers.replace_outliers(image)[0]
     assert (found == 65535).sum() == 0
     np.testing.assert_allclose(
         intensity_range(found, BY_IMAGE), intensity_range(clean, BY_IMAGE), rtol=0.01
@@ -90,7 +90,7 @@ def test_a_filled_border_is_background(dtype, value, shape, caplog):
     y, x = np.mgrid[:120, :160]
     fill = np.broadcast_to((x < 30) | (x + y > 250), shape)
     image[fill] = value
-    found = outliers.mended(image, "a.tif")[0]
+    found = outliers.replace_outliers(image, "a.tif")[0]
     np.testing.assert_array_equal(found[~fill], clean[~fill])
     assert (found[fill] == found[fill][0]).all()
     assert abs(float(found[fill][0, 0]) / np.median(clean) - 1) < 0.1
@@ -109,7 +109,7 @@ def test_what_is_no_fill_stays(caplog):
     dark = 3100 - _cells()
     dark[dark < 500] = 0
     for image in (saturated, masked, mask, dark):
-        assert outliers.mended(image)[0] is image
+        assert outliers.replace_outliers(image)[0] is image
     assert not caplog.text
 
 
@@ -119,9 +119,9 @@ def test_parts_are_mended_as_the_whole(shape, limit, monkeypatch):
     image = _cells(shape)
     image[..., :20, :] = 65535
     image[..., 50, 63:65, :] = 65535
-    whole = outliers.mended(image)[0]
+    whole = outliers.replace_outliers(image)[0]
     monkeypatch.setattr("cellcount_jax.data.preprocess.SAMPLE_LIMIT", limit)
-    found = outliers.mended(Parts(image))[0]
+    found = outliers.replace_outliers(Parts(image))[0]
     assert found.shape == image.shape
     planes = (slice(0, None, 1),) * (image.ndim - 3)
     assert whole.max() < 4000

@@ -80,8 +80,8 @@ def test_settings_of_the_default_counter():
         mean_count=9,
     )  # fmt: skip
     config = train_folder.config_for(found, n_train=3)
-    assert (config.model.ndim, config.model.channels) == (3, train_folder.VOLUME_CHANNELS)
-    assert config.stages.density.steps == train_folder.VOLUME_STEPS
+    assert (config.model.ndim, config.model.channels) == (3, train_folder.CHANNELS[3])
+    assert config.stages.density.steps == train_folder.STEPS[3]
     assert train_folder.config_for(found, n_train=3, steps=7).stages.density.steps == 7
     assert config.preprocessing.normalise == "percentile"
     assert config.model.gate == train_folder.GATE

@@ -136,7 +136,7 @@ def errors(
     rows = {"name": [s.name for s in samples], "true": true.tolist(), "count": list(counts)}
     if points is not None:
         matches = [
-            match_points(p, s.dots, radius=radius, spacing=s.spacing and _relative(s.spacing))
+            match_points(p, s.dots, radius=radius, spacing=s.spacing)
             for p, s in zip(points, samples, strict=True)
         ]
         found["f1"] = metrics.localisation(matches)["f1"]
@@ -144,11 +144,6 @@ def errors(
         ratio = (np.array(counts) + 1) / (np.array(rows["points"]) + 1)
         found["apart"] = int(np.sum(np.maximum(ratio, 1 / ratio) > MOST_APART))
     return found | {"images": rows, "cells": float(true.mean())}
-
-
-def _relative(spacing: tuple[float, ...]) -> tuple[float, ...]:
-    """Spacing in units of the last axis."""
-    return tuple(s / spacing[-1] for s in spacing)
 
 
 def table(lines: list[dict[str, Any]]) -> str:

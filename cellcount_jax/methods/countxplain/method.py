@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from cellcount_jax import losses
 from cellcount_jax.data import targets
-from cellcount_jax.data.augment import Light
+from cellcount_jax.data.augment import IntensityJitter
 from cellcount_jax.methods import csrnet
 from cellcount_jax.methods.base import (
     Batch,
@@ -225,7 +225,7 @@ def _check(config: ConfigDict) -> None:
                 f"config.prototypes.{name} is {options[name]!r}; it is one of {', '.join(choices)}"
             )
     plan = config.stages[NAME]
-    changes = [n for n in ("crop", "mosaic", "flips", *Light._fields) if plan[n]]
+    changes = [n for n in ("crop", "mosaic", "flips", *IntensityJitter._fields) if plan[n]]
     if changes:
         raise ValueError(
             f"config.stages.{NAME}.{changes[0]} is {plan[changes[0]]}: this stage trains on "
