@@ -9,6 +9,8 @@ half the median diameter of the true cells; what is left over are the dots to de
 """
 
 import argparse
+import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.accuracy.ten_images import sets
 from benchmarks.output import add_arguments, finish, markdown
 from cellcount_jax.annotation import propose
 from cellcount_jax.evaluation.matching import match_points
@@ -50,19 +53,11 @@ def masked(name: str, number: int, spacing: tuple[float, ...] | None = None) -> 
     """The first images of a set with instance masks."""
 
     def images(root: Path) -> Iterator[Truth]:
-        for path in sorted((root / name / "images").iterdir())[:number]:
-            (mask,) = (root / name / "labels").glob(f"{path.stem}.*")
-            dots, labels = (
-                read_dots(mask, format="label_mask").points,
-                read_image(mask, stored=True),
-            )
-            sizes = np.bincount(labels.pixels.ravel())[1:]
-            size, ndim = float(np.median(sizes[sizes > 0])), dots.shape[1]
-            diameter = 2 * (size / np.pi) ** 0.5
-            if ndim == 3:  # in pixels of the last axis
-                volume = size * float(np.prod(np.array(spacing) / spacing[-1])) if spacing else size
-                diameter = 2 * (0.75 * volume / np.pi) ** (1 / 3)
-            yield Truth(read_image(path).pixels, dots, diameter / 2, spacing)
+        for sample in itertools.islice(sets.masked(name)(root), number):
+            diameter = sets.true_diameter([dataclasses.replace(sample, spacing=spacing)])
+            assert sample.dots is not None
+            assert diameter is not None
+            yield Truth(sample.image, sample.dots, diameter / 2, spacing)
 
     return images
 

@@ -25,7 +25,7 @@ from cellcount_jax.datasets.splits import describe_sizes
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.axes import chosen_spacing
 from cellcount_jax.io.images.find import list_images
-from cellcount_jax.io.images.image import read_image
+from cellcount_jax.io.images.image import Image, read_image
 from cellcount_jax.io.pairing import FolderError, find_pairs, stem
 
 SPLITS = ("train", "validation", "test")
@@ -62,8 +62,7 @@ def read_folder(
             shape = image.pixels.shape[:-1]
             dots = read_dots(pairs[path], image_shape=shape, pixel_size=spacing).points
         name = path.relative_to(folder).as_posix()
-        pixels = outliers.replace_outliers(image.pixels, name=str(path))[0]
-        samples.append(Sample(name, pixels, dots, spacing=spacing))
+        samples.append(Sample(name, _clean(image), dots, spacing=spacing))
     if not any(s.dots is not None for s in samples):
         raise FolderError(
             f"{folder}: {len(samples)} images but no annotations; put them in {folder / 'dots'}, "
@@ -87,8 +86,13 @@ def read_unlabelled(
     for path in list_images(paths) if paths else ():
         image = read_image(path, channels=channels)
         spacing = chosen_spacing(image, voxel_size)
-        samples.append(Sample(str(path), image.pixels, None, spacing=spacing))
+        samples.append(Sample(str(path), _clean(image), None, spacing=spacing))
     return samples
+
+
+def _clean(image: Image) -> np.ndarray:
+    """Pixels without hot pixels and fills, which counters do not see either."""
+    return outliers.replace_outliers(image.pixels, name=str(image.path))[0]
 
 
 def with_unlabelled(source: SplitDataset, samples: Sequence[Sample]) -> SplitDataset:
