@@ -25,7 +25,7 @@ def add(command: AddCommand) -> None:
         "--folds",
         type=int,
         default=0,
-        help="then estimate the error by so many counters, each "
+        help="then estimate the error with this many counters, each "
         "trained without a part of the images",
     )
     sub.add_argument(

@@ -66,7 +66,7 @@ def train_folder(
       steps: of training; the default if not given.
       seed: of split and training.
       start_from: model whose weights training begins with, where the networks are alike.
-      folds: then so many counters are trained, each without its part of the labelled images that
+      folds: then this many counters are trained, each without its part of the labelled images that
         are not for test, and counts that part: `cross_validation.json`. 0: none.
       unlabelled: images without dots, or folders of them: trained on with those of `path` that have
         none, by focal consistency. None: only images with dots are trained on.
