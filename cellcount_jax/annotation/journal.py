@@ -47,7 +47,7 @@ class Journal:
             try:
                 entry = json.loads(line)
                 entry["op"], entry["time"]
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise JournalError(
                     f"{self.path}, line {number}: is damaged; restore the file from a backup, or "
                     "move it away to begin again from the saved dots"

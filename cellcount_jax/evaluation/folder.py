@@ -22,6 +22,7 @@ from cellcount_jax.io.images.axes import chosen_spacing
 from cellcount_jax.io.images.image import read_image
 from cellcount_jax.io.pairing import FolderError, find_pairs, stem
 from cellcount_jax.io.regions import regions_of
+from cellcount_jax.runtime.replace_file import replacing
 
 COLUMNS = (
     *("image", "group", "roi", "true", "predicted", "error", "n_points", "tp", "fp", "fn"),
@@ -131,12 +132,11 @@ def write_table(path: Path, images: Iterable[ImageEvaluation]) -> list[ImageEval
     """Writes `evaluation.csv` while the records come, and returns them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = []
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path, newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, COLUMNS)
         table.writeheader()
         for image in images:
             table.writerow(_cells(image))
-            file.flush()
             kept.append(image)
     return kept
 

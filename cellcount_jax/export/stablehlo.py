@@ -18,6 +18,7 @@ from jax import export
 
 from cellcount_jax.inference.batched_predict import fixed_window
 from cellcount_jax.inference.counter import Counter
+from cellcount_jax.runtime.replace_file import write_file
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +52,9 @@ def write(
     if facts["window"] is not None:
         sides = " x ".join(map(str, facts["window"]))
         log.info("%s looks at a window as a whole: its size is fixed at %s", facts["stage"], sides)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MODEL).write_bytes(network)
-    (folder / READOUT).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    (folder / README).write_text(readme(facts), encoding="utf-8")
+    write_file(folder / MODEL, network)
+    write_file(folder / READOUT, json.dumps(facts, indent=2) + "\n")
+    write_file(folder / README, readme(facts))
     return facts
 
 

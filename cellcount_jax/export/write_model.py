@@ -1,7 +1,6 @@
 """Writes a counter as one file, which `inference.model_file` describes and reads."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from cellcount_jax.inference.model_file import (
     digest,
     one_line,
 )
+from cellcount_jax.runtime.replace_file import write_file
 
 HALF_LIMIT = float(np.finfo(np.float16).max)
 """Larger weights cannot be stored in 16 bits."""
@@ -74,10 +74,7 @@ def write_model(
     except (TypeError, ValueError) as error:
         raise ModelFileError(f"{target}: facts are not plain JSON ({one_line(error)})") from error
     text = json.dumps({**header, "sha256": digest(stored, header)}, sort_keys=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.new")
-    temporary.write_bytes(safetensors.numpy.save(stored, metadata={METADATA_KEY: text}))
-    os.replace(temporary, target)
+    write_file(target, safetensors.numpy.save(stored, metadata={METADATA_KEY: text}))
     return header["facts"]
 
 

@@ -1,11 +1,15 @@
 """Writing OME-TIFF and OME-Zarr 0.5 with axes and pixel size."""
 
+import hashlib
 import json
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from cellcount_jax.runtime.replace_file import replacing, write_file
 
 
 def write_ome_tiff(
@@ -25,14 +29,19 @@ def write_ome_tiff(
     # from the last axis backwards: a 2-D image has no Z
     for axis, size in zip("XYZ", reversed(spacing or ()), strict=False):
         metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
-    tifffile.imwrite(
-        path,
-        pixels,
-        ome=True,
-        compression="zlib",
-        photometric="rgb" if "c" in axes else "minisblack",
-        metadata=metadata,
-    )
+    # Of the content, so that equal images are equal files.
+    digest = hashlib.sha256(repr((metadata, pixels.dtype, pixels.shape)).encode())
+    digest.update(pixels.tobytes())
+    metadata["UUID"] = str(uuid.UUID(bytes=digest.digest()[:16], version=5))
+    with replacing(path, "wb") as file:
+        tifffile.imwrite(
+            file,
+            pixels,
+            ome=True,
+            compression="zlib",
+            photometric="rgb" if "c" in axes else "minisblack",
+            metadata=metadata,
+        )
 
 
 def create_ome_zarr(
@@ -80,7 +89,7 @@ def create_ome_zarr(
     ).result()
     attributes = {"ome": _ome_metadata(axes, spacing, name)}
     group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    (path / "zarr.json").write_text(json.dumps(group, indent=2), encoding="utf-8")
+    write_file(path / "zarr.json", json.dumps(group, indent=2))
     return store
 
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from cellcount_jax.runtime.replace_file import replacing
+from cellcount_jax.runtime.replace_file import write_file
 
 BLOCK, N_BLOCKS = 1 << 20, 16
 
@@ -39,14 +39,13 @@ def read(table: Path) -> dict[str, str]:
     """Fingerprints by the text of the image's path; none if they were not written."""
     try:
         return dict(json.loads(_beside(table).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}
 
 
 def write(table: Path, contents: Mapping[str, str]) -> None:
     """Keeps the fingerprints beside a table."""
-    with replacing(_beside(table), encoding="utf-8") as file:
-        file.write(json.dumps(contents, indent=1) + "\n")
+    write_file(_beside(table), json.dumps(contents, indent=1, sort_keys=True) + "\n")
 
 
 def _beside(table: Path) -> Path:

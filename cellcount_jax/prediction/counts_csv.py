@@ -5,11 +5,12 @@ import io
 import json
 import logging
 import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cellcount_jax.runtime.replace_file import replacing
+from cellcount_jax.runtime.replace_file import write_file
 
 log = logging.getLogger(__name__)
 
@@ -41,17 +42,29 @@ def read(path: Path) -> list[dict[str, str]]:
     The last line of a run that was killed may be incomplete; then the rows of the last image are
     left out.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[list[dict[str, str]], bool]:
+    """Complete rows of a table, and whether lines before its end are damaged."""
     if not path.exists():
-        return []
+        return [], False
     text = path.read_bytes().decode("utf-8", errors="replace")
-    rows = list(csv.DictReader(io.StringIO(text), strict=False))
-    if rows and not text.endswith("\n"):
-        torn = rows.pop()["image"] or ""
-        last = rows[-1]["image"] if rows and rows[-1]["image"].startswith(torn) else torn
-        rows = [row for row in rows if row["image"] != last]
-    empty = dict.fromkeys(COLUMNS, "")
-    whole = (row for row in rows if None not in row and None not in row.values())
-    return [empty | row for row in whole if set(ALWAYS) <= row.keys() and row["image"]]
+    rows: list[dict[str, str]] = []
+    damaged = False
+    try:
+        rows.extend(csv.DictReader(io.StringIO(text)))
+    except csv.Error:  # such as a line break that is no end of a line
+        damaged = True
+    torn = None if not rows or damaged or text.endswith("\n") else rows.pop()
+    whole = [row for row in rows if None not in row and None not in row.values()]
+    whole = [row for row in whole if set(ALWAYS) <= row.keys() and row["image"]]
+    damaged |= len(whole) < len(rows)
+    if torn is not None:
+        name = torn.get("image") or ""
+        last = whole[-1]["image"] if whole and whole[-1]["image"].startswith(name) else name
+        whole = [row for row in whole if row["image"] != last]
+    return [dict.fromkeys(COLUMNS, "") | row for row in whole], damaged
 
 
 def write(path: Path, rows: Iterable[CsvRow], *, every_column: bool = True) -> None:
@@ -65,7 +78,7 @@ def write(path: Path, rows: Iterable[CsvRow], *, every_column: bool = True) -> N
     rows = list(rows)
     filled = {name for row in rows for name, value in row.items() if value not in ("", None)}
     columns = [c for c in COLUMNS if every_column or c in ALWAYS or c in filled]
-    _replace(path, ",".join(columns) + "\n" + _text(rows, columns))
+    write_file(path, ",".join(columns) + "\n" + _text(rows, columns))
 
 
 def append(path: Path, rows: Iterable[CsvRow]) -> None:
@@ -86,20 +99,24 @@ def begin(path: Path, settings: dict[str, Any]) -> tuple[list[dict[str, str]], d
     Returns:
       The rows, and the name of the outputs of each image by the text of its path.
     """
-    rows = read(path)
+    rows, damaged = _read(path)
     known = _json(path.with_suffix(".json"))
     names = known.pop("outputs", {})
     fits = settings == known if known else all(r["model"] == settings["model"] for r in rows)
     if not rows and path.exists() and path.read_bytes().strip().count(b"\n"):
         fits = False  # lines, none of which is a row of ours
         rows = [{}]
-    if rows and not fits:
+    if damaged or (rows and not fits):
         number = 1
         while (aside := path.with_name(f"{path.stem}.before-{number}.csv")).exists():
             number += 1
+    if rows and not fits:
         path.rename(aside)
         log.warning("%s is of another model or other settings; kept as %s", path, aside.name)
         rows, names = [], {}
+    elif damaged:
+        shutil.copyfile(path, aside)
+        log.warning("%s has damaged lines, left out; the table is kept as %s", path, aside.name)
     good = {row["image"] for row in rows} - {r["image"] for r in rows if r["status"] != "ok"}
     return [row for row in rows if row["image"] in good], dict(names)
 
@@ -113,7 +130,7 @@ def remember(path: Path, settings: dict[str, Any], names: Mapping[str, str]) -> 
       names: of the outputs of each image, by the text of its path.
     """
     text = json.dumps({**settings, "outputs": dict(names)}, indent=2)
-    _replace(path.with_suffix(".json"), text + "\n")
+    write_file(path.with_suffix(".json"), text + "\n")
 
 
 def merge(out: Path) -> tuple[Path, int, int]:
@@ -129,7 +146,10 @@ def merge(out: Path) -> tuple[Path, int, int]:
     tables, settings = [], []
     names: dict[str, str] = {}
     for path in shards:
-        tables.append(_by_image(read(path)))
+        rows, damaged = _read(path)
+        if damaged:
+            raise ValueError(f"{path}: has damaged lines; run predict --shard for it again")
+        tables.append(_by_image(rows))
         settings.append(_json(path.with_suffix(".json")))
         names |= settings[-1].pop("outputs", {})
         if settings[-1] != settings[0]:
@@ -180,14 +200,8 @@ def _text(rows: Iterable[CsvRow], columns: Sequence[str] = COLUMNS) -> str:
     return text.getvalue()
 
 
-def _replace(path: Path, text: str) -> None:
-    """Replaces a file atomically."""
-    with replacing(path, newline="", encoding="utf-8") as file:
-        file.write(text)
-
-
 def _json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}

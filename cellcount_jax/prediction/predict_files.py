@@ -66,6 +66,8 @@ def predict_files(
         rows = _kept(target, earlier, mine, outputs, chosen, known)
         if rows:
             log.info("%d images were counted before", len(rows))
+        # A killed call leaves the last rows without.
+        known.update({i: contents.fingerprint(mine[i]) for i in rows if i not in known})
         counts_csv.write(target, [*others, *(row for image in rows.values() for row in image)])
         failed = 0
         with _progress(len(mine), len(rows)) as bar:

@@ -15,6 +15,7 @@ from cellcount_jax.inference.counter import Counter
 from cellcount_jax.io.images.image import read_image
 from cellcount_jax.reporting import figures, html
 from cellcount_jax.reporting.run_report import figures_of_counts
+from cellcount_jax.runtime.replace_file import write_file
 
 MAX_LISTED = 200
 """Images in the page's last table; the CSV file has all."""
@@ -68,12 +69,12 @@ def write_evaluation(
         **summarise_folder(images),
     }
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
-    (out / "evaluation.json").write_text(text, encoding="utf-8")
+    write_file(out / "evaluation.json", text)
     examples = figures.example_overlays(
         images, lambda image: read_image(folder / image.name, channels=channels).pixels
     )
     page = evaluation_page(images, summary, examples)
-    (out / "evaluation.html").write_text(page, encoding="utf-8")
+    write_file(out / "evaluation.html", page)
     return summary
 
 

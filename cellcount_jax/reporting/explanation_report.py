@@ -22,6 +22,7 @@ from cellcount_jax.io.images.image import Image, read_image
 from cellcount_jax.methods.base import Prototypes
 from cellcount_jax.prediction.writers import output_names
 from cellcount_jax.reporting import figures, html, prototype_figures
+from cellcount_jax.runtime.replace_file import replacing, write_file
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ def write_explanations(counter: Counter, subjects: Sequence[Subject], out: Path)
     _write_csv(out / "contributions.csv", CONTRIBUTION_COLUMNS, contributions)
     _write_csv(out / "boxes.csv", BOX_COLUMNS, boxes)
     page = html.page(f"Explanation of {counter.name}", body)
-    (out / "explanation.html").write_text(page, encoding="utf-8")
+    write_file(out / "explanation.html", page)
     return failed
 
 
@@ -113,11 +114,12 @@ def write_maps(folder: Path, name: str, found: Explanation, prototypes: Prototyp
         path.parent.mkdir(parents=True, exist_ok=True)
         channels = np.moveaxis(getattr(found, kind), -1, 0).astype(np.float32)
         labels = {"axes": "CYX", "Labels": prototypes.names}
-        tifffile.imwrite(path, channels, imagej=True, metadata=labels)
+        with replacing(path, "wb") as file:
+            tifffile.imwrite(file, channels, imagej=True, metadata=labels)
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path, newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([columns, *rows])
 
 
@@ -133,7 +135,7 @@ def _prototypes_section(counter: Counter, prototypes: Prototypes, out: Path) -> 
     gallery = prototype_figures.gallery(prototypes, counter.preprocessing, names=names)
     space = prototype_figures.space(prototypes)
     for name, figure in (("gallery", gallery), ("space", space)):
-        (out / f"{name}.png").write_bytes(figures.png(figure, dpi=150))
+        write_file(out / f"{name}.png", figures.png(figure, dpi=150))
     return [
         "<h2>Prototypes</h2>",
         html.note(

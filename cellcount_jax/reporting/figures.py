@@ -13,6 +13,7 @@ from cellcount_jax.evaluation import metrics
 from cellcount_jax.evaluation.image import OK, ImageEvaluation
 from cellcount_jax.inference.readout import Count
 from cellcount_jax.io.images.image import Image
+from cellcount_jax.runtime.replace_file import write_file
 
 matplotlib.use("Agg")
 
@@ -279,10 +280,8 @@ def overlay_writer(folder: Path) -> Callable[[str, Image, Count], None]:
         number = "" if found.points is None else f", {len(found.points)} points"
         cells = f"{found.count:.0f}" if float(found.count).is_integer() else f"{found.count:.1f}"
         title = f"{shortened(name)}\n{cells} cells{number}"
-        path = folder / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
         figure = overlay(image.pixels, found.points, title=title, spacing=image.spacing)
-        path.write_bytes(png(figure, dpi=150))
+        write_file(folder / f"{name}.png", png(figure, dpi=150))
 
     return write
 

@@ -8,6 +8,13 @@ from pathlib import Path
 from typing import Any
 
 
+def write_file(path: Path, content: str | bytes) -> None:
+    """Writes a whole file by `replacing`; text as UTF-8. Makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
 @contextlib.contextmanager
 def replacing(path: Path, mode: str = "w", **options: Any) -> Iterator[Any]:
     """An open file that takes the place of `path` when the block ends without an error.

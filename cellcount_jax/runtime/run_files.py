@@ -5,6 +5,7 @@ the old one or the new one.
 """
 
 import json
+import logging
 import math
 import os
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
+
+log = logging.getLogger(__name__)
 
 
 def finite(value: Any) -> Any:
@@ -43,7 +46,7 @@ def read_json(path: epath.Path) -> dict[str, Any]:
     """
     try:
         return dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path}: damaged ({error}); restore it from a copy, or delete the folder and train "
             "again"
@@ -73,17 +76,26 @@ def append_metrics(workdir: epath.Path, line: Mapping[str, Any]) -> None:
 
 
 def read_metrics(workdir: epath.Path) -> list[dict[str, Any]]:
-    """Lines of `metrics.jsonl` without a partial one that a killed run left."""
+    """Lines of `metrics.jsonl` that name a stage and a step; others are damaged or cut off."""
     path = workdir / "metrics.jsonl"
     if not path.exists():
         return []
-    lines = []
-    for line in path.read_text().splitlines():
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return lines
+    lines = [_metrics(line) for line in path.read_bytes().split(b"\n")]
+    # A killed run may leave a part of its last line.
+    damaged = sum(line is None for line in lines[:-1])
+    if damaged:
+        log.warning("%s: %d damaged lines are left out", path, damaged)
+    return [line for line in lines if line is not None]
+
+
+def _metrics(line: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    fields = (("stage", str), ("step", int))
+    whole = isinstance(found, dict) and all(isinstance(found.get(n), k) for n, k in fields)
+    return found if whole else None
 
 
 def rewind_metrics(workdir: epath.Path, *, stage: str, step: int) -> None:

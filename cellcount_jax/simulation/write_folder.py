@@ -10,6 +10,7 @@ import numpy as np
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.io.annotations.dots import write_dots
 from cellcount_jax.io.write_ome import create_ome_zarr, write_ome_tiff
+from cellcount_jax.runtime.replace_file import write_file
 
 CHUNK_SIDE = 128
 
@@ -34,7 +35,7 @@ def write_folder(
             raise ValueError(f"{path}: not empty; choose a new folder or remove it")
         path.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record, indent=2) + "\n"
-    (folder / "simulation.json").write_text(text, encoding="utf-8")
+    write_file(folder / "simulation.json", text)
     ending, write = FORMATS[format]
     for sample in samples:
         assert sample.dots is not None
