@@ -158,7 +158,13 @@ def fuzz_in_this_process(name: str, out: Path, seconds: int, seed: int) -> None:
 
     limit_addresses()
     options = (f"-max_total_time={seconds}", f"-max_len={MAX_BYTES}", f"-seed={seed}")
-    quiet = ("-timeout=0", "-rss_limit_mb=0", "-verbosity=0", "-detect_leaks=0")
+    quiet = (
+        "-timeout=300",
+        "-rss_limit_mb=0",
+        "-verbosity=0",
+        "-detect_leaks=0",
+        f"-artifact_prefix={out}/",
+    )
     folders = (str(out / "corpus"), str(seeds))
     atheris.Setup([sys.argv[0], *options, *quiet, *folders], test)
     atheris.Fuzz()

@@ -133,8 +133,8 @@ def replace_outliers(image: Any, name: str = "") -> tuple[Any, np.ndarray]:
     found, n_hot = _replaced(whole, levels, hot=True)
     if n_hot:
         log.warning(
-            "%s%d single pixels far brighter than all around them (hot pixels or salt noise) take "
-            "their neighbours' value",
+            "%shot pixels or salt noise (%d), far brighter than all around, replaced by the value "
+            "of their neighbours",
             *(prefix, n_hot),
         )
     if found is whole:

@@ -276,8 +276,8 @@ def adapt_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
         # In a fixed order whatever the memory layout, so that a part equals that part of the whole.
         return (pixels[..., :1] + pixels[..., 1:2] + pixels[..., 2:]) / np.float32(3)
     raise ValueError(
-        f"the image has {given} channels and the network takes {channels}; choose with "
-        "the option channels"
+        f"the image has {given} channels and the model takes {channels}; choose with "
+        "--channels, by number (the first is 0) or name"
     )
 
 

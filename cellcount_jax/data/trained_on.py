@@ -111,6 +111,8 @@ def fit(
     """
     _check_axes(len(image.shape) - 1, trained)
     image, view = outliers.replace_outliers(image)
+    if view.size and view.shape == tuple(image.shape) and view.min() == view.max():
+        log.warning("is the same everywhere (value %g): it shows nothing", view.flat[0])
     top = np.iinfo(view.dtype).max if view.dtype.kind in "ui" else np.inf
     if MAX_CLIPPED < (clipped := float(np.mean(view == top))) < 1:
         log.warning(

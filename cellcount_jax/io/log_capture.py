@@ -38,10 +38,10 @@ def captured_warnings(
     def capture(record: logging.LogRecord) -> bool:
         if record.thread != thread:
             return True
-        _LOG.info("%s", record.getMessage())
         if record.levelno >= logging.WARNING:
             warnings.append(record.getMessage())
             check(warnings[-1])
+        _LOG.info("%s", record.getMessage())
         return False
 
     logger = logging.getLogger(logger_name)
@@ -77,5 +77,5 @@ def _check_tiff(warning: str) -> None:
     tag = _TAG.search(warning)
     standard = tag is not None and int(tag[1]) <= _LAST_STANDARD_TAG
     if _FATAL.search(warning) or (standard and "invalid" in warning):
-        text = " ".join(re.sub(r"^<tifffile\.\w+ '[^']*'> ", "", warning).split())
+        text = " ".join(re.sub(r"^<tifffile\.[^>]*> ", "", warning).split())
         raise ProblemError(f"is damaged ({text[:160]}); save or copy it again")

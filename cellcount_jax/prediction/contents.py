@@ -14,6 +14,9 @@ def fingerprint(path: Path) -> str:
     """Changes with the size and content of a file: all of it up to 16 MiB, else 16 blocks of 1 MiB.
 
     Of a folder (OME-Zarr), with the names, sizes and times of its files.
+
+    Raises:
+      OSError: it cannot be read, or is neither a file nor a folder.
     """
     found = hashlib.blake2b(digest_size=16)
     if path.is_dir():
@@ -22,6 +25,8 @@ def fingerprint(path: Path) -> str:
             found.update(repr((str(file.relative_to(path)), facts.st_size)).encode())
             found.update(str(facts.st_mtime_ns).encode())
         return found.hexdigest()
+    if not path.is_file():  # a pipe would never end
+        raise OSError(f"{path}: is not a regular file")
     size = path.stat().st_size
     found.update(str(size).encode())
     last = max(size - BLOCK, 0)

@@ -46,6 +46,8 @@ def parts_of(path: Path, options: Options) -> list[Part]:
         steps = count_steps(path, axes=options.axes, scene=scene)
         times: list[int | None] = [None]
         if (n := steps.get("T", 1)) > 1:
+            if options.time is None:
+                log.info("%s: %d time points, a row for each; choose one with --time", path, n)
             times = list(range(n)) if options.time is None else [options.time]
         planes: list[int | None] = [None]
         if options.per_slice and steps.get("Z", 1) > 1:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,9 @@ from cellcount_jax.prediction.writers import path_text
 from cellcount_jax.runtime.lock import exclusive
 
 log = logging.getLogger(__name__)
+
+N_NAMES = 5
+"""Most files that a line of the log names."""
 
 CONTENTS_EVERY = 50
 """Images after which the fingerprints are written."""
@@ -146,21 +150,23 @@ def find_images(
       ImageError: a path that does not exist, or no image in it.
     """
     given = [Path(p) for p in ([paths] if isinstance(paths, str | Path) else paths)]
-    made = [(out / folder).resolve() for folder in ("overlays", "density")]
     found = list_images(paths, pattern=pattern)
+    # Of Path.resolve, a link to itself would be an error.
+    real = {p: Path(os.path.realpath(p)) for p in found}
+    made = [Path(os.path.realpath(out / folder)) for folder in ("overlays", "density")]
     images = [
         p
         for p in found
-        if not any(m in p.resolve().parents for m in made) and not _is_annotation(p, given)
+        if not any(m in real[p].parents for m in made) and not _is_annotation(p, given)
     ]
     named = [p for p in images if p in given]
     kept = dict.fromkeys([*named, *without_annotations(images)])
     left_out = [p.name for p in images if p not in kept]
     if left_out:
         log.warning(
-            "%d files are, by their names, masks or drawings of other images and are not counted, "
-            "such as %s; name them to count them",
-            *(len(left_out), left_out[0]),
+            "by their names masks or drawings of other images, and not counted (%d): %s; name them "
+            "to count them",
+            *(len(left_out), ", ".join(left_out[:N_NAMES]) + " ..." * (len(left_out) > N_NAMES)),
         )
     return [p for p in images if p in kept]
 
@@ -191,7 +197,8 @@ def _rows(
     counter: Counter, path: Path, outputs: Outputs, options: Options, bar: tqdm
 ) -> list[CsvRow]:
     """Rows of a file; one that says what is wrong if it, or a part of it, cannot be counted."""
-    with remarks_of(path) as remarks:
+    said: set[str] = set()
+    with remarks_of(path, said) as remarks:
         try:
             parts = parts_of(path, options)
         except Exception as error:  # whatever is wrong with one file, the others are counted
@@ -199,7 +206,7 @@ def _rows(
     rows = []
     for part in parts:
         own = Outputs(outputs.folder, part_name(outputs.name, part.columns))
-        rows += _part_rows(counter, path, own, options, bar, part)
+        rows += _part_rows(counter, path, own, options, bar, part, said)
     return rows
 
 
@@ -210,14 +217,20 @@ def _failed(path: Path, error: Exception) -> CsvRow:
 
 
 def _part_rows(
-    counter: Counter, path: Path, outputs: Outputs, options: Options, bar: tqdm, part: Part
+    counter: Counter,
+    path: Path,
+    outputs: Outputs,
+    options: Options,
+    bar: tqdm,
+    part: Part,
+    said: set[str],
 ) -> list[CsvRow]:
     name = path_text(Path(outputs.name))
 
     def on_window(done: int, total: int) -> None:
         bar.set_postfix_str(f"{name}: window {done} of {total}" if done < total else "")
 
-    with remarks_of(path) as remarks:
+    with remarks_of(path, said) as remarks:
         try:
             rows = count_file(counter, path, outputs, options, on_window=on_window, part=part)
         except Exception as error:  # whatever is wrong with one file, the others are counted

@@ -6,39 +6,50 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from cellcount_jax.prediction.writers import path_text
+
 
 @contextlib.contextmanager
-def remarks_of(path: Path) -> Iterator[list[str]]:
+def remarks_of(path: Path, said: set[str]) -> Iterator[list[str]]:
     """The warnings of this package about one file, in the order in which they are given.
 
     Whatever reads, resizes or counts the file need only log a warning for it to stand in the table,
-    too; nothing is said twice.
+    too. The log names the file in each and says none twice.
 
     Args:
       path: of the file, which is left out of the text.
+      said: warnings about the file that the log has had; new ones are added.
     """
     remarks: list[str] = []
-    collector = _Collector(remarks, path)
     log = logging.getLogger("cellcount_jax")
+    collector, propagates = _Collector(remarks, path, said), log.propagate
     log.addHandler(collector)
+    log.propagate = False  # the collector passes records on
     try:
         yield remarks
     finally:
+        log.propagate = propagates
         log.removeHandler(collector)
 
 
 class _Collector(logging.Handler):
     """Takes the warnings of the thread that made it; errors stand in the column `status`."""
 
-    def __init__(self, remarks: list[str], path: Path):
-        super().__init__(logging.WARNING)
-        self._remarks, self._path, self._thread = remarks, path, threading.get_ident()
+    def __init__(self, remarks: list[str], path: Path, said: set[str]):
+        super().__init__()
+        self._remarks, self._path, self._said = remarks, path, said
+        self._thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno >= logging.ERROR or threading.get_ident() != self._thread:
-            return
-        text = " ".join(record.getMessage().split())
-        for name in (str(self._path), self._path.name):
-            text = text.removeprefix(f"{name}: ")
-        if text not in self._remarks:
-            self._remarks.append(text)
+        own = threading.get_ident() == self._thread
+        if own and logging.WARNING <= record.levelno < logging.ERROR:
+            text = " ".join(record.getMessage().split())
+            for name in (str(self._path), self._path.name):
+                text = text.removeprefix(f"{name}: ")
+            if text not in self._remarks:
+                self._remarks.append(text)
+            if text in self._said:
+                return
+            self._said.add(text)
+            record.msg, record.args = f"{path_text(self._path)}: {text}", ()
+        logging.getLogger().handle(record)

@@ -66,7 +66,7 @@ def test_a_hot_pixel_takes_the_value_around_it(dtype, value, place, caplog):
     assert abs(float(found[place][0]) - clean[place][0]) < 0.05 * float(clean.max())
     found[place] = clean[place]
     np.testing.assert_array_equal(found, clean)
-    assert "1 single pixels" in caplog.text
+    assert "hot pixels or salt noise (1)" in caplog.text
 
 
 def test_salt_does_not_set_the_brightness_range():

@@ -136,10 +136,10 @@ def test_models_without_these_facts_say_what_they_cannot_know(caplog):
     assert "uses 8 of 16 bits" in caplog.text
 
 
-def test_an_empty_image_fits_any_model(caplog):
+def test_an_empty_image_fits_any_model_and_is_said_to_show_nothing(caplog):
     black = np.zeros((8, 8, 3), np.uint8)
     assert trained_on.fit(black, GREY, BY_IMAGE) is black
-    assert not caplog.text
+    assert caplog.messages == ["is the same everywhere (value 0): it shows nothing"]
 
 
 @pytest.mark.parametrize(("side", "said"), [(0, False), (20, True)])

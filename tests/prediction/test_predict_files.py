@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import logging
+import os
 import struct
 import sys
 import zlib
@@ -470,6 +471,37 @@ def test_names_of_any_kind_have_a_row_that_is_read_again(counter, tmp_path, monk
     again = counter.count_files([Path(name), Path("z.png")], out=tmp_path / "out", model="m")
     assert again == rows
     assert len(list((tmp_path / "out" / "points").iterdir())) == 2
+
+
+def test_links_to_themselves_and_pipes_get_a_row_and_the_rest_is_counted(counter, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "a_loop.tif").symlink_to("a_loop.tif")
+    (folder / "b_gone.tif").symlink_to("nowhere.tif")
+    os.mkfifo(folder / "c_pipe.tif")
+    tifffile.imwrite(folder / "d.tif", cells((40, 32))[..., 0])
+    *failed, good = counter.count_files(folder, out=tmp_path / "out", model="m")
+    says = ("to itself", "is a link to a file that is not there", "but a pipe")
+    assert [say in row["status"] for say, row in zip(says, failed, strict=True)] == [True] * 3
+    assert good["status"] == "ok"
+
+
+def test_the_log_names_the_file_of_each_remark_and_says_it_once(counter, tmp_path, caplog):
+    path = tmp_path / "black.tif"
+    tifffile.imwrite(path, np.zeros((3, 40, 32), np.uint8), imagej=True, metadata={"axes": "TYX"})
+    rows = counter.count_files(path, out=tmp_path / "out", model="m")
+    text = "is the same everywhere (value 0): it shows nothing"
+    assert [row["remarks"] for row in rows] == [text] * 3
+    assert [r.getMessage() for r in caplog.records if text in r.getMessage()] == [f"{path}: {text}"]
+
+
+def test_transparency_of_a_png_that_varies_is_said(counter, tmp_path):
+    grey = cells((40, 32))[..., 0]
+    for name, alpha in (("a", grey), ("b", np.full_like(grey, 255))):
+        Image.fromarray(np.dstack([grey] * 3 + [alpha])).save(tmp_path / f"{name}.png")
+    varies, constant = counter.count_files(tmp_path, out=tmp_path / "out", model="m")
+    assert "sample 4 is tagged as transparency and left out" in varies["remarks"]
+    assert "transparency" not in constant["remarks"]
 
 
 def test_what_the_log_says_of_a_file_stands_in_its_row(counter, tmp_path):

@@ -97,7 +97,7 @@ def locate_dots(
     Returns:
       The dots, the number of each one's line or item counted from 1, and what is counted.
     """
-    file = base.AnnotationFile(os.fspath(path), Path(path).read_bytes())
+    file = _open(path)
     reader = _format(format or registry.detect(file))
     if not file.data.strip():
         file.fail("is empty")
@@ -175,7 +175,13 @@ def detect_format(path: str | os.PathLike[str]) -> str:
     Raises:
       ValueError: it is in no known format.
     """
-    return registry.detect(base.AnnotationFile(os.fspath(path), Path(path).read_bytes()))
+    return registry.detect(_open(path))
+
+
+def _open(path: str | os.PathLike[str]) -> base.AnnotationFile:
+    if Path(path).is_fifo():  # reading would never end
+        raise ValueError(f"{path}: is not a regular file, but a pipe")
+    return base.AnnotationFile(os.fspath(path), Path(path).read_bytes())
 
 
 def _format(name: str) -> registry.Format:

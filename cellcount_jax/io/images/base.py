@@ -85,6 +85,15 @@ class Request:
     all_samples: bool = False
 
 
+def say_transparency(name: str, sample: int) -> None:
+    """Says in the log that a sample of a colour image is left out."""
+    log.warning(
+        "%s: sample %d is tagged as transparency and left out; if it is a channel, name the "
+        "channels to count with --channels (the first is 0)",
+        *(name, sample),
+    )
+
+
 def array_reader(array: np.ndarray, axes: str) -> ImageReader:
     """Reader of values that are in memory or memory-mapped."""
     return ImageReader(

@@ -105,7 +105,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(where, name) for name in files if _is_image(Path(name)))
     if unreadable:
         log.warning(
-            "%s: %d images of formats that are not read are left out, such as %s; save them as "
+            "%s: images in formats that are not read (%d) are left out, such as %s; save them as "
             "TIFF",
             *(folder, len(unreadable), unreadable[0]),
         )

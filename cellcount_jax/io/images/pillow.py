@@ -69,12 +69,12 @@ def open_with_pillow(path: Path, format: str, request: base.Request) -> base.Ima
             arrays = []
             for frame in range(frames):
                 image.seek(frame)
-                arrays.append(_values(image, request))
+                arrays.append(_values(image, path, request))
             array = np.stack(arrays)
         elif format == "PNG" and _is_deep_png(path):
             array = _deep_png(path, request)
         else:
-            array = _values(image, request)
+            array = _values(image, path, request)
     if orientation in _UPRIGHT:
         _LOG.warning(
             "%s: turned upright as its EXIF orientation (%s) says; dots that were made in ImageJ, "
@@ -94,7 +94,7 @@ def _upright(array: np.ndarray, orientation: int, *, first: int) -> np.ndarray:
     return np.ascontiguousarray(turned[(slice(None),) * first + tuple(steps)])
 
 
-def _values(image: Image.Image, request: base.Request) -> np.ndarray:
+def _values(image: Image.Image, path: Path, request: base.Request) -> np.ndarray:
     image.load()
     mode = image.mode
     if mode in ("P", "PA"):
@@ -104,6 +104,10 @@ def _values(image: Image.Image, request: base.Request) -> np.ndarray:
         return np.array(image.convert("RGBA").convert("RGB"))
     if mode in _UNCHANGED_MODES or (request.all_samples and mode in ("LA", "RGBA")):
         return np.array(image)
+    if mode in ("LA", "RGBA") and not request.stored:
+        low, high = image.getchannel("A").getextrema()
+        if low != high:
+            base.say_transparency(str(path), len(mode))
     if mode in _TO_GREY:
         return np.array(image.getchannel(0))
     if mode in _TO_RGB:
@@ -123,6 +127,8 @@ def _deep_png(path: Path, request: base.Request) -> np.ndarray:
 
     array = imagecodecs.png_decode(path.read_bytes())
     if array.ndim == 3 and array.shape[-1] in (2, 4) and not request.all_samples:
+        if np.ptp(array[..., -1]) and not request.stored:
+            base.say_transparency(str(path), array.shape[-1])
         array = array[..., :-1]
     return array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
 

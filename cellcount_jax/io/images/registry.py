@@ -48,9 +48,14 @@ def open_reader(path: Path, request: base.Request) -> base.ImageReader:
             return open_zarr(path, request)
         if path.is_dir():
             raise base.ProblemError("is a folder without an image; list its files with list_images")
-        raise base.ProblemError("there is no such file")
+        link = path.is_symlink()
+        raise base.ProblemError(
+            "is a link to a file that is not there, or to itself; copy the file"
+            if link
+            else "there is no such file"
+        )
     if not stat.S_ISREG(path.stat().st_mode):
-        raise base.ProblemError("is not a regular file")
+        raise base.ProblemError("is not a regular file, but a pipe or a device")
     with path.open("rb") as file:
         head = file.read(16)
     if not head:
@@ -76,7 +81,16 @@ def open_reader(path: Path, request: base.Request) -> base.ImageReader:
 
 
 def _open_npy(path: Path, request: base.Request) -> base.ImageReader:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        if "Python objects" in str(error):
+            text = "holds Python objects, no pixels; save a plain array of numbers"
+        elif "greater than file size" in str(error):
+            text = "is cut short: it declares more than it holds; copy it again"
+        else:
+            raise
+        raise base.ProblemError(text) from error
     if request.strict and array.offset + array.nbytes != path.stat().st_size:
         raise base.ProblemError("is damaged (its size does not fit its header); save it again")
     return base.array_reader(array, "")

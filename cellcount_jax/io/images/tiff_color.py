@@ -1,16 +1,13 @@
 """Converts the colour models of TIFF files to grey or RGB while parts are read."""
 
 import dataclasses
-import logging
 import math
 from collections.abc import Callable
 
 import numpy as np
 import tifffile
 
-from cellcount_jax.io.images.base import ImageReader, ProblemError, Slices
-
-log = logging.getLogger(__name__)
+from cellcount_jax.io.images.base import ImageReader, ProblemError, Slices, say_transparency
 
 _WHITE_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 2, 3, 5, 6
 _NO_RGB = {8: "CIELab", 9: "ICCLab", 10: "ITULab", 32803: "CFA (raw camera)", 34892: "LinearRaw"}
@@ -50,11 +47,7 @@ def to_colours(
     alpha = sum(int(kind) in _ALPHA for kind in page.extrasamples)
     if all_samples or not 0 < alpha < samples:
         return reader
-    log.warning(
-        "%s: sample %d is tagged as transparency and left out; if it is a channel, name the "
-        "channels to count with --channels (the first is 0)",
-        *(page.parent.filehandle.name, samples),
-    )
+    say_transparency(page.parent.filehandle.name, samples)
     return _first_samples(reader, samples - alpha)
 
 

@@ -195,7 +195,7 @@ def test_a_huge_declared_size_is_refused(tmp_path: Path) -> None:
         (npy_bytes(np.zeros((0, 5))), r"has no pixels \(shape \(0, 5\)\)"),
         (npy_bytes(np.zeros((5, 5, 0))), r"has no pixels"),
         (npy_bytes(np.zeros((5, 5), complex)), "values of type complex128"),
-        (npy_bytes(np.array([[object()]])), "damaged or not readable"),
+        (npy_bytes(np.array([[object()]])), "holds Python objects, no pixels"),
         (npy_bytes(np.zeros((5, 5), "M8[s]")), "values of type datetime64"),
         (tiff_bytes(np.zeros((5, 5), "c8")), "values of type complex64"),
         (pillow_bytes(GREY, "PNG")[:60], "damaged or not readable"),

@@ -92,7 +92,7 @@ def test_linked_folders_are_searched_once_and_what_is_not_read_is_named(tmp_path
         (folder / name).write_bytes(b"")
     found = [p.relative_to(folder).as_posix() for p in list_images(folder)]
     assert found == ["a.jfif", "b.pnm", "c.ome.tf2", "day2/store.png", "images.png"]
-    assert "1 images of formats that are not read are left out, such as d.lif" in caplog.text
+    assert "images in formats that are not read (1) are left out, such as d.lif" in caplog.text
 
 
 def test_what_an_earlier_count_drew_is_no_image(tmp_path):
