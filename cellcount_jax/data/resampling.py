@@ -1,23 +1,34 @@
 """How images are resized before the network sees them, in training and prediction alike."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from cellcount_jax.data.cell_diameter import scale_to
+from cellcount_jax.data.cell_diameter import estimate_diameter, scale_to
 from cellcount_jax.data.patches import cut
 from cellcount_jax.data.preprocess import Readable
-from cellcount_jax.data.resize import Scale, resize_sample, resized_shape
+from cellcount_jax.data.resize import Scale, in_plane, resize_sample, resized_shape
 from cellcount_jax.data.sample import Sample
 
 SAME_SIZE_TOLERANCE = 0.02
 """Pixel sizes that differ by less than this share are one size."""
 
+MAX_PIXEL_RATIO = 1.5
+"""Images whose pixels are more times larger or smaller than all of training are remarked on."""
+
+MAX_CELL_RATIO = 1.3
+"""The same for the estimated diameter of the cells: within 1.2, 1 in 50 images of seven public
+sets was remarked on, within 1.5 none; of those reduced to 0.4 of their size, every other one."""
+
 MAX_SCALE = 16.0
 """Larger ratios of two pixel sizes are refused: one of them must be wrong."""
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +84,41 @@ class Resampling:
         is_one = scale.ndim == 0 or bool((scale == scale.flat[0]).all())
         return float(scale.flat[0]) if is_one else tuple(scale.tolist())
 
+    def compare(
+        self,
+        image: np.ndarray | Readable,
+        trained: Mapping[str, Any] | None,
+        scale: Scale,
+        spacing: Sequence[float] | None = None,
+    ) -> None:
+        """Logs a warning where pixels or cells are far from those of the training images.
+
+        Cells are measured in 2-D images in memory, because large ones are to be read once.
+
+        Args:
+          image: [*space, C] as it was given.
+          trained: of `trained_on.describe`, of images as the network sees them.
+          scale: of `scale_for`.
+          spacing: micrometres per pixel, if known.
+        """
+        facts, factor = trained or {}, in_plane(scale)
+        pixels, cells = facts.get("pixel_size"), facts.get("cell_size")
+        if spacing and pixels and _is_far(spacing[-1] / factor, pixels, MAX_PIXEL_RATIO):
+            log.warning(
+                "a pixel is %.3g um, and %.3g to %.3g um in the training images: the count may be "
+                "wrong; resize the image, or train with such images, too",
+                *(spacing[-1], *np.multiply(pixels, factor)),
+            )
+        if not cells or not isinstance(image, np.ndarray):
+            return
+        found = estimate_diameter(image)
+        if found and _is_far(found * factor, cells, MAX_CELL_RATIO):
+            log.warning(
+                "its cells seem to be %.0f pixels wide, and those of the training images %.0f to "
+                "%.0f: unless it is empty, the count may be wrong",
+                *(found, *np.divide(cells, factor)),
+            )
+
     def apply(self, sample: Sample) -> list[Sample]:
         """A sample as the network sees it: resized, or its patches.
 
@@ -118,6 +164,10 @@ class Resampling:
         if unknown := sorted(set(fields) - known):
             raise ValueError(f"resampling: unknown fields {unknown}; known are {sorted(known)}")
         return cls(**fields)
+
+
+def _is_far(value: float, known: Sequence[float], ratio: float) -> bool:
+    return not known[0] / ratio <= value <= known[1] * ratio
 
 
 def _patch_scale(rule: Mapping[str, Any] | None, shape: Sequence[int]) -> Scale:

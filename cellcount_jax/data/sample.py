@@ -17,6 +17,7 @@ class Sample:
       group: images that may have to stay in one split (slide, embryo, laboratory) or, for a
         patch, the name of the image it was cut from.
       spacing: pixel size in micrometres, (y, x) or (z, y, x), if known.
+      channel_names: as the image's file names its channels, or empty.
       labels: instance mask of the same space shape, if the publisher provides one.
     """
 
@@ -26,6 +27,7 @@ class Sample:
     group: str = ""
     spacing: tuple[float, ...] | None = None
     labels: np.ndarray | None = None
+    channel_names: tuple[str, ...] = ()
 
     @property
     def count(self) -> int | None:

@@ -1,7 +1,7 @@
 """What images a model was trained on, and how an image fits that: mended, remarked on or refused.
 
-A wrong brightness or colour gives a wrong count without any error, so a model records the channels
-and the brightness of its training images and every image is compared with them.
+A wrong brightness, colour or size of cells gives a wrong count without any error, so a model
+records those of its training images, and every image is compared with them.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cellcount_jax.data import outliers
+from cellcount_jax.data.cell_diameter import estimate_diameter
 from cellcount_jax.data.preprocess import Preprocessing, Readable, sample_grid
 from cellcount_jax.data.sample import Sample
 
@@ -41,6 +42,9 @@ MAX_RATIO_OF_OTHER_TYPES = 1.15
 MAX_CLIPPED = 0.02
 """Share of values at the upper end of their type above which an image is remarked on."""
 
+MIN_MEASURED, MAX_MEASURED = 5, 20
+"""Training images whose cells are measured; fewer do not show how the estimate varies."""
+
 MAX_DESCRIBED = 500
 """Of more training images every n-th is described."""
 
@@ -68,33 +72,47 @@ class Adapted:
         return self.change(self.image.read((*space, whole)))[..., channels]
 
 
-def describe(samples: Sequence[Sample]) -> dict[str, Any]:
-    """What `fit` compares images with, as plain JSON: of the training images.
+def describe(samples: Sequence[Sample], *, measure_cells: bool = True) -> dict[str, Any]:
+    """What images are compared with, as plain JSON: of the training images.
+
+    Args:
+      samples: as the network sees them.
+      measure_cells: False where cells are brought to one size.
 
     Returns:
-      `channels` (number), `kind` of colour, `types` of the values, `ndim`, `shape` and
-      `pixel_size` (medians over the images; None where the size is not known), and `bright`, the
-      lowest and highest 99.8th percentile of an image as a share of its type's maximum.
+      `channels` (number), `channel_names` if they are the same in all, `kind` of colour, `types` of
+      the values, `ndim`, `shape` (median), and of three numbers the lowest and the highest:
+      `bright`, the 99.8th percentile of an image as a share of its type's maximum, `pixel_size` in
+      micrometres along x, and `cell_size` in pixels, an estimate; None where they are not known.
     """
     samples = samples[:: -(-len(samples) // MAX_DESCRIBED)]
     views = [_sampled(s.image) for s in samples]
     kinds = {_kind(v) for v in views} - {CONSTANT}
     bright = [_brightness(v, s.image.dtype) for v, s in zip(views, samples, strict=True)]
-    sizes = [s.spacing for s in samples if s.spacing is not None]
-    same = len(sizes) == len(samples) and len({len(size) for size in sizes}) == 1
+    sizes = [s.spacing[-1] for s in samples if s.spacing]
+    measure_cells &= samples[0].image.ndim == 3
+    measured = [s.image for s in samples[:: -(-len(samples) // MAX_MEASURED)]]
+    cells = [d for d in map(estimate_diameter, measured) if d] if measure_cells else []
+    names = {s.channel_names for s in samples}
     return {
         "channels": int(samples[0].image.shape[-1]),
+        "channel_names": list(names.pop()) if len(names) == 1 else [],
         "kind": kinds.pop() if len(kinds) == 1 else MIXED,
         "types": sorted({str(s.image.dtype) for s in samples}),
         "ndim": samples[0].image.ndim - 1,
         "shape": np.median([s.image.shape[:-1] for s in samples], axis=0).tolist(),
-        "pixel_size": np.median(np.array(sizes), axis=0).tolist() if same else None,
-        "bright": [float(min(bright)), float(max(bright))],
+        "pixel_size": _range(sizes) if len(sizes) == len(samples) else None,
+        "cell_size": _range(cells) if len(cells) >= MIN_MEASURED else None,
+        "bright": _range(bright),
     }
 
 
 def fit(
-    image: np.ndarray | Readable, trained: Mapping[str, Any] | None, preprocessing: Preprocessing
+    image: np.ndarray | Readable,
+    trained: Mapping[str, Any] | None,
+    preprocessing: Preprocessing,
+    *,
+    names: Sequence[str] = (),
 ) -> Any:
     """An image as the model's training images were; the log says what was changed or is doubtful.
 
@@ -102,6 +120,7 @@ def fit(
       image: [*space, C], an array or an image that is read by parts.
       trained: of `describe`; None for models of earlier versions.
       preprocessing: of the model.
+      names: of the image's channels, if its file names them.
 
     Returns:
       The image, or what is to be read in its place: an array for an array.
@@ -110,7 +129,7 @@ def fit(
       ValueError: the model would count it wrong.
     """
     _check_axes(len(image.shape) - 1, trained)
-    image, view = outliers.replace_outliers(image)
+    image, view = outliers.replace_outliers(in_known_channels(image, names, trained))
     if view.size and view.shape == tuple(image.shape) and view.min() == view.max():
         log.warning("is the same everywhere (value %g): it shows nothing", view.flat[0])
     top = np.iinfo(view.dtype).max if view.dtype.kind in "ui" else np.inf
@@ -138,6 +157,29 @@ def _check_axes(ndim: int, trained: Mapping[str, Any] | None) -> None:
         raise ValueError(
             "this model was trained on volumes, and this is a 2-D image; choose a model of images"
         )
+
+
+def in_known_channels(image: Any, names: Sequence[str], trained: Mapping[str, Any] | None) -> Any:
+    """The image [*space, C] with the channels of the training images, in their order, by name.
+
+    Where the names do not say which these are, it is the image as it was; the log says both.
+    """
+    known = (trained or {}).get("channel_names") or ()
+    own, wanted = ([name.strip().casefold() for name in given] for given in (names, known))
+    if not known or len(own) != image.shape[-1] or own == wanted:
+        return image
+    said = ", ".join(names), ", ".join(known)
+    if not set(wanted) <= set(own) or len(set(own)) < len(own):
+        log.warning("its channels are %s; the model was trained on %s: look at the points", *said)
+        return image
+    log.warning("its channels are %s; counted in %s, as the model was trained", *said)
+    order = [own.index(name) for name in wanted]
+    nothing = np.empty((0, image.shape[-1]), image.dtype)
+    return _change(image, nothing, lambda part: part[..., order])[0]
+
+
+def _range(values: Sequence[float]) -> list[float]:
+    return [float(min(values)), float(max(values))]
 
 
 def _fit_colour(

@@ -62,11 +62,19 @@ def read_folder(
             shape = image.pixels.shape[:-1]
             dots = read_dots(pairs[path], image_shape=shape, pixel_size=spacing).points
         name = path.relative_to(folder).as_posix()
-        samples.append(Sample(name, _clean(image), dots, spacing=spacing))
+        names = image.channel_names
+        samples.append(Sample(name, _clean(image), dots, spacing=spacing, channel_names=names))
     if not any(s.dots is not None for s in samples):
         raise FolderError(
             f"{folder}: {len(samples)} images but no annotations; put them in {folder / 'dots'}, "
             f"or make first ones with: cellcount propose {folder}"
+        )
+    named = {", ".join(s.channel_names) for s in samples if len(s.channel_names) > 1}
+    if len(named) > 1:
+        log.warning(
+            "%s: its images name their channels differently (%s); give the same ones in one order "
+            "with --channels",
+            *(folder, "; ".join(sorted(named)[:3])),
         )
     return samples
 

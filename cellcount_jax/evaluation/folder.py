@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cellcount_jax.data import trained_on
 from cellcount_jax.data.resize import in_plane
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.evaluation.image import GAME_LEVELS, ImageEvaluation, evaluate_image
@@ -83,9 +84,11 @@ def evaluate_folder(
         shape, spacing = image.pixels.shape[:-1], chosen_spacing(image, voxel_size)
         if path in pairs:
             dots = read_dots(pairs[path], image_shape=shape, pixel_size=spacing).points
-        sample = Sample(name, image.pixels, dots, group=groups[path], spacing=spacing)
+        trained = counter.facts.get("trained_on")
+        pixels = trained_on.in_known_channels(image.pixels, image.channel_names, trained)
+        sample = Sample(name, pixels, dots, group=groups[path], spacing=spacing)
         parts = [] if regions is None else regions_of(regions, path, shape)
-        found = counter.count(image.pixels, spacing=spacing)
+        found = counter.count(pixels, spacing=spacing)
         own = radius or counter.facts["radius"] / in_plane(found.scale)
         whole = evaluate_image(sample, found, radius=own, factors=RADIUS_FACTORS)
         return [whole, *evaluate_regions(whole, found, parts, sample)]

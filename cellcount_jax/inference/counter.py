@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from cellcount_jax.data import trained_on
 from cellcount_jax.data.preprocess import Preprocessing, Readable
 from cellcount_jax.data.resampling import Resampling
+from cellcount_jax.data.resize import Scale
 from cellcount_jax.inference import (
     bundled,
     model_file,
@@ -166,13 +167,21 @@ class Counter:
         stored = to_image(image, None)
         return self._prepare(stored if isinstance(stored, np.ndarray) else stored.read(), spacing)
 
-    def _prepare(self, image: np.ndarray, spacing: Sequence[float] | None) -> NetworkInput:
-        image = self._fit(image)
-        scale = self.resampling.scale_for(image, spacing)
+    def _prepare(
+        self, image: np.ndarray, spacing: Sequence[float] | None, names: Sequence[str] = ()
+    ) -> NetworkInput:
+        image, scale = self._fit(image, spacing, names)
         return from_array(image, self.preprocessing, scale=scale)
 
-    def _fit(self, image: Any) -> Any:
-        return trained_on.fit(image, self.facts.get("trained_on"), self.preprocessing)
+    def _fit(
+        self, image: Any, spacing: Sequence[float] | None, names: Sequence[str]
+    ) -> tuple[Any, Scale]:
+        """The image as the training images were, and how it is resized for the network."""
+        trained = self.facts.get("trained_on")
+        image = trained_on.fit(image, trained, self.preprocessing, names=names)
+        scale = self.resampling.scale_for(image, spacing)
+        self.resampling.compare(image, trained, scale, spacing)
+        return image, scale
 
     def count_all(
         self, images: Iterable[np.ndarray], *, spacing: Sequence[float] | None = None
@@ -220,11 +229,11 @@ class Counter:
                 f"an image of shape {tuple(image.shape)} must be [H, W, C] or [D, H, W, C] with "
                 "pixels in it"
             )
+        names = getattr(image, "channel_names", ())
         if fits_in_memory(image) if in_memory is None else in_memory:
             whole = image.read(tuple(slice(0, n) for n in image.shape))
-            return next(count_images(self.predictor, [self._prepare(whole, spacing)]))
-        image = self._fit(image)
-        scale = self.resampling.scale_for(image, spacing)
+            return next(count_images(self.predictor, [self._prepare(whole, spacing, names)]))
+        image, scale = self._fit(image, spacing, names)
         prepared = from_reader(image, self.preprocessing, scale=scale)
         sink = functools.partial(RunningCount, open_density=open_density)
         return next(count_images(self.predictor, [prepared], new_sink=sink, on_window=on_window))
@@ -260,8 +269,10 @@ class Counter:
         return dataclasses.replace(self, resampling=self.resampling.with_cell_diameter(diameter))
 
     def without_resampling(self) -> "Counter":
-        """The same counter for images that have been resized and cut already."""
-        return dataclasses.replace(self, resampling=Resampling())
+        """The same counter for images that have been resized and cut, so cells are not measured."""
+        trained = {**(self.facts.get("trained_on") or {}), "cell_size": None}
+        known = {"trained_on": trained} if self.facts.get("trained_on") else {}
+        return dataclasses.replace(self, resampling=Resampling(), facts={**self.facts, **known})
 
 
 def from_facts(facts: Mapping[str, Any], variables: Variables) -> Counter:

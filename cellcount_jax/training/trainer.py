@@ -293,8 +293,10 @@ def _finish(job: _Job, state: State, seconds: float) -> None:
         "preprocessing": job.run.preprocessing.to_dict(),
         "window": job.stage.window,
         "readout": dataclasses.asdict(counter.stage.readout),
-        "resampling": job.run.source.resampling.to_dict(),
-        "trained_on": trained_on.describe(splits["train"]),
+        "resampling": (resampling := job.run.source.resampling).to_dict(),
+        "trained_on": trained_on.describe(
+            splits["train"], measure_cells=resampling.cell_diameter is None
+        ),
         "train_names": [s.name for s in splits["train"]],
         "step": int(state.step),
         "seconds": seconds,

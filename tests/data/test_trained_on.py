@@ -7,6 +7,7 @@ import pytest
 
 from cellcount_jax.data import trained_on
 from cellcount_jax.data.preprocess import Preprocessing
+from cellcount_jax.data.resampling import Resampling
 from cellcount_jax.data.sample import Sample
 
 BY_TYPE = Preprocessing(channels=1, normalise="dtype")
@@ -117,17 +118,96 @@ def test_colour_under_a_grey_model_is_remarked_on(caplog):
     assert "its channels are averaged" in caplog.text
 
 
+class Parts:
+    """An image that is read by parts."""
+
+    def __init__(self, array: np.ndarray):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def read(self, slices):
+        return self.array[slices]
+
+
 def test_parts_are_changed_as_the_whole():
-    class Parts:
-        array = _in_colour(_grey(0), 2)
-        shape, dtype = array.shape, array.dtype
-
-        def read(self, slices):
-            return self.array[slices]
-
-    found = trained_on.fit(Parts(), GREY, BY_TYPE)
+    found = trained_on.fit(Parts(_in_colour(_grey(0), 2)), GREY, BY_TYPE)
     assert found.shape == (40, 50, 1)
     np.testing.assert_array_equal(found.read((slice(3, 9), slice(5, 20))), _grey(0)[3:9, 5:20])
+
+
+def _named(*names: str) -> dict:
+    image = np.stack([_grey(i)[..., 0] for i in range(len(names))], axis=-1)
+    sample = Sample("a", image, None, channel_names=names)
+    return json.loads(json.dumps(trained_on.describe([sample])))
+
+
+@pytest.mark.parametrize("by_parts", [False, True])
+@pytest.mark.parametrize(
+    ("trained", "names", "order"),
+    [
+        (("DAPI",), ("GFP", "dapi ", "TRITC"), [1]),
+        (("GFP", "DAPI"), ("DAPI", "GFP"), [1, 0]),
+        (("DAPI", "GFP"), ("DAPI", "GFP"), None),
+        (("DAPI", "GFP"), (), None),
+        ((), ("DAPI", "GFP"), None),
+    ],
+)
+def test_channels_are_taken_by_the_names_of_training(trained, names, order, by_parts, caplog):
+    facts = _named(*trained) if trained else {**_named("a", "b"), "channel_names": []}
+    image = np.stack([_grey(i)[..., 0] for i in range(len(names) or 2)], axis=-1)
+    if order is None:
+        assert trained_on.in_known_channels(image, names, facts) is image
+        assert not caplog.text
+        return
+    found = trained_on.in_known_channels(Parts(image) if by_parts else image, names, facts)
+    assert found.shape == (40, 50, len(order))
+    values = found.read() if by_parts else found
+    np.testing.assert_array_equal(values, image[..., order])
+    assert "counted in" in caplog.text
+
+
+def test_channels_of_other_names_are_remarked_on(caplog):
+    image = _grey(0)
+    assert trained_on.in_known_channels(image, ("GFP",), _named("DAPI")) is image
+    assert "are GFP; the model was trained on DAPI" in caplog.text
+
+
+def _discs(diameter: float) -> np.ndarray:
+    y, x = np.mgrid[:200, :200]
+    image = np.random.default_rng(0).normal(20, 2, (200, 200))
+    for cy in range(30, 200, 70):
+        for cx in range(30, 200, 70):
+            image += 150 * (np.hypot(y - cy, x - cx) < diameter / 2)
+    return image[..., None].astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size", "um", "scale", "said"),
+    [
+        (20, 0.5, 1.0, ""),
+        (10, 1.0, 2.0, ""),
+        (20, None, 1.0, ""),
+        (20, 1.0, 1.0, "a pixel is 1 um, and 0.5 to 0.6 um"),
+        (48, 0.5, 1.0, "pixels wide, and those of the training images"),
+        (20, 0.22, 0.4, "pixels wide, and those of the training images"),
+    ],
+)
+def test_pixels_and_cells_of_another_size_are_remarked_on(size, um, scale, said, caplog):
+    widths = (18, 19, 20, 21, 22)
+    samples = [Sample(f"{i}", _discs(i), None, spacing=(0.5, 0.5 + (i == 20) / 10)) for i in widths]
+    facts = json.loads(json.dumps(trained_on.describe(samples)))
+    assert facts["pixel_size"] == [0.5, 0.6]
+    assert facts["cell_size"] == pytest.approx([18, 22], rel=0.2)
+    spacing = None if um is None else (um, um)
+    Resampling().compare(_discs(size), facts, scale, spacing)
+    assert said in caplog.text
+    assert bool(said) == bool(caplog.text)
+
+
+def test_cells_of_few_images_and_of_one_size_are_not_compared():
+    few = [Sample("a", _discs(20), None)] * 4
+    assert trained_on.describe(few)["cell_size"] is None
+    assert trained_on.describe(few * 2)["cell_size"] is not None
+    assert trained_on.describe(few * 2, measure_cells=False)["cell_size"] is None
 
 
 def test_models_without_these_facts_say_what_they_cannot_know(caplog):
