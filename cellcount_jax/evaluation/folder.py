@@ -23,6 +23,7 @@ from cellcount_jax.io.images.axes import chosen_spacing
 from cellcount_jax.io.images.image import read_image
 from cellcount_jax.io.pairing import FolderError, find_pairs, stem
 from cellcount_jax.io.regions import regions_of
+from cellcount_jax.prediction.remarks import remarks_of
 from cellcount_jax.runtime.replace_file import replacing
 
 COLUMNS = (
@@ -97,7 +98,9 @@ def evaluate_folder(
         for path in images:
             name = path.relative_to(folder).as_posix()
             try:
-                yield from evaluated(path, name)
+                with remarks_of(path, set()):
+                    found = evaluated(path, name)
+                yield from found
             except (ValueError, OSError, MemoryError) as error:
                 line = " ".join(str(error).split()) or type(error).__name__
                 log.error("%s: %s", name, line)

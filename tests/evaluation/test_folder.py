@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from cellcount_jax.evaluation import metrics
@@ -134,3 +135,16 @@ def test_nothing_to_compare_is_an_error(folder):
         path.unlink()
     with pytest.raises(FolderError, match="no annotations to compare with"):
         records_of(folder)
+
+
+def test_channels_are_taken_by_the_names_of_training(tmp_path, caplog):
+    for part in ("images", "dots"):
+        (tmp_path / part).mkdir()
+    stack = np.stack([image([]), image([(4, 4), (20, 8)])])
+    names = {"Channel": {"Name": ["GFP", "DAPI"]}, "axes": "CYX"}
+    tifffile.imwrite(tmp_path / "images/a.ome.tif", stack, metadata=names)
+    (tmp_path / "dots/a.csv").write_text("y,x\n4,4\n20,8\n")
+    facts = {"channels": 1, "channel_names": ["DAPI"], "ndim": 2}
+    (record,) = records_of(tmp_path, Bright(trained_on=facts))
+    assert (record.true, record.predicted) == (2, 2.0)
+    assert "a.ome.tif: its channels are GFP, DAPI; counted in DAPI" in caplog.text
