@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cellcount_jax.inference.readout import Count
     from cellcount_jax.io.images.image import Image
+    from cellcount_jax.io.regions import Region
 
 POINTS_STYLES = {
     "plain": (".csv", None),
@@ -19,7 +20,7 @@ POINTS_STYLES = {
 }
 """Suffix of each style of points, and its format in `io.annotations.dots`."""
 
-OnCounted = Callable[[str, "Image", "Count"], None]
+OnCounted = Callable[[str, "Image", "Count", "Sequence[Region]"], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +41,9 @@ class Options:
         peaks a share of one cell's peak.
       every_column: the table has columns that are empty throughout, too.
       normalise: of `Preprocessing`, in place of the model's.
-      regions: file of regions, or folder of files named like the images: a row for each region.
+      regions: file of regions, or folder of files named like the images: rows of regions, too.
       shard: (i, n) counts the files i, i + n, i + 2n, ... into a table of its own, i from 1.
-      on_counted: called with the name, image and count of each file, to draw overlays.
+      on_counted: called with the name, image, count and regions of each file, to draw overlays.
     """
 
     points_style: str = "plain"

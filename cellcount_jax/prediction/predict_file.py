@@ -17,7 +17,7 @@ from cellcount_jax.inference.region_counts import cells_per_mm
 from cellcount_jax.inference.window_pass import OnWindow, fits_in_memory
 from cellcount_jax.io.images.axes import chosen_spacing
 from cellcount_jax.io.images.image import Image, LazyImage, open_lazy
-from cellcount_jax.io.regions import regions_of
+from cellcount_jax.io.regions import Region, regions_of
 from cellcount_jax.prediction import writers
 from cellcount_jax.prediction.counts_csv import CsvRow
 from cellcount_jax.prediction.options import Options
@@ -63,7 +63,7 @@ def count_file(
       on_window: called with the number of windows done and of all of a large image.
 
     Returns:
-      Its row, or one per region: the columns that are known from the file.
+      Its row, and one per region: the columns that are known from the file.
 
     Raises:
       ValueError: the image cannot be read or does not fit the network.
@@ -99,7 +99,8 @@ def count_file(
             )
         if options.on_counted is not None:
             shown = _overview(image, spacing)
-            options.on_counted(outputs.name, shown, _shown_count(found, image, shown))
+            drawn = [] if regions is None else _shown_regions(regions.regions, image, shown)
+            options.on_counted(outputs.name, shown, _shown_count(found, image, shown), drawn)
         if found.points is not None and _disagree(found.count, len(found.points)):
             log.warning(
                 "%s: the count (%.1f) and the number of points (%d) disagree: look at the points "
@@ -193,6 +194,18 @@ def _shown_count(found: Count, image: LazyImage, shown: Image) -> Count:
         points = points[np.abs(points[:, 0] - image.shape[0] // 2) <= 1]
         points[:, 0] = 0
     return dataclasses.replace(found, points=points)
+
+
+def _shown_regions(regions: Sequence[Region], image: LazyImage, shown: Image) -> list[Region]:
+    """The regions in the plane of what is drawn."""
+    step = 1 if shown.space_shape == image.space_shape else _overview_step(image)
+    found = []
+    for region in regions:
+        inside: np.ndarray = region.inside
+        inside = np.logical_or.reduce(inside) if inside.ndim == 3 else inside
+        corner = tuple(side // step for side in region.corner[-2:])
+        found.append(Region(region.name, corner, inside[::step, ::step]))
+    return found
 
 
 def _columns(space: Sequence[int], spacing: Sequence[float] | None, found: Count) -> CsvRow:

@@ -1,4 +1,4 @@
-"""Rows of the regions of an image, in place of its one row."""
+"""Rows of the regions of an image, below its own row."""
 
 from collections.abc import Sequence
 
@@ -20,12 +20,12 @@ class RegionRows:
     """Rows of one image: its density is summed while it is counted, the rows are made after.
 
     Args:
-      regions: of the image; without any, it keeps its one row.
+      regions: of the image, which may have none.
       shape: of the image without channels.
     """
 
     def __init__(self, regions: Sequence[Region], shape: Shape):
-        self._regions, self._shape = regions, tuple(shape)
+        self.regions, self._shape = regions, tuple(shape)
         # The union is summed with the regions; without regions there is nothing to hold.
         self._all = [*regions, union(regions, shape)] if regions else []
         self._sums: np.ndarray | None = None
@@ -41,19 +41,19 @@ class RegionRows:
         return take
 
     def rows(self, row: CsvRow, found: Count) -> list[CsvRow]:
-        """A row per region and one for the rest of the image, from the image's own row."""
-        if not self._regions:
+        """The image's own row, one per region, and one for the rest of the image."""
+        if not self.regions:
             return [row]
         sizes = [row.get(f"spacing_{axis}") or None for axis in "zyx"[3 - len(self._shape) :]]
         parts = count_regions(
             found,
-            self._regions,
+            self.regions,
             self._shape,
             spacing=None if None in sizes else [float(str(size)) for size in sizes],
             sums=self._sums,
             covered=self._all[-1],
         )
-        return [row | part | _rounded(part) for part in parts]
+        return [row | {"roi": ""}, *(row | part | _rounded(part) for part in parts)]
 
 
 def _rounded(part: RegionRow) -> CsvRow:

@@ -13,11 +13,12 @@ from cellcount_jax.evaluation import metrics
 from cellcount_jax.evaluation.image import OK, ImageEvaluation
 from cellcount_jax.inference.readout import Count
 from cellcount_jax.io.images.image import Image
+from cellcount_jax.io.regions import Region
 from cellcount_jax.runtime.replace_file import write_file
 
 matplotlib.use("Agg")
 
-TRUE_COLOUR, FOUND_COLOUR = "#ffd166", "#ef476f"
+TRUE_COLOUR, FOUND_COLOUR, REGION_COLOUR = "#ffd166", "#ef476f", "#06d6a0"
 
 NEAR_PLANE = 0.02
 """Points within this share of a volume's length of a plane are drawn on it."""
@@ -110,6 +111,7 @@ def overlay(
     title: str = "",
     width: float = 4.6,
     spacing: Sequence[float] | None = None,
+    regions: Sequence[Region] = (),
 ) -> Figure:
     """An image with predicted points (crosses) and, if they are known, the true dots (rings).
 
@@ -123,13 +125,17 @@ def overlay(
       title: above the image.
       width: of the image in inches.
       spacing: size of a voxel along each axis, for the proportions of the planes of a volume.
+      regions: in the plane of the image, whose outlines and names are drawn.
     """
     if image.ndim == 4 and len(image) > 1:
-        return _volume_overlay(image, found, dots, title, width, spacing)
+        figure = _volume_overlay(image, found, dots, title, width, spacing)
+        _draw_regions(figure.axes[0], regions)
+        return figure
     image = image[0] if image.ndim == 4 else image
     height, length = image.shape[:2]
     figure, axes = subplot(width, width * height / length + 0.35)
     _draw_points(axes, image, (dots, found), (-2, -1), width)
+    _draw_regions(axes, regions)
     axes.set_title(title, fontsize=9)
     return figure
 
@@ -207,6 +213,18 @@ def _draw_points(
     axes.set(xlim=(-0.5, length - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
 
 
+def _draw_regions(axes: Any, regions: Sequence[Region]) -> None:
+    """Outlines of regions, each with its name at its upper left."""
+    for region in regions:
+        (top, left), inside = region.corner, np.pad(region.inside, 1)
+        rows, columns = (np.arange(n) - 1 for n in inside.shape)
+        axes.contour(
+            left + columns, top + rows, inside, levels=[0.5], colors=REGION_COLOUR, linewidths=0.8
+        )
+        name = shortened(region.name)
+        axes.text(left, top, name, fontsize=6, color=REGION_COLOUR, va="top", parse_math=False)
+
+
 def examples(images: Sequence[ImageEvaluation]) -> dict[str, ImageEvaluation]:
     """The whole images with the least, median and largest error, by these words; none twice."""
     whole = [image for image in images if image.status == OK and not image.roi]
@@ -273,14 +291,16 @@ def beside_map(image: np.ndarray, density: np.ndarray, *, title: str) -> Figure:
     return figure
 
 
-def overlay_writer(folder: Path) -> Callable[[str, Image, Count], None]:
+def overlay_writer(folder: Path) -> Callable[[str, Image, Count, Sequence[Region]], None]:
     """A function that writes `folder/<name>.png`, the image with its points, per counted image."""
 
-    def write(name: str, image: Image, found: Count) -> None:
+    def write(name: str, image: Image, found: Count, regions: Sequence[Region]) -> None:
         number = "" if found.points is None else f", {len(found.points)} points"
         cells = f"{found.count:.0f}" if float(found.count).is_integer() else f"{found.count:.1f}"
         title = f"{shortened(name)}\n{cells} cells{number}"
-        figure = overlay(image.pixels, found.points, title=title, spacing=image.spacing)
+        figure = overlay(
+            image.pixels, found.points, title=title, spacing=image.spacing, regions=regions
+        )
         write_file(folder / f"{name}.png", png(figure, dpi=150))
 
     return write

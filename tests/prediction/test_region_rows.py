@@ -16,7 +16,7 @@ from cellcount_jax.inference.count import Count
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.io.images.image import open_lazy
 from cellcount_jax.io.regions import regions_of
-from cellcount_jax.prediction import predict_files
+from cellcount_jax.prediction import predict_file, predict_files
 from cellcount_jax.prediction.region_rows import RegionRows
 from tests.inference.made_counters import ShortOfMemory, bright_counter, cells, made
 from tests.io.region_files import feature, square
@@ -83,9 +83,9 @@ def test_regions_window_by_window_are_those_of_the_image_in_memory(kind, tmp_pat
         monkeypatch.setattr(window_pass, "PIXELS_IN_MEMORY", large)
         found.append(table(counter, tmp_path / "a.tif", tmp_path / name, place))
     assert found[0] == found[1]
-    assert [row["roi"] for row in found[1]][-1] == "outside"
-    assert len(found[1]) == 3
-    for row in found[1]:
+    whole, *parts = found[1]
+    assert (whole["roi"], parts[-1]["roi"], len(parts)) == ("", "outside", 3)
+    for row in parts:
         extent = 1e-6 * 0.5 * 0.25 * int(row["area_px"])
         count = float(row["count"])
         assert count > 0
@@ -96,8 +96,9 @@ def test_regions_window_by_window_are_those_of_the_image_in_memory(kind, tmp_pat
                 count / (extent * 23 * 2e-3), rel=1e-6
             )
     axes = "ZYX"[3 - len(shape) :] + "C" * (image.ndim - len(shape))
-    whole = counter.count(image, axes=axes).count
-    assert sum(float(row["count"]) for row in found[1]) == pytest.approx(whole, abs=1e-3)
+    counts = [float(row["count"]) for row in found[1]]
+    assert counts[0] == pytest.approx(counter.count(image, axes=axes).count, abs=1e-3)
+    assert sum(counts[1:]) == pytest.approx(counts[0], abs=1e-3)
 
 
 def test_a_resized_image_has_its_regions_window_by_window_too(tmp_path, monkeypatch):
@@ -139,6 +140,28 @@ def test_sums_restart_when_windows_shrink(tmp_path, monkeypatch):
         assert float(other["count"]) == pytest.approx(float(one["count"]), rel=1e-5)
 
 
+@pytest.mark.parametrize("side", [100, 10])
+def test_overlays_get_the_regions_at_the_scale_of_what_is_drawn(side, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict_file, "OVERVIEW_SIDE", side)
+    monkeypatch.setattr(window_pass, "PIXELS_IN_MEMORY", 10**6 if side == 100 else 10)
+    tifffile.imwrite(tmp_path / "a.tif", cells((40, 32))[..., 0], tile=(16, 16))
+    (tmp_path / "r.geojson").write_text(json.dumps(feature("Polygon", [square(8, 12, 8)])))
+    shown: list = []
+    predict_files.predict_files(
+        dataclasses.replace(bright_counter(), max_window=32),
+        [tmp_path / "a.tif"],
+        tmp_path / "out",
+        model="m",
+        regions=tmp_path / "r.geojson",
+        on_counted=lambda *given: shown.append(given),
+    )
+    (_, image, _, (region,)) = shown[0]
+    step = 40 // image.space_shape[0]
+    assert step == (1 if side == 100 else 4)
+    assert region.corner == (12 // step, 8 // step) or region.corner == (8 // step, 12 // step)
+    assert region.inside.shape == (8 // step, 8 // step)
+
+
 def test_rows_of_an_image(tmp_path, caplog):
     for name in ("a", "b"):
         tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((20, 30), np.uint8))
@@ -150,7 +173,8 @@ def test_rows_of_an_image(tmp_path, caplog):
     row = {"image": "a.tif", "count": 200.0, "spacing_y": 0.5, "spacing_x": 0.5, "status": "ok"}
     with open_lazy(tmp_path / "a.tif") as image:
         found = RegionRows(regions_of(marks, image.path, image.space_shape), image.space_shape)
-    rows = found.rows(row, count)
+    whole, *rows = found.rows(row, count)
+    assert whole == row | {"roi": ""}
     assert [(r["image"], r["roi"], r["status"]) for r in rows] == [
         ("a.tif", "n", "ok"),
         ("a.tif", "outside", "ok"),

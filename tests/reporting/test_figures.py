@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cellcount_jax.evaluation.image import ImageEvaluation
+from cellcount_jax.io.regions import Region
 from cellcount_jax.reporting import figures
 
 
@@ -51,6 +52,20 @@ def test_overlays_show_points_as_crosses_and_dots_as_rings():
     rings, crosses = (c.get_offsets().tolist() for c in axes.collections)
     assert (rings, crosses) == ([[6.0, 3.0], [25.0, 10.0]], [[5.0, 2.0]])
     assert axes.get_title() == "t"
+
+
+@pytest.mark.parametrize("shape", [(20, 30, 1), (4, 20, 30, 1)])
+def test_overlays_show_the_outlines_and_names_of_regions(shape):
+    region = Region("left $x$", (4, 6), np.ones((5, 8), bool))
+    figure = figures.overlay(np.zeros(shape, np.uint8), None, regions=[region])
+    axes = figure.axes[0]
+    (outline,) = axes.collections
+    (path,) = outline.get_paths()
+    box = path.get_extents()
+    assert (box.y0, box.x0, box.y1, box.x1) == (3.5, 5.5, 8.5, 13.5)
+    assert [text.get_text() for text in axes.texts] == ["left $x$"]
+    assert axes.get_ylim() == (19.5, -0.5)
+    figures.png(figure)
 
 
 def test_overlays_of_volumes_show_the_projection_and_three_planes_with_their_points():
