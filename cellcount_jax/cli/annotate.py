@@ -3,18 +3,29 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import AddCommand
+from cellcount_jax.cli.common import AddCommand, more
 
 OBSERVER_HELP = "name of a second observer, who does not see the dots of the first"
 
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
-    sub = command("annotate", _annotate, "Annotate a folder of images in napari.")
+    end = more(
+        "cellcount annotate my_images",
+        ("FOLDER/dots/NAME.csv", "dots of an image: y, x (or z, y, x) in pixels"),
+        ("FOLDER/not_cells/NAME.csv", "places that were marked as no cell"),
+        ("FOLDER/annotation/", "journals, who saved what and when, dots that were replaced"),
+        ("FOLDER/observers/NAME/", "the same of a second observer"),
+    )
+    sub = command("annotate", _annotate, "Annotate a folder of images in napari.", end)
     sub.add_argument("folder", type=Path, help="with the images; dots are written to its dots/")
     sub.add_argument("--observer", metavar="NAME", help=OBSERVER_HELP)
 
-    sub = command("agreement", _agreement, "Compare the dots of two observers.")
+    end = more(
+        "cellcount agreement my_images --observer anna",
+        ("FOLDER/annotation/agreement.html", "the page of the comparison"),
+    )
+    sub = command("agreement", _agreement, "Compare the dots of two observers.", end)
     sub.add_argument("folder", type=Path, help="that both have annotated")
     sub.add_argument("--observer", metavar="NAME", help="the second one, if there are several")
     sub.add_argument("--radius", type=float, help="matching radius in pixels; default: inferred")

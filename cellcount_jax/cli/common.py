@@ -6,8 +6,8 @@ from collections.abc import Callable
 Run = Callable[[argparse.Namespace], int]
 """Executes a command and returns its exit status."""
 
-AddCommand = Callable[[str, Run, str], argparse.ArgumentParser]
-"""Takes a name, a function and a line of help; returns the parser of the command's options."""
+AddCommand = Callable[[str, Run, str, str], argparse.ArgumentParser]
+"""Takes a name, a function, a line of help and `more`; returns the parser of the options."""
 
 SOME_FAILED = 3
 """Exit status when the results are complete but for files that could not be used; each is named."""
@@ -16,10 +16,32 @@ MODEL_CHOICES = "folder of a finished run, .cellcount file, or nuclei, which is 
 
 VOXEL_HELP = "micrometres per pixel, in place of the files' metadata; 2-D images use Y and X"
 
+VERBOSE_HELP = "log everything, with a traceback of errors"
+
 REGIONS_HELP = "file of regions, or folder of such files: results for each region, too"
 
 
 def add_voxel_size(sub: argparse.ArgumentParser, text: str = VOXEL_HELP) -> None:
     """Adds the option `--voxel-size`, with its help text."""
-    names = ("-v", "--voxel-size")
-    sub.add_argument(*names, nargs=3, type=float, metavar=("Z", "Y", "X"), help=text)
+    sub.add_argument("--voxel-size", nargs=3, type=float, metavar=("Z", "Y", "X"), help=text)
+
+
+def more(example: str, *written: tuple[str, str]) -> str:
+    """The end of a help text: an example, and all files that the command writes."""
+    width = max((len(name) for name, _ in written), default=0)
+    files = [f"  {name:{width}}  {text}" for name, text in written]
+    said = ["files that it writes:", *files] if files else ["It writes no files."]
+    return "\n".join(["example:", f"  {example}", "", *said])
+
+
+def add_parser(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, end: str
+) -> argparse.ArgumentParser:
+    """Adds a command with its help text, of which `end` is the last part, and the option `-v`."""
+    form = argparse.RawDescriptionHelpFormatter
+    sub = commands.add_parser(name, help=text, description=text, epilog=end, formatter_class=form)
+    # Without a default, which would take back a -v before the command.
+    sub.add_argument(
+        *("-v", "--verbose"), action="store_true", default=argparse.SUPPRESS, help=VERBOSE_HELP
+    )
+    return sub

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import MODEL_CHOICES, AddCommand, add_voxel_size
+from cellcount_jax.cli.common import MODEL_CHOICES, AddCommand, add_parser, add_voxel_size, more
 
 METHOD_HELP = "threshold that splits touching cells, or blobs of one size; default: otsu"
 PRESET_HELP = "2-D fluorescence images, or light-sheet volumes; default: vgg"
@@ -14,7 +14,12 @@ ORDER_HELP = "of tables without a header: which column comes first"
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
-    sub = command("propose", _propose, "Propose dots for a folder of images, to be corrected.")
+    end = more(
+        "cellcount propose my_images --diameter 20",
+        ("FOLDER/dots/NAME.csv", "dots of an image that has none, or with --overwrite"),
+    )
+    text = "Propose dots for a folder of images, to be corrected."
+    sub = command("propose", _propose, text, end)
     sub.add_argument("folder", type=Path, help="with the images; dots are written to its dots/")
     sub.add_argument("--method", choices=("otsu", "log"), default="otsu", help=METHOD_HELP)
     sub.add_argument("--model", help=f"propose its points, with scores: {MODEL_CHOICES}")
@@ -23,21 +28,27 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--dark", action="store_true", help="cells are darker than the background")
     sub.add_argument("--overwrite", action="store_true", help="replace existing dots")
 
-    sub = command("data", _data, "List the benchmark datasets, or compare one with its paper.")
+    text = "List the benchmark datasets, or compare one with its paper."
+    sub = command("data", _data, text, more("cellcount data list"))
     actions = sub.add_subparsers(required=True, dest="action", metavar="list|check")
-    actions.add_parser("list", help="which datasets are here and where to get the rest")
-    check = actions.add_parser("check", help="compare images, sizes and counts with published ones")
+    text = "which datasets are here and where to get the rest"
+    add_parser(actions, "list", text, more("cellcount data list"))
+    text = "compare images, sizes and counts with published ones"
+    check = add_parser(actions, "check", text, more("cellcount data check vgg_cells"))
     check.add_argument("name", help="of a dataset, as listed")
 
-    sub = command("dots", _dots, "Check dots against their images, or convert them.")
+    text = "Check dots against their images, or convert them."
+    sub = command("dots", _dots, text, more("cellcount dots check my_images"))
     actions = sub.add_subparsers(required=True, dest="action", metavar="check|convert")
-    check = actions.add_parser("check", help="find dots outside, swapped, in um, of another image")
+    text = "find dots outside, swapped, in um, of another image"
+    check = add_parser(actions, "check", text, more("cellcount dots check my_images"))
     check.add_argument("path", type=Path, help="folder of images with dots, or a file of dots")
     check.add_argument("--image", type=Path, help="the image of a single file of dots")
     check.add_argument("--scene", type=int, help="of images with several, from 0")
     check.add_argument("--time", type=int, help="point of a time series, from 0")
     check.add_argument("--order", choices=("xy", "yx"), help=ORDER_HELP)
-    convert = actions.add_parser("convert", help="write dots in another format")
+    end = more("cellcount dots convert RoiSet.zip a.csv", ("TARGET", "the dots"))
+    convert = add_parser(actions, "convert", "write dots in another format", end)
     convert.add_argument("source", type=Path, help="file of dots, of any format that is read")
     convert.add_argument("target", type=Path, help="file to write")
     convert.add_argument("--order", choices=("xy", "yx"), help=ORDER_HELP)
@@ -46,7 +57,13 @@ def add(command: AddCommand) -> None:
         convert, "micrometres per pixel, if the source is in micrometres; 2-D dots use Y and X"
     )
 
-    sub = command("simulate", _simulate, "Write simulated images with exact dots.")
+    end = more(
+        "cellcount simulate simulated -n 20 --count 50",
+        ("FOLDER/images/NAME.png", "images; .ome.tif or .ome.zarr with --format"),
+        ("FOLDER/dots/NAME.csv", "the dots of each"),
+        ("FOLDER/simulation.json", "the settings"),
+    )
+    sub = command("simulate", _simulate, "Write simulated images with exact dots.", end)
     sub.add_argument("folder", type=Path, help="to write to; made if missing")
     sub.add_argument("-n", "--number", type=int, default=10, help="of images; default: 10")
     sub.add_argument("--preset", choices=("vgg", "light_sheet"), default="vgg", help=PRESET_HELP)

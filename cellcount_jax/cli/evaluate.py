@@ -9,13 +9,21 @@ from cellcount_jax.cli.common import (
     SOME_FAILED,
     AddCommand,
     add_voxel_size,
+    more,
 )
 from cellcount_jax.runtime.setup import configure_process
 
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
-    sub = command("evaluate", _evaluate, "Compare counts with the dots in a folder: a report.")
+    end = more(
+        "cellcount evaluate my_images --model my_images/cellcount -o evaluation",
+        ("OUT/evaluation.html", "the report: errors, plots, the best and worst image"),
+        ("OUT/evaluation.csv", "true and predicted count of each image"),
+        ("OUT/evaluation.json", "the figures of the report"),
+    )
+    text = "Compare counts with the dots in a folder: a report."
+    sub = command("evaluate", _evaluate, text, end)
     sub.add_argument("folder", type=Path, help="images with dots, as for train")
     sub.add_argument("--model", type=Path, required=True, help=MODEL_CHOICES)
     sub.add_argument("-o", "--out", type=Path, required=True, help="folder of the report")
@@ -25,7 +33,17 @@ def add(command: AddCommand) -> None:
     add_voxel_size(sub)
     sub.add_argument("--regions", type=Path, help=REGIONS_HELP)
 
-    sub = command("explain", _explain, "Explain counts: what each prototype adds to them.")
+    end = more(
+        "cellcount explain my_images --model runs/countxplain_vgg -o explanations",
+        ("OUT/explanation.html", "the page: maps and prototypes of each image"),
+        ("OUT/contributions.csv", "cells that each prototype adds to each image"),
+        ("OUT/boxes.csv", "the part of each image that is most similar to each prototype"),
+        ("OUT/maps/NAME_similarity.tif", "a channel per prototype"),
+        ("OUT/maps/NAME_contribution.tif", "the same, in cells"),
+        ("OUT/gallery.png, OUT/space.png", "the prototypes, and how they lie to each other"),
+    )
+    text = "Explain counts: what each prototype adds to them."
+    sub = command("explain", _explain, text, end)
     sub.add_argument("paths", nargs="+", type=Path, help="image files or folders")
     sub.add_argument("--model", type=Path, required=True, help="run of a method with prototypes")
     sub.add_argument("-o", "--out", type=Path, required=True, help="folder of the explanations")

@@ -3,14 +3,22 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import MODEL_CHOICES, AddCommand
+from cellcount_jax.cli.common import MODEL_CHOICES, AddCommand, more
 
 FORMAT_HELP = "model file of this package, or network for other programs; default: cellcount"
 
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
-    sub = command("export", _export, "Write a trained counter as one file, or as StableHLO.")
+    end = more(
+        "cellcount export my_images/cellcount nuclei_of_my_lab.cellcount",
+        ("OUT", "the model file"),
+        ("OUT/model.stablehlo", "with --format stablehlo: the network,"),
+        ("OUT/readout.json", "how its output becomes a count,"),
+        ("OUT/README.md", "and how to run it"),
+    )
+    text = "Write a trained counter as one file, or as StableHLO."
+    sub = command("export", _export, text, end)
     sub.add_argument("model", type=Path, help=MODEL_CHOICES)
     sub.add_argument("out", type=Path, help="NAME.cellcount; with --format stablehlo a folder")
     sub.add_argument(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import cellcount_jax
 from cellcount_jax.cli import annotate, data, evaluate, export, predict, train
-from cellcount_jax.cli.common import Run
+from cellcount_jax.cli.common import VERBOSE_HELP, Run, add_parser
 from cellcount_jax.runtime import setup
 
 DESCRIPTION = (
@@ -50,16 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     """The parser of all commands, and their names."""
     parser = argparse.ArgumentParser(prog="cellcount", description=DESCRIPTION)
-    parser.add_argument(
-        "-v", "--verbose", action="store_true", help="log everything, with a traceback of errors"
-    )
+    parser.add_argument("-v", "--verbose", action="store_true", help=VERBOSE_HELP)
     parser.add_argument(
         "--version", action="version", version=f"cellcount_jax {cellcount_jax.__version__}"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Run, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
+    def command(name: str, run: Run, text: str, end: str) -> argparse.ArgumentParser:
+        sub = add_parser(commands, name, text, end)
         sub.set_defaults(run=run)
         return sub
 

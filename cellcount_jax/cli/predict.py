@@ -9,6 +9,7 @@ from cellcount_jax.cli.common import (
     SOME_FAILED,
     AddCommand,
     add_voxel_size,
+    more,
 )
 from cellcount_jax.prediction.options import POINTS_STYLES
 from cellcount_jax.runtime.setup import configure_process
@@ -26,7 +27,17 @@ SHARD_HELP = "count every N-th file; then: cellcount merge"
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
-    sub = command("predict", _predict, "Count images into OUT/counts.csv, one row per image.")
+    end = more(
+        "cellcount predict my_images --overlays -o counts",
+        ("OUT/counts.csv", "a row per image; counts.before-1.csv: an earlier table, set aside"),
+        ("OUT/counts.shard-I-of-N.csv", "the rows of one shard, with --shard I/N"),
+        ("OUT/points/NAME.csv", "where the cells are; another ending with --points-style"),
+        ("OUT/overlays/NAME.png", "with --overlays: the image with its points"),
+        ("OUT/density/NAME.ome.tif", "with --density: cells per pixel; .ome.zarr if it is large"),
+        ("OUT/counts.json", "the settings; this and hidden files are needed to resume"),
+    )
+    text = "Count images into OUT/counts.csv, one row per image."
+    sub = command("predict", _predict, text, end)
     sub.add_argument("paths", nargs="+", type=Path, help="files, folders or patterns like 'a*.tif'")
     sub.add_argument("--model", type=Path, help=f"{MODEL_CHOICES}; default: nuclei")
     sub.add_argument("-o", "--out", type=Path, default=Path("counts"), help=OUT_HELP)
@@ -49,7 +60,13 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--regions", type=Path, help=REGIONS_HELP)
     sub.add_argument("--shard", type=_shard, metavar="I/N", help=SHARD_HELP)
 
-    sub = command("merge", _merge, "Join the tables that predict --shard made into counts.csv.")
+    end = more(
+        "cellcount merge counts",
+        ("OUT/counts.csv", "the rows of all shards, in the order of the images"),
+        ("OUT/counts.json", "their settings"),
+    )
+    text = "Join the tables that predict --shard made into counts.csv."
+    sub = command("merge", _merge, text, end)
     sub.add_argument("out", type=Path, help="folder with the tables of all shards")
 
 

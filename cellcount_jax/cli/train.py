@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import MODEL_CHOICES, AddCommand, add_voxel_size
+from cellcount_jax.cli.common import MODEL_CHOICES, AddCommand, add_voxel_size, more
 from cellcount_jax.runtime.setup import configure_process
 
 START_HELP = f"begin with the weights of a model of the same network: {MODEL_CHOICES}"
@@ -15,7 +15,17 @@ UNLABELLED_HELP = (
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
-    sub = command("train", _train, "Train a counter on a folder of images with dots.")
+    end = more(
+        "cellcount train my_images",
+        ("OUT/report.html", "the report: errors, plots, the best and worst image"),
+        ("OUT/predictions.csv", "true and predicted count of each image of the report"),
+        ("OUT/results.json", "the figures of the report"),
+        ("OUT/checkpoints/", "the model, and the state from which a stopped training resumes"),
+        ("OUT/metrics.jsonl", "losses and errors during the training"),
+        ("OUT/config.json, OUT/data.json", "the settings, and what it was trained on"),
+        ("OUT/folds/", "with --folds: the same of each further counter"),
+    )
+    sub = command("train", _train, "Train a counter on a folder of images with dots.", end)
     sub.add_argument("folder", type=Path, help="images in images/, dots in dots/ (or side by side)")
     sub.add_argument("-o", "--out", type=Path, help="folder of the run; default FOLDER/cellcount")
     sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")

@@ -107,7 +107,8 @@ def cells_per_mm(count: float, size: int, spacing: Sequence[float]) -> RegionRow
     """
     axes = len(spacing)
     extent = size * math.prod(spacing) * 10.0 ** (-3 * axes)
-    return {f"cells_per_mm{axes}": count / extent if extent else ""}
+    # Six digits: more than a count has.
+    return {f"cells_per_mm{axes}": float(f"{count / extent:.6g}") if extent else ""}
 
 
 def points_inside(points: np.ndarray, region: Region, shape: Shape) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shlex
 
 import numpy as np
 import pytest
@@ -148,3 +150,47 @@ def test_version_help_and_a_mistyped_command(capsys):
         main.main(["predcit", "a.png"])
     assert ended.value.code == 2
     assert "no command 'predcit'; did you mean predict?" in capsys.readouterr().err
+
+
+COMMANDS = (
+    *("train", "predict", "merge", "evaluate", "explain", "export", "annotate", "agreement"),
+    *("propose", "data", "data list", "data check", "dots", "dots check", "dots convert"),
+    "simulate",
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_has_an_example_that_parses_and_names_the_files(command, capsys):
+    with pytest.raises(SystemExit):
+        main.main([*command.split(), "-h"])
+    text = capsys.readouterr().out
+    example, _, end = text.rpartition("example:")[2].partition("\n\n")
+    assert re.search("files that it writes:\n  \\w|It writes no files", end)
+    parser, names = main._parser()
+    options = parser.parse_args(shlex.split(example)[1:])
+    assert options.run
+    assert {name.split()[0] for name in COMMANDS} == set(names)
+
+
+def test_v_before_and_after_a_command_is_verbose_and_nothing_else(capsys):
+    parser, _ = main._parser()
+    for given in ("-v dots check a", "dots -v check a", "dots check -v a", "dots check a -v"):
+        assert parser.parse_args(given.split()).verbose, given
+    assert parser.parse_args(["predict", "a", "-v", "--out", "b"]).verbose
+    assert not parser.parse_args(["dots", "check", "a"]).verbose
+    options = parser.parse_args(["predict", "a", "--voxel-size", "2", "0.5", "0.5"])
+    assert (options.voxel_size, options.verbose) == ([2.0, 0.5, 0.5], False)
+
+
+def test_what_train_and_predict_write_is_what_their_help_names(lab, model, tmp_path, capsys):
+    out = tmp_path / "out"
+    image = str(lab / "images" / "field0.png")
+    options = ["--overlays", "--density", "--model", str(model), "-o", str(out)]
+    assert main.main(["predict", image, *options]) == 0
+    for command, folder in (("predict", out), ("train", model)):
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            main.main([command, "-h"])
+        text = capsys.readouterr().out
+        for path in folder.iterdir():
+            assert path.name.startswith(".") or f"OUT/{path.name}" in text, path
