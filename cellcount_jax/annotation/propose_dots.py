@@ -23,6 +23,7 @@ from cellcount_jax.io.annotations.dots import Dots, write_dots
 from cellcount_jax.io.images.axes import chosen_spacing
 from cellcount_jax.io.images.image import Image, read_image
 from cellcount_jax.io.pairing import find_pairs
+from cellcount_jax.runtime.path_text import path_text
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def propose_folder(
     overwrite: bool = False,
     voxel_size: Sequence[float] | None = None,
     find: Callable[[Image], Dots] | None = None,
-) -> dict[Path, int]:
+) -> tuple[dict[Path, int], int]:
     """Writes `dots/<name>.csv` (as napari reads it) for each image without annotations.
 
     Args:
@@ -49,31 +50,37 @@ def propose_folder(
       find: proposes the dots of an image, in place of `method`.
 
     Returns:
-      File -> number of dots in it.
+      File -> number of dots in it; and the number of images that cannot be used, each of which
+      the log names.
 
     Raises:
-      ValueError: no images, or one that cannot be read.
+      FolderError: no images.
     """
     images, pairs = find_pairs(folder)
-    written = {}
+    written, failed = {}, 0
     number = collections.Counter(path.stem.lower() for path in images)
     for path in images:
         name = path.stem if number[path.stem.lower()] == 1 else path.name
         target = folder / "dots" / f"{name}.csv"
         if path in pairs and not overwrite:
-            log.info("%s: has %s already; kept", path, pairs[path].name)
+            log.info("%s: has %s already; kept", path_text(path), path_text(pairs[path].name))
             continue
-        image = read_image(path)
-        image = dataclasses.replace(image, spacing=chosen_spacing(image, voxel_size))
-        if find is None:
-            options: dict[str, Any] = {"method": method, "diameter": diameter, "dark": dark}
-            dots = Dots(propose(image.pixels, **options, spacing=image.spacing))
-        else:
-            dots = find(image)
+        try:
+            image = read_image(path)
+            image = dataclasses.replace(image, spacing=chosen_spacing(image, voxel_size))
+            if find is None:
+                options: dict[str, Any] = {"method": method, "diameter": diameter, "dark": dark}
+                dots = Dots(propose(image.pixels, **options, spacing=image.spacing))
+            else:
+                dots = find(image)
+        except (ValueError, OSError, MemoryError) as error:
+            log.error("%s", " ".join(str(error).split()))
+            failed += 1
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
         write_dots(target, dots, format="napari")
         written[target] = len(dots)
-    return written
+    return written, failed
 
 
 def propose(

@@ -2,8 +2,19 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from cellcount_jax.cli.common import MODEL_CHOICES, AddCommand, add_parser, add_voxel_size, more
+from cellcount_jax.cli.common import (
+    MODEL_CHOICES,
+    SOME_FAILED,
+    AddCommand,
+    add_parser,
+    add_voxel_size,
+    more,
+)
+
+if TYPE_CHECKING:
+    from cellcount_jax.data.sample import Sample
 
 METHOD_HELP = "threshold that splits touching cells, or blobs of one size; default: otsu"
 PRESET_HELP = "2-D fluorescence images, or light-sheet volumes; default: vgg"
@@ -81,7 +92,7 @@ def _propose(options: argparse.Namespace) -> int:
         from cellcount_jax.annotation import propose
 
         find = propose.model_finder(options.model)
-    written = propose_dots.propose_folder(
+    written, failed = propose_dots.propose_folder(
         options.folder,
         method=options.method,
         diameter=options.diameter,
@@ -94,7 +105,7 @@ def _propose(options: argparse.Namespace) -> int:
         print(f"{path}: {number} dots")
     print(f"correct them: cellcount annotate {options.folder}")
     print(f"(napari opens the CSV files, too), then: cellcount train {options.folder}")
-    return 0
+    return SOME_FAILED if failed else 0
 
 
 def _data(options: argparse.Namespace) -> int:
@@ -107,11 +118,9 @@ def _data(options: argparse.Namespace) -> int:
 
 
 def _dots(options: argparse.Namespace) -> int:
-    from cellcount_jax.data.sample import Sample
     from cellcount_jax.datasets import folder
     from cellcount_jax.io import pairing
-    from cellcount_jax.io.annotations import dots, validate
-    from cellcount_jax.io.images.image import read_image
+    from cellcount_jax.io.annotations import dots
 
     if options.action == "convert":
         found = dots.read_dots(options.source, order=options.order, spacing=options.voxel_size)
@@ -123,30 +132,39 @@ def _dots(options: argparse.Namespace) -> int:
         raise ValueError(f"{options.path}: name its image with --image, or give a folder")
     else:
         pairs = {options.image: options.path}
-    problems = 0
-    index = {} if options.time is None else {"T": options.time}
-    samples = []
+    problems, samples = 0, []
     for image, path in pairs.items():
-        opened = read_image(image, scene=options.scene, index=index)
-        findings = validate.check_dots(
-            path, opened.space_shape, order=options.order, pixel_size=opened.spacing
-        )
+        try:
+            findings, sample = _checked(image, path, options)
+        except (ValueError, OSError) as error:  # whatever is wrong with one, the others are checked
+            findings, sample = [" ".join(str(error).split())], None
         for finding in findings:
             print(finding)
         problems += len(findings)
-        if not findings and len(opened.space_shape) == 2:
-            points = dots.read_dots(
-                path,
-                image_shape=opened.space_shape,
-                order=options.order,
-                pixel_size=opened.spacing,
-            ).points
-            samples.append(Sample(str(path), opened.pixels, points))
+        samples += [sample] if sample else []
     for line in folder.misplaced(samples):
         problems += 1
         print(line)
     print(f"{len(pairs)} files of dots checked, {problems} remarks")
     return 1 if problems else 0
+
+
+def _checked(
+    image: Path, path: Path, options: argparse.Namespace
+) -> tuple[list[Any], "Sample | None"]:
+    """What is wrong with a file of dots; the image with its dots if nothing is, and it is 2-D."""
+    from cellcount_jax.data.sample import Sample
+    from cellcount_jax.io.annotations import dots, validate
+    from cellcount_jax.io.images.image import read_image
+
+    index = {} if options.time is None else {"T": options.time}
+    opened = read_image(image, scene=options.scene, index=index)
+    known: dict[str, Any] = {"order": options.order, "pixel_size": opened.spacing}
+    findings = validate.check_dots(path, opened.space_shape, **known)
+    if findings or opened.ndim != 2:
+        return findings, None
+    points = dots.read_dots(path, image_shape=opened.space_shape, **known).points
+    return [], Sample(str(path), opened.pixels, points)
 
 
 def _simulate(options: argparse.Namespace) -> int:

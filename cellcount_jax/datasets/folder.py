@@ -24,9 +24,11 @@ from cellcount_jax.datasets.misplaced_dots import find_misplaced
 from cellcount_jax.datasets.splits import describe_sizes
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.axes import chosen_spacing
+from cellcount_jax.io.images.base import ImageError
 from cellcount_jax.io.images.find import list_images
 from cellcount_jax.io.images.image import Image, read_image
 from cellcount_jax.io.pairing import FolderError, find_pairs, stem
+from cellcount_jax.runtime.path_text import path_text
 
 SPLITS = ("train", "validation", "test")
 
@@ -51,17 +53,23 @@ def read_folder(
 
     Raises:
       FolderError: nothing to train on.
-      ValueError: a file cannot be read; the line names it.
+      ValueError: an image that has dots, or its dots, cannot be read; the line names it.
     """
     images, pairs = find_pairs(folder)
     samples = []
     for path in images:
-        image = read_image(path, channels=channels)
+        try:
+            image = read_image(path, channels=channels)
+        except ImageError as error:
+            if path in pairs:
+                raise
+            log.error("%s", error)  # not needed: it has no dots
+            continue
         dots, spacing = None, chosen_spacing(image, voxel_size)
         if path in pairs:
             shape = image.pixels.shape[:-1]
             dots = read_dots(pairs[path], image_shape=shape, pixel_size=spacing).points
-        name = path.relative_to(folder).as_posix()
+        name = path_text(path.relative_to(folder).as_posix())
         names = image.channel_names
         samples.append(Sample(name, _clean(image), dots, spacing=spacing, channel_names=names))
     if not any(s.dots is not None for s in samples):
@@ -94,7 +102,7 @@ def read_unlabelled(
     for path in list_images(paths) if paths else ():
         image = read_image(path, channels=channels)
         spacing = chosen_spacing(image, voxel_size)
-        samples.append(Sample(str(path), _clean(image), None, spacing=spacing))
+        samples.append(Sample(path_text(path), _clean(image), None, spacing=spacing))
     return samples
 
 
@@ -164,7 +172,7 @@ def load_folder(
     if not splits.get("train"):
         raise FolderError(f"{folder / 'split.csv'}: no image is in the split train")
     return SplitDataset(
-        name=folder.resolve().name,
+        name=path_text(folder.resolve().name),
         protocol="split.csv" if listed else "random",
         seed=seed,
         splits=splits,

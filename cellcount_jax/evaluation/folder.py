@@ -24,6 +24,7 @@ from cellcount_jax.io.images.image import read_image
 from cellcount_jax.io.pairing import FolderError, find_pairs, stem
 from cellcount_jax.io.regions import regions_of
 from cellcount_jax.prediction.remarks import remarks_of
+from cellcount_jax.runtime.path_text import path_text
 from cellcount_jax.runtime.replace_file import replacing
 
 COLUMNS = (
@@ -96,7 +97,7 @@ def evaluate_folder(
 
     def records() -> Iterator[ImageEvaluation]:
         for path in images:
-            name = path.relative_to(folder).as_posix()
+            name = path_text(path.relative_to(folder).as_posix())
             try:
                 with remarks_of(path, set()):
                     found = evaluated(path, name)
@@ -130,7 +131,7 @@ def find_groups(folder: Path, images: Sequence[Path]) -> dict[Path, str]:
             listed = {stem(Path(row["image"].strip())): row["group"].strip() for row in table}
         return {image: listed.get(stem(image), "") for image in images}
     root = folder / "images" if (folder / "images").is_dir() else folder
-    places = {image: image.parent.relative_to(root).as_posix() for image in images}
+    places = {image: path_text(image.parent.relative_to(root).as_posix()) for image in images}
     return {image: "" if place == "." else place for image, place in places.items()}
 
 

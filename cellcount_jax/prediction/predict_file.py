@@ -23,6 +23,7 @@ from cellcount_jax.prediction.counts_csv import CsvRow
 from cellcount_jax.prediction.options import Options
 from cellcount_jax.prediction.parts import Part
 from cellcount_jax.prediction.region_rows import RegionRows
+from cellcount_jax.runtime.path_text import path_text
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ def count_file(
                 found.scores,
                 style=options.points_style,
                 spacing=spacing,
-                image_name=writers.path_text(Path(path.name)),
+                image_name=path_text(path.name),
             )
         if options.on_counted is not None:
             shown = _overview(image, spacing)
@@ -105,7 +106,7 @@ def count_file(
             log.warning(
                 "%s: the count (%.1f) and the number of points (%d) disagree: look at the points "
                 "before you use either",
-                *(writers.path_text(path), found.count, len(found.points)),
+                *(path_text(path), found.count, len(found.points)),
             )
         row = _columns(image.space_shape, spacing, found) | {"status": "ok"}
         row |= _diameter(counter, options, found, spacing)

@@ -25,8 +25,8 @@ from cellcount_jax.prediction.options import Options
 from cellcount_jax.prediction.parts import Part, part_name, parts_of
 from cellcount_jax.prediction.predict_file import Outputs, count_file
 from cellcount_jax.prediction.remarks import remarks_of
-from cellcount_jax.prediction.writers import path_text
 from cellcount_jax.runtime.lock import exclusive
+from cellcount_jax.runtime.path_text import path_text
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from cellcount_jax.prediction.writers import path_text
+from cellcount_jax.runtime.path_text import path_text
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import collections
 import csv
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from cellcount_jax.inference.readout import TakeDensity
 from cellcount_jax.io.annotations.dots import Dots, write_dots
 from cellcount_jax.io.write_ome import create_ome_zarr, write_ome_tiff
 from cellcount_jax.prediction.options import POINTS_STYLES
+from cellcount_jax.runtime.path_text import path_text
 from cellcount_jax.runtime.replace_file import replacing
 
-FORMULA_STARTS = ("=", "+", "-", "@")
-"""Spreadsheets take a cell that begins so for a formula."""
+MAX_NAME_BYTES = 200
+"""File systems take 255, and outputs add endings such as `_contribution.tif`."""
 
 ROWS_AT_ONCE = 1 << 16
 """Points that are formatted together."""
@@ -34,9 +36,9 @@ def output_names(paths: Sequence[Path], *, used: Mapping[str, str] | None = None
     """
     used = used or {}
     choices: list[Callable[[Path], str]] = [
-        lambda p: p.stem,
-        lambda p: p.name,
-        lambda p: "_".join(part for part in p.parts if part != p.anchor),
+        lambda p: _bounded(p.stem),
+        lambda p: _bounded(p.name),
+        lambda p: _bounded("_".join(part for part in p.parts if part != p.anchor)),
     ]
     here = {path_text(p) for p in paths}
     elsewhere = [name for image, name in used.items() if image not in here]
@@ -58,14 +60,13 @@ def output_names(paths: Sequence[Path], *, used: Mapping[str, str] | None = None
     return names
 
 
-def path_text(path: Path) -> str:
-    """A path as text for tables: without control characters, in any encoding, no formula.
-
-    Bytes that are not UTF-8 and control characters are written as escapes such as `\\xe4`.
-    """
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return f"./{text}" if text[:1] in FORMULA_STARTS else text
+def _bounded(name: str) -> str:
+    """A name to which an ending can be added: the end of a long one is replaced by a checksum."""
+    data = os.fsencode(name)
+    if len(data) <= MAX_NAME_BYTES:
+        return name
+    start = data[: MAX_NAME_BYTES - 9].decode("utf-8", "ignore")
+    return f"{start}-{zlib.crc32(data):08x}"
 
 
 def points_path(out: Path, name: str, style: str) -> Path:

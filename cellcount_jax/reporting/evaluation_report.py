@@ -13,8 +13,10 @@ from cellcount_jax.evaluation.image import GAME_LEVELS, OK, ImageEvaluation
 from cellcount_jax.evaluation.summary import summarise_folder
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.io.images.image import read_image
+from cellcount_jax.io.pairing import find_pairs
 from cellcount_jax.reporting import figures, html
 from cellcount_jax.reporting.run_report import figures_of_counts
+from cellcount_jax.runtime.path_text import path_text
 from cellcount_jax.runtime.replace_file import write_file
 
 MAX_LISTED = 200
@@ -70,8 +72,9 @@ def write_evaluation(
     }
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
     write_file(out / "evaluation.json", text)
+    paths = {path_text(path.relative_to(folder).as_posix()): path for path in find_pairs(folder)[0]}
     examples = figures.example_overlays(
-        images, lambda image: read_image(folder / image.name, channels=channels).pixels
+        images, lambda image: read_image(paths[image.name], channels=channels).pixels
     )
     page = evaluation_page(images, summary, examples)
     write_file(out / "evaluation.html", page)

@@ -22,6 +22,7 @@ from cellcount_jax.io.images.image import Image, read_image
 from cellcount_jax.methods.base import Prototypes
 from cellcount_jax.prediction.writers import output_names
 from cellcount_jax.reporting import figures, html, prototype_figures
+from cellcount_jax.runtime.path_text import path_text
 from cellcount_jax.runtime.replace_file import replacing, write_file
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Subject(NamedTuple):
 def subjects_of_files(paths: Sequence[Path]) -> list[Subject]:
     """Images in files."""
     return [
-        Subject(name, functools.partial(read_image, path))
+        Subject(path_text(name), functools.partial(read_image, path))
         for path, name in zip(paths, output_names(paths), strict=True)
     ]
 
@@ -87,6 +88,7 @@ def write_explanations(counter: Counter, subjects: Sequence[Subject], out: Path)
         try:
             image = subject.read()
             found = explanations.explain(counter, image.pixels, spacing=image.spacing)
+            write_maps(out / "maps", subject.name, found, prototypes)
         except (ValueError, OSError, MemoryError) as error:
             failed += 1
             line = " ".join(str(error).split()) or type(error).__name__
@@ -98,7 +100,6 @@ def write_explanations(counter: Counter, subjects: Sequence[Subject], out: Path)
         contributions += [_cells(subject.name, row) for row in rows]
         for part, corners in zip(prototypes.names, found.boxes, strict=True):
             boxes += [(subject.name, part, *box) for box in corners.tolist()]
-        write_maps(out / "maps", subject.name, found, prototypes)
         body += _section(subject, image, found, prototypes)
     _write_csv(out / "contributions.csv", CONTRIBUTION_COLUMNS, contributions)
     _write_csv(out / "boxes.csv", BOX_COLUMNS, boxes)

@@ -14,6 +14,7 @@ from cellcount_jax.evaluation.image import OK, ImageEvaluation
 from cellcount_jax.inference.readout import Count
 from cellcount_jax.io.images.image import Image
 from cellcount_jax.io.regions import Region
+from cellcount_jax.runtime.path_text import path_text
 from cellcount_jax.runtime.replace_file import write_file
 
 matplotlib.use("Agg")
@@ -136,7 +137,7 @@ def overlay(
     figure, axes = subplot(width, width * height / length + 0.35)
     _draw_points(axes, image, (dots, found), (-2, -1), width)
     _draw_regions(axes, regions)
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title, fontsize=9, parse_math=False)
     return figure
 
 
@@ -308,6 +309,7 @@ def overlay_writer(folder: Path) -> Callable[[str, Image, Count, Sequence[Region
 
 def shortened(name: str, most: int = 36) -> str:
     """A name that fits above an image: the middle of a long one is replaced by dots."""
+    name = path_text(name)
     return name if len(name) <= most else f"{name[: most // 2 - 1]}...{name[-(most // 2 - 2) :]}"
 
 

@@ -45,7 +45,7 @@ def gallery(
             axes.set(xticks=[], yticks=[])
             image, similar = places["top_image"][k, i], places["top_similarity"][k, i]
             name_shown = str(names[image])[-NAME_LENGTH:] if names else f"image {image}"
-            axes.set_title(f"{name_shown}, S {similar:.2f}", fontsize=7)
+            axes.set_title(f"{name_shown}, S {similar:.2f}", fontsize=7, parse_math=False)
             corner = places["top_corner"][k, i]
             box = np.concatenate([corner, corner + prototypes.stride])[None]
             _draw(axes, box, _colour(k, prototypes))

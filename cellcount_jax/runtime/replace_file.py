@@ -12,7 +12,9 @@ def write_file(path: Path, content: str | bytes) -> None:
     """Writes a whole file by `replacing`; text as UTF-8. Makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(
+            content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        )
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ def write_text(path: epath.Path, text: str) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.parent / f".{path.name}.new"
-    new.write_text(text)
+    new.write_bytes(text.encode("utf-8", "backslashreplace"))
     new.replace(path)
 
 

@@ -5,6 +5,7 @@ JAX is imported inside the functions: commands that compute nothing start withou
 
 import ctypes
 import functools
+import io
 import logging
 import os
 import platform
@@ -70,6 +71,8 @@ def configure_logging(*, verbose: bool = False) -> None:
     Args:
       verbose: all lines, those of other packages included.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # stderr writes names in any encoding as it is
+        sys.stdout.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         logging.Formatter("%(levelname)s: %(message)s" if verbose else "%(message)s")

@@ -51,7 +51,10 @@ def test_proposals_for_a_folder_are_napari_files_and_keep_what_is_there(tmp_path
     (tmp_path / "dots").mkdir()
     write_dots(tmp_path / "dots" / "0.csv", Dots(np.ones((1, 2), np.float32)), format="napari")
     with caplog.at_level(logging.INFO):
-        written = propose_dots.propose_folder(tmp_path)
+        (tmp_path / "images" / "2.png").write_bytes(b"no image")
+        written, failed = propose_dots.propose_folder(tmp_path)
+    assert failed == 1
+    assert "2.png: " in caplog.text
     assert [p.name for p in written] == ["1.csv"]
     assert "kept" in caplog.text
     path = tmp_path / "dots" / "1.csv"

@@ -128,8 +128,12 @@ def test_propose_then_check_then_convert(tmp_path, capsys):
 def test_check_reports_swapped_dots(tmp_path, capsys):
     Image.fromarray(np.zeros((40, 200), np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "a.csv").write_text("y,x\n150,20\n160,30\n20,10\n")
+    (tmp_path / "0.png").write_bytes(b"no image")
+    (tmp_path / "0.csv").write_text("y,x\n1,2\n")
     assert main.main(["dots", "check", str(tmp_path)]) == 1
-    assert "swap" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "swap" in out
+    assert "0.png: " in out  # and the other one was checked
 
 
 def test_data_list_names_every_set(capsys):

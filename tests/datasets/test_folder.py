@@ -79,3 +79,26 @@ def test_unusable_folders_are_errors(tmp_path):
     dots(tmp_path / "a_points.xml", [[1, 1]], format="cell_counter")
     with pytest.raises(folder.FolderError, match="more than one annotation"):
         folder.read_folder(tmp_path)
+
+
+def test_an_image_that_cannot_be_read_is_left_out_only_if_it_has_no_dots(tmp_path, caplog):
+    image(tmp_path / "a.png")
+    dots(tmp_path / "a.csv", [[1, 1]], format="napari")
+    (tmp_path / "b.png").symlink_to("b.png")
+    assert [s.name for s in folder.read_folder(tmp_path)] == ["a.png"]
+    assert "b.png: " in caplog.text
+    dots(tmp_path / "b.csv", [[1, 1]], format="napari")
+    with pytest.raises(ValueError, match=r"b\.png: "):
+        folder.read_folder(tmp_path)
+
+
+def test_names_of_images_can_be_written_to_any_table(tmp_path):
+    name = b"lat\xe4in\r".decode("utf-8", "surrogateescape")
+    try:
+        image(tmp_path / f"{name}.tif")
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    dots(tmp_path / f"{name}.csv", [[1, 1]], format="napari")
+    source = folder.load_folder(tmp_path)
+    assert [s.name for s in source.splits["train"]] == ["lat\\xe4in\\r.tif"]
+    assert source.split_hash

@@ -15,6 +15,7 @@ from cellcount_jax.evaluation.matching import match_points
 from cellcount_jax.evaluation.summary import RADIUS_FACTORS, summarise_folder
 from cellcount_jax.inference.readout import Count
 from cellcount_jax.io.pairing import FolderError
+from cellcount_jax.reporting import evaluation_report
 from tests.evaluation.made_folder import Bright, image, make_folder
 
 
@@ -148,3 +149,21 @@ def test_channels_are_taken_by_the_names_of_training(tmp_path, caplog):
     (record,) = records_of(tmp_path, Bright(trained_on=facts))
     assert (record.true, record.predicted) == (2, 2.0)
     assert "a.ome.tif: its channels are GFP, DAPI; counted in DAPI" in caplog.text
+
+
+def test_odd_names_are_compared_and_drawn(tmp_path):
+    for part in ("images", "dots"):
+        (tmp_path / part).mkdir()
+    names = ["a$_$b", "=1+1", "c\nd", b"\xe4".decode("utf-8", "surrogateescape")]
+    try:
+        for name in names:
+            tifffile.imwrite(tmp_path / "images" / f"{name}.tif", image([(4, 4)]))
+            (tmp_path / "dots" / f"{name}.csv").write_text("y,x\n4,4\n")
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    records = evaluate_folder(Bright(), tmp_path)
+    found = evaluation_report.write_evaluation(Bright(), records, tmp_path, tmp_path / "out")
+    assert (found["n_images"], found["mae"]) == (4, 0.0)
+    table = (tmp_path / "out" / "evaluation.csv").read_text()
+    assert "images/\\xe4.tif" in table
+    assert "images/c\\nd.tif" in table

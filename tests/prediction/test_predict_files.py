@@ -141,6 +141,13 @@ def test_names_never_collide(tmp_path):
     assert len(set(writers.output_names(many))) == len(many)
 
 
+def test_long_names_leave_room_for_endings_and_stay_apart():
+    paths = [Path("ä" * 120 + f"{i}.png") for i in range(3)]
+    names = writers.output_names(paths)
+    assert len(set(names)) == 3
+    assert max(len(name.encode()) for name in names) <= writers.MAX_NAME_BYTES
+
+
 @pytest.mark.parametrize("style", writers.POINTS_STYLES)
 @pytest.mark.parametrize("number", [0, 4])
 def test_points_are_read_back_from_every_style(tmp_path, style, number):

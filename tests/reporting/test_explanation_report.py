@@ -96,3 +96,30 @@ def test_principal_directions_are_those_of_most_variance():
     found = prototype_figures.principal(features, features)
     np.testing.assert_allclose(found.std(axis=0), [5.0, 1.0, 0.1], rtol=0.2)
     assert prototype_figures.principal(features[:, :2], features[:3, :2]).shape == (3, 3)
+
+
+def test_long_and_odd_names_get_their_maps_and_rows(tmp_path):
+    names = ["n" * 242, "a$_$b", "=1+1"]
+    for i, name in enumerate(names):
+        Image.fromarray(made_prototypes.sample(i).image).save(tmp_path / f"{name}.png")
+    subjects = explanation_report.subjects_of_files([tmp_path / f"{name}.png" for name in names])
+    out = tmp_path / "out"
+    assert explanation_report.write_explanations(made_prototypes.counter(), subjects, out) == 0
+    assert len(list((out / "maps").iterdir())) == 6
+    rows = {row["image"] for row in read(out / "contributions.csv")}
+    assert {"a$_$b", "./=1+1"} < rows
+
+
+def test_maps_that_cannot_be_written_do_not_stop_the_others(tmp_path, monkeypatch):
+    write_maps = explanation_report.write_maps
+
+    def fails_for_a(folder, name, *rest):
+        if name == "a":
+            raise OSError("no space left")
+        write_maps(folder, name, *rest)
+
+    monkeypatch.setattr(explanation_report, "write_maps", fails_for_a)
+    samples = [dataclasses.replace(made_prototypes.sample(i), name="ab"[i]) for i in range(2)]
+    subjects = explanation_report.subjects_of_samples(samples)
+    assert explanation_report.write_explanations(made_prototypes.counter(), subjects, tmp_path) == 1
+    assert "no space left" in (tmp_path / "explanation.html").read_text()

@@ -104,3 +104,10 @@ def test_counting_maps_stand_beside_their_images_with_all_counts():
     assert figures.counting_maps([record], lambda _: image, lambda _: None) == {}
     volume = figures.beside_map(image[None], np.stack([density, density]), title="t")
     np.testing.assert_array_equal(volume.axes[1].images[0].get_array(), 2 * density)
+
+
+def test_names_are_drawn_as_they_are(recwarn):
+    title = figures.shortened("$\\frac$a\r\x1b.png")
+    for image in (np.zeros((8, 9, 1), np.uint8), np.zeros((4, 8, 9, 1), np.uint8)):
+        figures.png(figures.overlay(image, None, title=title), dpi=30)
+    assert not [w for w in recwarn if "Glyph" in str(w.message)]
