@@ -48,6 +48,7 @@ def add(command: AddCommand) -> None:
 def _train(options: argparse.Namespace) -> int:
     from etils import epath
 
+    from cellcount_jax.reporting.verdict import verdict
     from cellcount_jax.training import train_folder
 
     configure_process(verbose=options.verbose)
@@ -64,7 +65,7 @@ def _train(options: argparse.Namespace) -> int:
         unlabelled=options.unlabelled,
     )
     print(f"model: {out}   report: {out / 'report.html'}")
-    for line in train_folder.verdict(results):
+    for line in verdict(results):
         print(line)
     print(f"count more images: cellcount predict IMAGES --model {out} -o counts")
     return 0

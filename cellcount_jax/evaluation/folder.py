@@ -136,7 +136,7 @@ def find_groups(folder: Path, images: Sequence[Path]) -> dict[Path, str]:
 
 
 def write_table(path: Path, images: Iterable[ImageEvaluation]) -> list[ImageEvaluation]:
-    """Writes `evaluation.csv` while the records come, and returns them."""
+    """Writes `evaluation.csv` and returns the records."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = []
     with replacing(path, newline="", encoding="utf-8") as file:

@@ -16,6 +16,7 @@ from cellcount_jax.io.images.image import read_image
 from cellcount_jax.io.pairing import find_pairs
 from cellcount_jax.reporting import figures, html
 from cellcount_jax.reporting.run_report import figures_of_counts
+from cellcount_jax.reporting.verdict import in_words, terms
 from cellcount_jax.runtime.path_text import path_text
 from cellcount_jax.runtime.replace_file import write_file
 
@@ -47,7 +48,7 @@ def write_evaluation(
     *,
     channels: Sequence[int | str] | None = None,
 ) -> dict[str, Any]:
-    """Writes `evaluation.csv` (while records come), `evaluation.json` and `evaluation.html`.
+    """Writes `evaluation.csv`, `evaluation.json` and `evaluation.html`.
 
     Args:
       counter: that was evaluated.
@@ -114,15 +115,11 @@ def evaluation_page(
                 f"{_number_of(summary)}"
             ),
             _warning(summary["n_names_in_training"], len(whole)),
+            "<h2>In short</h2>",
+            html.listed(in_words(summary)),
             "<h2>Counts</h2>",
             _table(everything, COUNT_COLUMNS, digits=2),
-            html.note(
-                "Errors are in cells per image; bias is predicted minus true. 95 % of differences "
-                "are expected within bias &plusmn; 1.96 standard deviations. GAME sums the errors "
-                "of 1, 4, 16 and 64 parts of each image (in a volume 1, 8, 64 and 512), so that a "
-                "cell counted in the wrong place shows: of the points or, if the method gives "
-                "none, of the density."
-            ),
+            terms(COUNT_COLUMNS),
             figures_of_counts([image for image in whole if image.status == OK], "image"),
             *_points(summary, everything),
             *_regions(summary.get("regions", {})),
@@ -203,6 +200,7 @@ def _points(summary: Mapping[str, Any], everything: Mapping[str, Mapping[str, An
     return [
         f"<h2>Points within {summary['radius']:.1f} px of a cell, one to one</h2>",
         _table(everything, POINT_COLUMNS, digits=3),
+        terms(POINT_COLUMNS),
         html.image(over_radius(summary), alt="precision, recall and F1 against matching radius"),
         html.note(
             "The radius is half a cell, as in the model's training. Where images are resized by "

@@ -2,7 +2,7 @@
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -16,6 +16,7 @@ h1 { font-size: 1.6em; margin-bottom: 0 } h2 { font-size: 1.15em; margin-top: 2e
 table { border-collapse: collapse } td, th { padding: .25em .9em .25em 0; text-align: left }
 th { font-weight: 600; border-bottom: 1px solid #ccd } td.n { text-align: right;
   font-variant-numeric: tabular-nums }
+dt { font-weight: 600 } dd { margin: 0 0 .4em 1.5em; color: #667 }
 .row { display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start }
 img { max-width: 100% } .note { color: #667 } .wide { overflow-x: auto }
 .warning { background: #fff3cd; border: 1px solid #e0b400; padding: .7em 1em; border-radius: 4px }
@@ -58,6 +59,17 @@ def row(*parts: str) -> str:
 def note(content: str) -> str:
     """A paragraph of explanation, HTML already."""
     return f"<p class=note>{content}</p>"
+
+
+def listed(lines: Iterable[str]) -> str:
+    """HTML list of escaped texts."""
+    return "<ul>" + "".join(f"<li>{text(line)}</li>" for line in lines) + "</ul>"
+
+
+def definitions(rows: Iterable[tuple[str, str]]) -> str:
+    """HTML list of terms and what they mean, both escaped here."""
+    each = (f"<dt>{text(term)}</dt><dd>{text(meaning)}</dd>" for term, meaning in rows)
+    return f"<dl>{''.join(each)}</dl>"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

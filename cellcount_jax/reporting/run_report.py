@@ -5,12 +5,16 @@ from typing import Any
 
 from cellcount_jax.evaluation.evaluate import Evaluation
 from cellcount_jax.reporting import figures, html
+from cellcount_jax.reporting.verdict import in_words, meaning, terms, verdict
 
 BASELINES = {
     "mean": "mean of the training counts",
     "intensity": "straight line through total intensity",
     "histogram": "ridge regression on a brightness histogram",
 }
+
+
+POINT_WORDS = ("F1", "precision", "recall")
 
 
 def run_report(
@@ -40,8 +44,11 @@ def run_report(
                 f"{html.text(results['device'])}"
             ),
             _fallback(results),
+            "<h2>In short</h2>",
+            html.listed([*verdict(results), *in_words(results)]),
             f"<h2>Result on the {split} split</h2>",
             _results_table(results),
+            terms(["MAE", "RMSE", "bias", *BASELINES.values(), *POINT_WORDS]),
             "<h2>Counts</h2>",
             figures_of_counts(evaluation.images, "patch" if "patch_mae" in results else "image"),
             f"<h2>Best, median and worst {split} images</h2>",
@@ -60,7 +67,10 @@ def run_report(
                 )
             ),
             "<h2>All figures</h2>",
-            html.table(["", ""], [[key, html.number(value)] for key, value in results.items()]),
+            html.table(
+                ["", "", "meaning"],
+                [[html.text(k), html.number(v), meaning(k)] for k, v in results.items()],
+            ),
         ],
     )
 

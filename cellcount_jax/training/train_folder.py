@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,11 @@ from cellcount_jax.data.resampling import Resampling
 from cellcount_jax.datasets import folder, load
 from cellcount_jax.evaluation import metrics
 from cellcount_jax.inference.counter import Counter
+from cellcount_jax.reporting.verdict import MIN_IMAGES
 from cellcount_jax.runtime import run_files
 from cellcount_jax.training import lab_consistency, run
 
 log = logging.getLogger(__name__)
-
-MIN_VALIDATION = 10
-"""With fewer validation images the best checkpoint by their error is one of luck."""
 
 N_VALIDATIONS = 16
 """During training, for the curve and to choose a checkpoint by."""
@@ -113,7 +111,7 @@ def _train(
     else:
         config = config_for(found, n_train=len(source.splits["train"]), seed=seed, steps=steps)
     n_validation = len(source.splits.get("validation", ()))
-    if n_validation < MIN_VALIDATION:
+    if n_validation < MIN_IMAGES:  # the best by their error is one of luck
         log.info(
             "%d validation images are too few to choose a checkpoint by: the last is taken",
             n_validation,
@@ -183,36 +181,3 @@ def config_for(
         {"channels": found.channels, "normalise": "percentile", "mean": (0.5,), "std": (0.25,)}
     )
     return config
-
-
-def verdict(results: Mapping[str, Any]) -> list[str]:
-    """What a lab should know of the errors of its counter, in a line or two.
-
-    Args:
-      results: content of `results.json`.
-    """
-    mae, split, n = results.get("mae"), results["split"], results["n_images"]
-    if mae is None:
-        return []
-    points = "" if results.get("f1") is None else f", F1 {results['f1']:.3f}"
-    lines = [f"{split} split, {n} images: MAE {mae:.1f} cells per image{points}"]
-    crossed = results.get("cross_validation")
-    if crossed is not None:
-        lines.append(
-            f"cross-validation, {crossed['n_images']} images counted by counters that had not "
-            f"seen them: MAE {crossed['mae']:.1f}, F1 {crossed['f1']:.3f}; expect such errors"
-        )
-    elif split == "train":
-        lines.append(
-            "these images were trained on: the error on new ones is larger and not known; "
-            "--folds 5 estimates it, in five times the time"
-        )
-    elif n < MIN_VALIDATION:
-        lines.append(f"{n} images say little: expect larger errors on new ones")
-    mean = results.get("baseline_mean_mae")
-    if mean is not None and mae >= mean:
-        lines.append(
-            f"no better than the mean count of the training images (MAE {mean:.1f}): do not use it "
-            "yet; check the dots, or annotate more images"
-        )
-    return lines

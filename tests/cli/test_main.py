@@ -12,6 +12,7 @@ from PIL import Image
 import cellcount_jax
 from cellcount_jax.cli import main
 from cellcount_jax.io.annotations.dots import Dots, write_dots
+from cellcount_jax.reporting.verdict import meaning
 from cellcount_jax.simulation import simulate
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -39,7 +40,10 @@ def model(lab):
 def test_train_logs_the_inferred_settings_and_writes_a_report(lab, model, capsys):
     results = json.loads((model / "results.json").read_text())
     assert results["split"] == "train"  # too few images for other splits
-    assert (model / "report.html").exists()
+    page = (model / "report.html").read_text()
+    assert "<h2>In short</h2>" in page
+    assert [key for key in results if not meaning(key)] == []
+    assert "mean absolute error" in page
     assert main.main(["train", str(lab), "--steps", "40"]) == 0
     captured = capsys.readouterr()
     assert "finished before" in captured.err
