@@ -1,5 +1,6 @@
 """Converts dots from the convention of their file to ours, and checks them against the image."""
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 
@@ -18,6 +19,9 @@ MIN_DOTS = 20
 
 MAX_SUSPECT_SIZE = 0.8
 """Micrometres of larger pixels fill about as much of the image as pixels do."""
+
+MAX_BEYOND = 1.0
+"""Pixels from the centre of the outermost pixel within which a dot is moved to it."""
 
 _AXES = ("z", "y", "x")
 _SIDES = ("deep", "high", "wide")
@@ -38,6 +42,23 @@ def outside(points: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
     """[N] bool: which points [N, ndim] lie outside an image; its outer border is inside."""
     sides = np.asarray(image_shape, np.float64)
     return np.any((points < -0.5) | (points > sides - 0.5), axis=1)
+
+
+def moved_to_border(
+    file: base.AnnotationFile, dots: base.Dots, image_shape: Sequence[int]
+) -> base.Dots:
+    """The dots with those up to a pixel beyond the image moved to its border, which is logged."""
+    inside = np.clip(dots.points, 0, np.asarray(image_shape, np.float32) - 1)
+    near = np.abs(dots.points - inside).max(axis=1, initial=0) <= MAX_BEYOND
+    moved = near & outside(dots.points, image_shape)
+    if not moved.any():
+        return dots
+    log.warning(
+        "%s: %d of %d dots lie up to a pixel beyond the border of the image and are moved to it; "
+        "does the file count from 1?",
+        *(file.path, moved.sum(), len(moved)),
+    )
+    return dataclasses.replace(dots, points=np.where(moved[:, None], inside, dots.points))
 
 
 def outside_message(points: np.ndarray, image_shape: Sequence[int], i: int) -> str:

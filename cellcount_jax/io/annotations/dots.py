@@ -105,6 +105,7 @@ def locate_dots(
     dots = coordinates.to_pixel_coordinates(file, raw, options)
     numbers = [int(number) for number in raw.numbers]
     if options.image_shape is not None and not allow_outside:
+        dots = coordinates.moved_to_border(file, dots, options.image_shape)
         out = np.flatnonzero(coordinates.outside(dots.points, options.image_shape))
         if len(out):
             text = coordinates.outside_message(dots.points, options.image_shape, int(out[0]))

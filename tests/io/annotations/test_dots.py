@@ -139,7 +139,7 @@ def test_dots_outside_name_line_and_likely_reason(tmp_path):
     _same(read_dots(path, image_shape=(520, 696), order="xy"), [[6, 5]] * 12 + [[88, 612]])
     rim = _file(tmp_path, "y,x\n-0.5,695.5\n")
     assert len(read_dots(rim, image_shape=(520, 696))) == 1
-    one = _file(tmp_path, "y,x\n520,696\n1,1\n")
+    one = _file(tmp_path, "y,x\n520.4,696\n1,1\n")
     assert "count from 1" in _fails(one, image_shape=(520, 696))
 
 
@@ -176,3 +176,26 @@ def test_a_large_table(tmp_path):
     path = tmp_path / "large.csv"
     write_dots(path, Dots(points, points[:, 0]))
     _same(read_dots(path, image_shape=(2001, 2001, 2001)), points, points[:, 0])
+
+
+@pytest.mark.parametrize("beyond", [[20.0, 5.0], [-1.0, 5.0], [7.0, 29.9], [19.7, 30.0]])
+def test_a_dot_up_to_a_pixel_beyond_the_border_is_moved_to_it_with_a_remark(
+    tmp_path, beyond, caplog
+):
+    path = tmp_path / "a.csv"
+    path.write_text(f"y,x\n3,4\n{beyond[0]},{beyond[1]}\n-0.5,29.5\n")
+    found = read_dots(path, image_shape=(20, 30)).points
+    np.testing.assert_array_equal(found[0], [3, 4])
+    np.testing.assert_array_equal(found[1], np.clip(beyond, 0, [19, 29]).astype(np.float32))
+    np.testing.assert_array_equal(found[2], [-0.5, 29.5])  # on the border
+    assert caplog.messages == [
+        f"{path}: 1 of 3 dots lie up to a pixel beyond the border of the image and are moved to "
+        "it; does the file count from 1?"
+    ]
+
+
+def test_a_dot_further_beyond_the_border_is_an_error(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("y,x\n20,4\n20.1,5\n")
+    with pytest.raises(ValueError, match=r"line 3: dot \(y=20\.1, x=5\.0\) lies outside"):
+        read_dots(path, image_shape=(20, 30))
