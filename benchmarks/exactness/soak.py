@@ -52,7 +52,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 SHARES = (0.8, 0.1, 0.1)
 
 STOPPED = {signal.SIGTERM: 143, signal.SIGINT: 130}
-"""Documented exit status of each signal that a program can answer."""
+"""Documented exit status of each signal that a program can answer, once it has started."""
 
 
 class Command(NamedTuple):
@@ -132,7 +132,10 @@ def stop(argv: list[str], folder: Path, wait: float, number: signal.Signals) -> 
             process.send_signal(number)
         status = process.wait()
         said.seek(0)
-        clean = status in (0, STOPPED.get(number, -number)) and "Traceback" not in said.read()
+        text = said.read()
+    clean = status in (0, -number, STOPPED.get(number)) and "Traceback" not in text
+    if not clean:
+        print(f"{number.name} after {wait:.1f} s: status {status}", text[-2000:], flush=True)
     return True, clean
 
 
@@ -192,7 +195,8 @@ def soak(command: Command, folder: Path, kills: int, rng: np.random.Generator) -
             running, clean = stop(command.argv, folder, rng.uniform(0.2, 1) * seconds, number)
             counts[number.name] += running
             unclean += not clean
-        complete(command.argv, folder)
+        # Of the latest end, because other work may slow this machine down for a while.
+        seconds = complete(command.argv, folder)
         ends += 1
         left = content(run)
         names = expected.keys() | left.keys()
