@@ -11,6 +11,22 @@ log = logging.getLogger(__name__)
 
 Slices = tuple[slice, ...]
 
+UPRIGHT = {
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+"""Whether rows and columns are swapped, then each reversed, by the orientation."""
+
+MAX_COMPRESSION_RATIO = 20_000
+"""More values per byte of a file than this are not believed, beyond `MIN_VALUES`."""
+
+MIN_VALUES = 1 << 26
+
 
 class ImageError(ValueError):
     """An image that cannot be read; one line with the file, what is wrong and what to do."""
@@ -92,6 +108,26 @@ def say_transparency(name: str, sample: int) -> None:
         "channels to count with --channels (the first is 0)",
         *(name, sample),
     )
+
+
+def say_turned(name: str, orientation: int) -> None:
+    """Says in the log that an image is turned by its orientation."""
+    if orientation in UPRIGHT:
+        log.warning(
+            "%s: turned upright as its orientation (%s) says; dots that were made in ImageJ, which "
+            "does not turn it, do not fit: look at them",
+            *(name, orientation),
+        )
+
+
+def upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """An image [rows, columns, ...] turned as its orientation, of EXIF or TIFF, says."""
+    if orientation not in UPRIGHT:
+        return array
+    transposed, flipped_rows, flipped_columns = UPRIGHT[orientation]
+    turned = np.swapaxes(array, 0, 1) if transposed else array
+    steps = (slice(None, None, -1 if flip else 1) for flip in (flipped_rows, flipped_columns))
+    return np.ascontiguousarray(turned[tuple(steps)])
 
 
 def array_reader(array: np.ndarray, axes: str) -> ImageReader:
@@ -208,4 +244,16 @@ def check_size(values: int, limit: int, what: str) -> None:
         raise ProblemError(
             f"{what} of {values} values (limit {limit}); if that is right, raise max_pixels or "
             "read it by parts with open_lazy"
+        )
+
+
+def check_held(values: int, size: int) -> None:
+    """Refuses a file of `size` bytes that declares far more values than it can hold.
+
+    Raises:
+      ProblemError: it does.
+    """
+    if values > max(MIN_VALUES, MAX_COMPRESSION_RATIO * size):
+        raise ProblemError(
+            f"declares {values} values in {size} bytes; it is damaged, or made to fill the memory"
         )

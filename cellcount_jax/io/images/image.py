@@ -19,10 +19,6 @@ _LOG = logging.getLogger(__name__)
 MAX_PIXELS = 2**29
 """Most values (pixels times channels) that are read at once unless a caller allows more."""
 
-# No codec compresses a mask further; a header that declares more is damaged.
-_MAX_COMPRESSION_RATIO = 20_000
-_MIN_STORED_BYTES = 1 << 26
-
 T = TypeVar("T")
 
 
@@ -258,7 +254,8 @@ def read_stored(path: str | Path) -> tuple[np.ndarray, str]:
 
     def read() -> tuple[np.ndarray, str]:
         size = path.stat().st_size if path.is_file() else 0
-        limit = max(_MIN_STORED_BYTES, _MAX_COMPRESSION_RATIO * size)
+        # No codec compresses a mask further; a header that declares more is damaged.
+        limit = max(base.MIN_VALUES, base.MAX_COMPRESSION_RATIO * size)
         request = base.Request(scene=0, stored=True, strict=True, limit=limit)
         reader = open_reader(path, request)
         try:

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,17 +21,6 @@ _TO_GREY = ("LA", "La")
 _TO_RGB = ("RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 _PNG_SIGNATURE_SIZE = 8
 _EXIF_ORIENTATION = 274
-
-_UPRIGHT = {
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
-"""Whether rows and columns are swapped, then each reversed, by EXIF orientation."""
 
 
 def open_with_pillow(path: Path, format: str, request: base.Request) -> base.ImageReader:
@@ -53,45 +43,46 @@ def open_with_pillow(path: Path, format: str, request: base.Request) -> base.Ima
     """
     if request.strict:
         _check_complete(path.read_bytes(), format)
+    with _opened(path, format, strict=request.strict) as image:
+        frames = 1 if format == "JPEG" else getattr(image, "n_frames", 1)
+        values = image.width * image.height * len(image.getbands())
+        base.check_size(values, request.limit, "an image")
+        base.check_held(frames * values, path.stat().st_size)
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        deep = frames == 1 and format == "PNG" and _is_deep_png(path)
+        array = _deep_png(path, request) if deep else _values(image, path, request)
+    base.say_turned(str(path), orientation)
+    array = base.upright(array, orientation)
+    axes = "YX" + "S" * (array.ndim > 2)
+    if frames == 1:
+        return base.array_reader(array, axes)
+
+    def read(slices: base.Slices) -> np.ndarray:
+        rows = []
+        with _opened(path, format, strict=request.strict) as image:
+            for frame in range(slices[0].start, slices[0].stop, slices[0].step):
+                image.seek(frame)
+                found = base.upright(_values(image, path, request), orientation)
+                if found.shape != array.shape:
+                    raise base.ProblemError("has frames of several kinds; save them as files")
+                rows.append(found[slices[1:]])
+        return np.stack(rows)
+
+    shape = (frames, *array.shape)
+    return base.ImageReader(shape, array.dtype, f"T{axes}", read, chunks=(1, *array.shape))
+
+
+@contextmanager
+def _opened(path: Path, format: str, *, strict: bool) -> Iterator[Any]:
     Image.init()
     # Image.open would apply Pillow's own limit on the size, a setting of the whole process.
     factory = Image.OPEN[format][0]
     with (
         path.open("rb") as file,
-        _captured_warnings(path, strict=request.strict),
+        _captured_warnings(path, strict=strict),
         factory(file, str(path)) as image,
     ):
-        frames = 1 if format == "JPEG" else getattr(image, "n_frames", 1)
-        bands = len(image.getbands())
-        base.check_size(frames * image.width * image.height * bands, request.limit, "an image")
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-        if frames > 1:
-            arrays = []
-            for frame in range(frames):
-                image.seek(frame)
-                arrays.append(_values(image, path, request))
-            array = np.stack(arrays)
-        elif format == "PNG" and _is_deep_png(path):
-            array = _deep_png(path, request)
-        else:
-            array = _values(image, path, request)
-    if orientation in _UPRIGHT:
-        _LOG.warning(
-            "%s: turned upright as its EXIF orientation (%s) says; dots that were made in ImageJ, "
-            "which does not turn it, do not fit: look at them",
-            *(path, orientation),
-        )
-        array = _upright(array, orientation, first=int(frames > 1))
-    axes = "T" * (frames > 1) + "YX"
-    return base.array_reader(array, axes + "S" * (array.ndim > len(axes)))
-
-
-def _upright(array: np.ndarray, orientation: int, *, first: int) -> np.ndarray:
-    """An image turned as EXIF says; `first` is its axis of rows."""
-    transposed, flipped_rows, flipped_columns = _UPRIGHT[orientation]
-    turned = np.swapaxes(array, first, first + 1) if transposed else array
-    steps = [slice(None, None, -1 if flip else 1) for flip in (flipped_rows, flipped_columns)]
-    return np.ascontiguousarray(turned[(slice(None),) * first + tuple(steps)])
+        yield image
 
 
 def _values(image: Image.Image, path: Path, request: base.Request) -> np.ndarray:

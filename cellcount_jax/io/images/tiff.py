@@ -1,10 +1,11 @@
 """TIFF and its relatives (OME, ImageJ, tiled slides), read by tile or strip with tifffile."""
 
+import dataclasses
 import functools
 import itertools
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from cellcount_jax.io.images.chunks import length, outer_axes, overlap, read_fra
 from cellcount_jax.io.images.tiff_color import to_colours
 from cellcount_jax.io.images.tiff_metadata import channel_names, spacing
 from cellcount_jax.io.log_capture import tiff_damage_is_an_error
+
+_ORIENTATION = 274
 
 Page = tifffile.TiffPage | tifffile.TiffFrame
 Read = Callable[[base.Slices], np.ndarray]
@@ -63,9 +66,48 @@ def _reader(tif: tifffile.TiffFile, request: base.Request) -> base.ImageReader:
         channel_names=channel_names(tif, scene),
         close=tif.close,
     )
-    if request.stored:
+    if not request.stored:
+        reader = to_colours(reader, series.keyframe, all_samples=request.all_samples)
+    return _upright(reader, series.keyframe.tags.valueof(_ORIENTATION, default=1), tif)
+
+
+def _upright(
+    reader: base.ImageReader, orientation: int, tif: tifffile.TiffFile
+) -> base.ImageReader:
+    """The image turned as the tag says, as images of Pillow's formats are."""
+    if orientation not in base.UPRIGHT:
         return reader
-    return to_colours(reader, series.keyframe, all_samples=request.all_samples)
+    base.say_turned(tif.filehandle.name, orientation)
+    transposed, *flipped = base.UPRIGHT[orientation]
+    y, x = reader.axes.index("Y"), reader.axes.index("X")
+
+    def swapped(values: Sequence[Any]) -> tuple[Any, ...]:
+        swap = {y: x, x: y} if transposed else {}
+        return tuple(values[swap.get(i, i)] for i in range(len(values)))
+
+    shape = swapped(reader.shape)
+
+    def read(slices: base.Slices) -> np.ndarray:
+        stored, steps = list(slices), [slice(None)] * len(slices)
+        for axis, flip in zip((y, x), flipped, strict=True):
+            if flip:
+                stored[axis] = _mirrored(slices[axis], shape[axis])
+                steps[axis] = slice(None, None, -1)
+        found = reader.read(swapped(stored))
+        return (np.swapaxes(found, y, x) if transposed else found)[tuple(steps)]
+
+    sizes = reader.spacing
+    if transposed:
+        letters = {"Y": "X", "X": "Y"}
+        sizes = {letters.get(letter, letter): size for letter, size in sizes.items()}
+    chunks = swapped(reader.chunks) if reader.chunks else ()
+    return dataclasses.replace(reader, shape=shape, chunks=chunks, spacing=sizes, read=read)
+
+
+def _mirrored(part: slice, n: int) -> slice:
+    """The slice of the same places of an axis of length n that is counted from its other end."""
+    last = part.start + (length(part) - 1) * part.step
+    return slice(n - 1 - last, n - part.start, part.step)
 
 
 def _part_reader(

@@ -3,13 +3,21 @@
 import logging
 import os
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from cellcount_jax.io.images.image import ImageError, open_lazy, read_image, read_stored
+from cellcount_jax.io.images.image import (
+    ImageError,
+    count_steps,
+    open_lazy,
+    read_image,
+    read_stored,
+)
 from tests.io.images.image_writers import (
     mutations,
     npy_bytes,
@@ -182,6 +190,36 @@ def test_a_huge_declared_size_is_refused(tmp_path: Path) -> None:
         np.testing.assert_array_equal(lazy.read(), RGB)
     with pytest.raises(ImageError, match="pieces of 768 values"):
         open_lazy(path, max_pixels=100)
+
+
+def test_a_small_file_of_many_large_frames_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    frame = b"\x2c" + struct.pack("<HHHH", 0, 0, 1, 1) + b"\0\x02\x02\x44\x01\0"
+    start = b"GIF89a" + struct.pack("<HH", 4000, 4000) + b"\x80\0\0" + b"\0\0\0\xff\xff\xff"
+    path = tmp_path / "a.gif"
+    path.write_bytes(start + 30 * frame + b";")
+    tracemalloc.start()
+    try:
+        for read in (read_image, open_lazy, count_steps):
+            with pytest.raises(ImageError, match="480000000 values in 470 bytes"):
+                read(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_frames_are_decoded_when_they_are_read(tmp_path: Path) -> None:
+    frames = [np.full((40, 50), i, np.uint8) for i in range(3)]
+    path = tmp_path / "a.gif"
+    first, *others = map(Image.fromarray, frames)
+    first.save(path, save_all=True, append_images=others)
+    assert count_steps(path)["T"] == 3
+    for t, frame in enumerate(frames):
+        pixels = read_image(path, index={"T": t}).pixels
+        np.testing.assert_array_equal(pixels, np.repeat(frame[..., None], pixels.shape[-1], -1))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ImageError, match=r"a\.gif: "):
+        read_image(path, index={"T": 2})
 
 
 @pytest.mark.parametrize(

@@ -440,13 +440,34 @@ def test_resolutions_for_printing_are_not_pixel_sizes(tmp_path, caplog, dpi):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_and_masks_are_turned_as_exif_says(tmp_path, caplog, orientation):
+@pytest.mark.parametrize("suffix", ["png", "tif", "tiled.tif", "frames.png"])
+def test_images_and_masks_are_turned_as_their_orientation_says(
+    tmp_path, caplog, suffix, orientation
+):
+    rng = np.random.default_rng(0)
+    stored = rng.integers(0, 255, (40, 52), np.uint8)
     exif = PILImage.Exif()
     exif[274] = orientation
-    path = tmp_path / "a.png"
-    PILImage.fromarray(GREY).save(path, exif=exif)
-    with PILImage.open(path) as image:
-        expected = np.asarray(ImageOps.exif_transpose(image))
-    np.testing.assert_array_equal(read_image(path).pixels[..., 0], expected)
-    np.testing.assert_array_equal(read_stored(path)[0], expected)
+    path = tmp_path / f"a.{suffix}"
+    image, index = PILImage.fromarray(stored), None
+    if suffix == "tiled.tif":
+        tag = (274, "H", 1, orientation, True)
+        sizes = {"resolution": (1e4, 2e4), "resolutionunit": "CENTIMETER"}
+        tifffile.imwrite(path, stored, tile=(16, 16), compression="zlib", extratags=[tag], **sizes)
+    elif suffix == "frames.png":
+        others = [PILImage.fromarray(255 - stored)]
+        image.save(path, exif=exif, save_all=True, append_images=others)
+        index = {"T": 0}
+    else:
+        image.save(path, exif=exif)
+    image.getexif()[274] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(image))
+    with open_lazy(path, index=index) as opened:
+        np.testing.assert_array_equal(opened.read()[..., 0], expected)
+        part = opened.read((slice(3, 31, 3), slice(5, 37, 2)))[..., 0]
+        np.testing.assert_array_equal(part, expected[3:31:3, 5:37:2])
+        if suffix == "tiled.tif":
+            assert opened.spacing == ((0.5, 1.0) if orientation < 5 else (1.0, 0.5))
+    if index is None:
+        np.testing.assert_array_equal(read_stored(path)[0], expected)
     assert ("turned upright" in caplog.text) == (orientation != 1)
