@@ -20,8 +20,9 @@ from etils import epath
 from cellcount_jax.annotation import journal
 from cellcount_jax.inference import model_file
 from cellcount_jax.io import regions, safe_pickle
-from cellcount_jax.io.annotations import dots
+from cellcount_jax.io.annotations import csv_table, dots
 from cellcount_jax.io.images.image import read_image
+from cellcount_jax.io.write_ome import create_ome_zarr
 from cellcount_jax.models.weights import torch_checkpoint
 from cellcount_jax.prediction import counts_csv
 from cellcount_jax.runtime import run_files
@@ -189,6 +190,20 @@ def _read_metrics(path: Path) -> Any:
     return found
 
 
+def _read_ome_zarr(path: Path) -> Any:
+    """Metadata of the group of an OME-Zarr; the array in it is whole."""
+    folder = path.parent / "group.zarr"
+    if not folder.exists():
+        create_ome_zarr(folder, (24, 20), "uint8", axes="yx", chunk=16).write(GREY).result()
+    (folder / "zarr.json").write_bytes(path.read_bytes())
+    return read_image(folder, max_pixels=MAX_PIXELS)
+
+
+def _ome_zarr() -> list[bytes]:
+    create_ome_zarr(Path("seed.zarr"), (24, 20), "uint8", axes="yx", chunk=16, spacing=(0.5, 0.5))
+    return [Path("seed.zarr/zarr.json").read_bytes(), Path("seed.zarr/0/zarr.json").read_bytes()]
+
+
 def _read_table(path: Path) -> Any:
     rows = counts_csv.read(path), counts_csv.begin(path, {"model": "nuclei"})
     for aside in path.parent.glob("counts.before-*"):
@@ -222,6 +237,7 @@ IMAGES: dict[str, Target] = {
     "pnm": Target(_read_image, _pillow("PPM"), "a.pnm"),
     "npy": Target(_read_image, lambda: _npy(GREY, COLOUR.astype(np.float32)), "a.npy"),
     "zarr": Target(_read_zarr, _texts(json.dumps(_ZARRAY)), ".zarray"),
+    "ome_zarr": Target(_read_ome_zarr, _ome_zarr, "zarr.json"),
 }
 
 DOTS: dict[str, Target] = {
@@ -234,6 +250,11 @@ TARGETS: dict[str, Target] = {
     "cellpose": Target(_read_format("label_mask"), _cellpose, "a_seg.npy"),
     "regions": Target(
         lambda path: regions.read_regions(path, (24, 20)), _written("geojson"), "a.geojson"
+    ),
+    "named_table": Target(
+        lambda path: csv_table.read_rows(path, "image", "group"),
+        _texts("image,group\na.png,dim\n", 'sep=;\nImage;Group;\na.png;"di ""m";\n'),
+        "groups.csv",
     ),
     "pickle": Target(
         _unpickle,

@@ -7,7 +7,6 @@
 An image without annotations is unlabelled; `io.pairing` says which files belong together.
 """
 
-import csv
 import dataclasses
 import hashlib
 import logging
@@ -22,6 +21,7 @@ from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets.load import SplitDataset
 from cellcount_jax.datasets.misplaced_dots import find_misplaced
 from cellcount_jax.datasets.splits import describe_sizes
+from cellcount_jax.io.annotations import csv_table
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.axes import chosen_spacing
 from cellcount_jax.io.images.base import ImageError
@@ -156,7 +156,7 @@ def load_folder(
     test and a tenth for validation; of fewer, all are trained on.
 
     Raises:
-      FolderError: nothing to train on, or a wrong `split.csv`.
+      ValueError: nothing to train on, or a wrong `split.csv`.
     """
     samples = read_folder(folder, channels=channels, voxel_size=voxel_size)
     for line in misplaced(samples):
@@ -206,20 +206,17 @@ def _read_split(path: Path, samples: Mapping[str, Sample]) -> dict[str, list[Sam
         return None
     by_stem = {stem(Path(name)): sample for name, sample in samples.items()}
     splits: dict[str, list[Sample]] = {split: [] for split in SPLITS}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        for number, row in enumerate(csv.DictReader(file), start=2):
-            if "image" not in row or "split" not in row:
-                raise FolderError(f"{path}: the columns must be named image and split")
-            split, name = (row["split"] or "").strip().lower(), (row["image"] or "").strip()
-            sample = samples.get(name) or by_stem.get(stem(Path(name)))
-            if split not in SPLITS:
-                known = ", ".join(SPLITS)
-                raise FolderError(f"{path}, line {number}: split {split!r} is not one of {known}")
-            if sample is None:
-                raise FolderError(f"{path}, line {number}: no image {name!r} in the folder")
-            if sample.dots is None:
-                raise FolderError(f"{path}, line {number}: {name!r} has no annotation file")
-            splits[split].append(sample)
+    for number, row in csv_table.read_rows(path, "image", "split"):
+        split, name = row["split"].lower(), row["image"]
+        sample = samples.get(name) or by_stem.get(stem(Path(name)))
+        if split not in SPLITS:
+            known = ", ".join(SPLITS)
+            raise FolderError(f"{path}, line {number}: split {split!r} is not one of {known}")
+        if sample is None:
+            raise FolderError(f"{path}, line {number}: no image {name!r} in the folder")
+        if sample.dots is None:
+            raise FolderError(f"{path}, line {number}: {name!r} has no annotation file")
+        splits[split].append(sample)
     return splits
 
 

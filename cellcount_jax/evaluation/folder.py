@@ -18,6 +18,7 @@ from cellcount_jax.evaluation.image import GAME_LEVELS, ImageEvaluation, evaluat
 from cellcount_jax.evaluation.regions import evaluate_regions
 from cellcount_jax.evaluation.summary import RADIUS_FACTORS
 from cellcount_jax.inference.counter import Counter
+from cellcount_jax.io.annotations import csv_table
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.axes import chosen_spacing
 from cellcount_jax.io.images.image import read_image
@@ -64,7 +65,7 @@ def evaluate_folder(
       an image that cannot be compared has a record whose status says why.
 
     Raises:
-      FolderError: no images or no annotations, or a wrong `groups.csv`.
+      ValueError: no images or no annotations, or a wrong `groups.csv`.
     """
     images, pairs = find_pairs(folder)
     if not pairs:
@@ -120,15 +121,12 @@ def find_groups(folder: Path, images: Sequence[Path]) -> dict[Path, str]:
     """Group of each image.
 
     Raises:
-      FolderError: `groups.csv` lacks a column.
+      ValueError: `groups.csv` is damaged or lacks a column.
     """
     path = folder / "groups.csv"
     if path.exists():
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            if not {"image", "group"} <= set(table.fieldnames or ()):
-                raise FolderError(f"{path}: the columns must be named image and group")
-            listed = {stem(Path(row["image"].strip())): row["group"].strip() for row in table}
+        rows = csv_table.read_rows(path, "image", "group")
+        listed = {stem(Path(row["image"])): row["group"] for _, row in rows}
         return {image: listed.get(stem(image), "") for image in images}
     root = folder / "images" if (folder / "images").is_dir() else folder
     places = {image: path_text(image.parent.relative_to(root).as_posix()) for image in images}

@@ -57,13 +57,14 @@ def test_split_file_and_random_split(tmp_path):
     [
         ("0.png,trian", r"split.csv, line 2: split 'trian' is not one of train"),
         ("9.png,test", r"split.csv, line 2: no image '9.png'"),
+        ("0.png", "split.csv, line 2: 1 cells where the first line has 2"),
     ],
 )
 def test_errors_in_split_files_name_the_line(tmp_path, row, line):
     image(tmp_path / "images" / "0.png")
     dots(tmp_path / "dots" / "0.csv", [[1, 1]], format="napari")
     (tmp_path / "split.csv").write_text(f"image,split\n{row}\n")
-    with pytest.raises(folder.FolderError, match=line):
+    with pytest.raises(ValueError, match=line):
         folder.load_folder(tmp_path)
 
 

@@ -122,8 +122,22 @@ def test_images_and_dots_that_fail_have_records_and_the_rest_continues(folder):
 def test_groups_of_a_table_take_precedence_over_folders(folder):
     (folder / "groups.csv").write_text("image,group\na.png,dim\nplate2/c.png, bright \n")
     assert [r.group for r in records_of(folder)] == ["dim", "", "bright"]
-    (folder / "groups.csv").write_text("image;group\na.png;dim\n")
-    with pytest.raises(FolderError, match="columns must be named image and group"):
+    (folder / "groups.csv").write_bytes("Image;Group;\r\na.png;d\xfcnn;\r\n".encode("latin-1"))
+    assert [r.group for r in records_of(folder)] == ["d\xfcnn", "", ""]  # as Excel writes it
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("image,plate\na.png,dim\n", "columns must be named image and group"),
+        ("image,group\na.png\n", r"line 2: 1 cells where the first line has 2"),
+        ('image,group\n"a.png,dim\n', "broken quotes|quotation mark"),
+        ("", "is empty"),
+    ],
+)
+def test_a_wrong_table_of_groups_is_named(folder, text, says):
+    (folder / "groups.csv").write_text(text)
+    with pytest.raises(ValueError, match=rf"groups\.csv.*({says})"):
         records_of(folder)
 
 

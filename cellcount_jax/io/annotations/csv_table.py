@@ -6,6 +6,7 @@ import dataclasses
 import io
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -104,6 +105,30 @@ def parse(file: base.AnnotationFile) -> Table:
         file.fail(f"two columns are called {base.quoted(min(twice))}", first + 1)
     columns = tuple(zip(*rows, strict=True)) if rows else ((),) * len(head)
     return Table(file, header, columns, numbers, delimiter, trailing)
+
+
+def read_rows(path: Path, *columns: str) -> list[tuple[int, dict[str, str]]]:
+    """Rows of a table that has these columns, as Excel or this package write it.
+
+    Args:
+      path: of the file.
+      columns: names that its header must have, in lower case.
+
+    Returns:
+      Line number and cells by name (without spaces around them) of each row.
+
+    Raises:
+      ValueError: no such table; one line that names the file.
+    """
+    file = base.AnnotationFile(str(path), path.read_bytes())
+    table = parse(file)
+    if not set(columns) <= set(table.header):
+        file.fail(f"the columns must be named {' and '.join(columns)}")
+    rows = zip(*table.columns, strict=True)
+    return [
+        (line, {name: cell.strip() for name, cell in zip(table.header, row, strict=True)})
+        for line, row in zip(table.lines, rows, strict=True)
+    ]
 
 
 def dump(header: Sequence[str], columns: Sequence[Iterable[str]], delimiter: str = ",") -> bytes:
