@@ -203,5 +203,5 @@ ODD: dict[str, Odd] = {
     "stitched.tif": Odd(_tiff(_with(IMAGE, 65535, np.s_[:12])), "count", "fill"),
     "hot.tif": Odd(_tiff(_with(IMAGE, 65535, np.s_[100:101, 100:101])), "count", "hot"),
     "salt.tif": Odd(_tiff(_with(IMAGE, 65535, _SALT)), "count", "hot"),
-    "turned.jpg": Odd(_turned, "count", "EXIF"),
+    "turned.jpg": Odd(_turned, "count", "turned upright"),
 }  # fmt: skip
