@@ -296,9 +296,10 @@ def overlay_writer(folder: Path) -> Callable[[str, Image, Count, Sequence[Region
     """A function that writes `folder/<name>.png`, the image with its points, per counted image."""
 
     def write(name: str, image: Image, found: Count, regions: Sequence[Region]) -> None:
-        number = "" if found.points is None else f", {len(found.points)} points"
         cells = f"{found.count:.0f}" if float(found.count).is_integer() else f"{found.count:.1f}"
-        title = f"{shortened(name)}\n{cells} cells{number}"
+        title = f"{shortened(name)}\n{cells} cells"
+        if found.points is not None and len(found.points) != found.count:
+            title += f" (publish this count; {len(found.points)} points show where)"
         figure = overlay(
             image.pixels, found.points, title=title, spacing=image.spacing, regions=regions
         )

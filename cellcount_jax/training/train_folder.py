@@ -75,7 +75,10 @@ def train_folder(
     Raises:
       ValueError: nothing to train on, or a file that cannot be read; one line names it.
     """
+    if steps is not None and steps < 1:
+        raise ValueError(f"--steps {steps}: a training has 1 step or more")
     source = folder.load_folder(path, seed=seed, channels=channels, voxel_size=voxel_size)
+    parts = list(cross_validation_parts(source, folds=folds))
     log.info(source.description)
     if unlabelled is not None:
         more = folder.read_unlabelled(unlabelled, channels=channels, voxel_size=voxel_size)
@@ -84,7 +87,7 @@ def train_folder(
     options: dict[str, Any] = {"steps": steps, "seed": seed, "start": start}
     options["with_unlabelled"] = unlabelled is not None
     results = _train(source, workdir, **options)
-    for fold, part in enumerate(cross_validation_parts(source, folds=folds)):
+    for fold, part in enumerate(parts):
         log.info("cross-validation: %s", part.protocol)
         _train(part, workdir / "folds" / str(fold), **options)
     if folds:
@@ -131,7 +134,10 @@ def cross_validation_parts(source: load.SplitDataset, *, folds: int) -> Iterator
     """
     samples = [*source.splits["train"], *source.splits.get("validation", ())]
     if folds and not 2 <= folds <= len(samples):
-        raise ValueError(f"{folds} folds of {len(samples)} annotated images: choose 2 or more")
+        raise ValueError(
+            f"--folds {folds}: {len(samples)} annotated images can be divided into 2 to "
+            f"{len(samples)} parts"
+        )
     order = np.random.default_rng(source.seed).permutation(len(samples))
     for fold in range(folds):
         counted = set(order[fold::folds].tolist())

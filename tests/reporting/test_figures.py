@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from cellcount_jax.evaluation.image import ImageEvaluation
+from cellcount_jax.inference.count import Count
+from cellcount_jax.io.images.image import Image
 from cellcount_jax.io.regions import Region
 from cellcount_jax.reporting import figures
 
@@ -66,6 +68,18 @@ def test_overlays_show_the_outlines_and_names_of_regions(shape):
     assert [text.get_text() for text in axes.texts] == ["left $x$"]
     assert axes.get_ylim() == (19.5, -0.5)
     figures.png(figure)
+
+
+@pytest.mark.parametrize(
+    ("count", "title"),
+    [(2.0, "2 cells"), (2.4, "2.4 cells (publish this count; 2 points show where)")],
+)
+def test_overlays_say_which_number_to_publish(tmp_path, monkeypatch, count, title):
+    shown: list = []
+    monkeypatch.setattr(figures, "png", lambda figure, **_: shown.append(figure) or b"")
+    found = Count(count, np.zeros((2, 2)), np.ones(2), None, {})
+    figures.overlay_writer(tmp_path)("a", Image(np.zeros((9, 9, 1), np.uint8)), found, [])
+    assert shown[0].axes[0].get_title() == f"a\n{title}"
 
 
 def test_overlays_of_volumes_show_the_projection_and_three_planes_with_their_points():

@@ -30,8 +30,18 @@ def test_folds_divide_all_images_that_are_not_for_test(tmp_path):
 @pytest.mark.parametrize("folds", [1, 21])
 def test_numbers_of_folds_that_make_no_sense(tmp_path, folds):
     write_simulated(tmp_path, 6, seed=1, shape=(32, 32), count=3)
-    with pytest.raises(ValueError, match=f"{folds} folds of 6 annotated images"):
+    with pytest.raises(
+        ValueError, match=f"--folds {folds}: 6 annotated images can be divided into 2 to 6"
+    ):
         list(train_folder.cross_validation_parts(folder.load_folder(tmp_path), folds=folds))
+
+
+@pytest.mark.parametrize("wrong", [["--steps", "0"], ["--steps", "-3"], ["--folds", "21"]])
+def test_numbers_that_make_no_sense_are_refused_before_anything_is_trained(tmp_path, wrong, capsys):
+    write_simulated(tmp_path, 6, seed=1, shape=(32, 32), count=3)
+    assert main.main(["train", str(tmp_path), *wrong]) == 1
+    assert f"error: {' '.join(wrong)}: " in capsys.readouterr().err
+    assert not (tmp_path / "cellcount").exists()
 
 
 def test_errors_of_folds_are_pooled_over_images(tmp_path):
