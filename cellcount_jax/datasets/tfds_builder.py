@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
+from array_record.python.array_record_module import ArrayRecordReader
 
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets.base import Benchmark
@@ -113,9 +114,15 @@ class Records(Sequence[Sample]):
     """Prepared samples by index, decoded on access; read by Grain or into a list."""
 
     def __init__(self, folder: Path):
-        builder = tfds.builder_from_directory(folder)
-        (split,) = builder.info.splits  # datasets prepared by version 0.1.0 name it otherwise
-        self.source = builder.as_data_source(split=split)
+        self.folder = folder
+        with _damage_named(folder):
+            builder = tfds.builder_from_directory(folder)
+            (split,) = builder.info.splits  # datasets prepared by version 0.1.0 name it otherwise
+            self.source = builder.as_data_source(split=split)
+            files = [ArrayRecordReader(str(file)) for file in folder.glob("*.array_record*")]
+            held = sum(file.num_records() for file in files)
+            if held != len(self.source):
+                raise ValueError(f"{held} records, not {len(self.source)}")
 
     def __len__(self) -> int:
         return len(self.source)
@@ -123,7 +130,25 @@ class Records(Sequence[Sample]):
     def __getitem__(self, index: Any) -> Any:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
-        return decode(self.source[index])
+        with _damage_named(self.folder):
+            return decode(self.source[index])
+
+
+@contextlib.contextmanager
+def _damage_named(folder: Path) -> Iterator[None]:
+    """Whatever TFDS raises on damaged files becomes one line with what to do.
+
+    Raises:
+      ValueError: the prepared data cannot be read.
+    """
+    try:
+        yield
+    except Exception as error:  # of TFDS, Protobuf, Riegeli or JSON
+        text = " ".join(str(error).split())[:160] or type(error).__name__
+        raise ValueError(
+            f"{folder}: the prepared data are damaged ({text}); delete this folder, and the same "
+            "command prepares them again from the raw files"
+        ) from error
 
 
 def prepare(benchmark: Benchmark, raw: Path, *, data_dir: Path, name: str) -> Records:

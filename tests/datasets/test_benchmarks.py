@@ -59,6 +59,39 @@ def test_prepared_equals_raw_without_tensorflow(name, tmp_path):
     assert not [m for m in sys.modules if m.split(".")[0] == "tensorflow"]
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("dataset_info.json", b"{", b""),
+        ("dataset_info.json", b'"3"', b'"2"'),
+        ("features.json", b"}", b""),
+        ("*.array_record*", None, b""),
+    ],
+)
+def test_damaged_prepared_data_are_named_with_the_remedy(tmp_path, file, old, new):
+    sample_sets.write("mbm", tmp_path, n=3)
+    target = {"raw": tmp_path / "mbm", "data_dir": tmp_path / "tfds", "name": "raw-0"}
+    assert len(tfds_builder.prepare(BENCHMARKS["mbm"], **target)) == 3
+    (path,) = (tmp_path / "tfds").rglob(file)
+    data = path.read_bytes()
+    assert old is None or old in data
+    path.write_bytes(new if old is None else data.replace(old, new))
+    with pytest.raises(ValueError, match=r"the prepared data are damaged .*; delete this folder"):
+        tfds_builder.prepare(BENCHMARKS["mbm"], **target)
+
+
+def test_damaged_records_are_named_when_they_are_read(tmp_path):
+    sample_sets.write("mbm", tmp_path, n=3)
+    target = {"raw": tmp_path / "mbm", "data_dir": tmp_path / "tfds", "name": "raw-0"}
+    records = tfds_builder.prepare(BENCHMARKS["mbm"], **target)
+    (path,) = (tmp_path / "tfds").rglob("*.array_record*")
+    data = bytearray(path.read_bytes())
+    data[200:300] = bytes(100)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"1\.0\.0: the prepared data are damaged"):
+        [records[i] for i in range(3)]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_record_is_complete(name):
     benchmark = BENCHMARKS[name]

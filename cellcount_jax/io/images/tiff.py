@@ -4,6 +4,9 @@ import dataclasses
 import functools
 import itertools
 import math
+import os
+import re
+import struct
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +23,12 @@ from cellcount_jax.io.images.tiff_metadata import channel_names, spacing
 from cellcount_jax.io.log_capture import tiff_damage_is_an_error
 
 _ORIENTATION = 274
+
+MAX_PLANES = 10**7
+"""Of an OME-TIFF; tifffile makes an entry for each that the metadata name."""
+
+_PIXELS = re.compile(r"<(?:\w+:)?Pixels\b[^>]*>")
+_PLANES = re.compile(r"""\bSize[ZCT]\s*=\s*["'](\d{1,18})["']""")
 
 Page = tifffile.TiffPage | tifffile.TiffFrame
 Read = Callable[[base.Slices], np.ndarray]
@@ -44,6 +53,7 @@ def open_tiff(path: Path, request: base.Request) -> base.ImageReader:
 
 
 def _reader(tif: tifffile.TiffFile, request: base.Request) -> base.ImageReader:
+    _check_pages(tif)
     scene = base.pick_scene([math.prod(series.shape) for series in tif.series], request.scene)
     full = tif.series[scene]
     series = full.levels[base.pick_level(len(full.levels), request.level)]
@@ -69,6 +79,45 @@ def _reader(tif: tifffile.TiffFile, request: base.Request) -> base.ImageReader:
     if not request.stored:
         reader = to_colours(reader, series.keyframe, all_samples=request.all_samples)
     return _upright(reader, series.keyframe.tags.valueof(_ORIENTATION, default=1), tif)
+
+
+def _check_pages(tif: tifffile.TiffFile) -> None:
+    """Refuses what tifffile would follow without end: circles of pages, and billions of planes.
+
+    It recognises circles of up to 100 pages. Pages of OME-TIFF are found as they are read, so that
+    the first of 100,000 need not wait for all.
+
+    Raises:
+      ProblemError: the file is damaged.
+    """
+    if tif.is_ome:
+        planes = 0
+        for pixels in _PIXELS.findall(tif.ome_metadata or ""):
+            planes += math.prod(int(n) for n in _PLANES.findall(pixels))
+        if planes > MAX_PLANES:
+            raise base.ProblemError(
+                f"is damaged (its metadata name {planes} planes); save it again"
+            )
+        return
+    file, layout = tif.filehandle, tif.tiff
+    seen, used, offset = set(), 0, tif.pages.first.offset
+    while offset and used <= file.size:
+        if offset in seen:
+            raise base.ProblemError("is damaged (its pages form a circle); save or copy it again")
+        seen.add(offset)
+        file.seek(offset)
+        head = file.read(layout.tagnosize)
+        if len(head) < layout.tagnosize:
+            return  # tifffile says what is missing
+        n_tags = struct.unpack(layout.tagnoformat, head)[0]
+        file.seek(n_tags * layout.tagsize, os.SEEK_CUR)
+        following = file.read(layout.offsetsize)
+        if len(following) < layout.offsetsize:
+            return
+        used += layout.tagnosize + n_tags * layout.tagsize + layout.offsetsize
+        offset = struct.unpack(layout.offsetformat, following)[0]
+    if offset:
+        raise base.ProblemError("is damaged (its pages overlap); save or copy it again")
 
 
 def _upright(
@@ -185,6 +234,9 @@ class _PageReader:
             range(s.start // size, (s.stop - 1) // size + 1)
             for s, size in zip(slices[:4], sizes[:4], strict=True)
         ]
+        last = int(np.ravel_multi_index([each[-1] for each in touched], counts))
+        if last >= min(len(page.dataoffsets), len(page.databytecounts)):
+            raise base.ProblemError("lacks tiles or strips that it declares; copy it again")
         for position in itertools.product(*touched):
             overlaps = [
                 overlap(s, i * size, min((i + 1) * size, n))
@@ -202,8 +254,6 @@ class _PageReader:
     def _decode(self, page: Page, index: int) -> np.ndarray:
         """One tile or strip [depth, row, column, sample]; empty where the file leaves it out."""
         keyframe = self._keyframe
-        if index >= min(len(page.dataoffsets), len(page.databytecounts)):
-            raise base.ProblemError("lacks tiles or strips that it declares; copy it again")
         offset, size = page.dataoffsets[index], page.databytecounts[index]
         if offset == 0 or size == 0:
             if not keyframe.is_tiled:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from cellcount_jax.io.images.image import (
@@ -118,6 +119,36 @@ def test_pages_without_end_are_refused(tmp_path: Path, place: int) -> None:
     assert read_or_refuse(path) is None
 
 
+@pytest.mark.parametrize("n", [150, 800])
+def test_a_circle_of_many_pages_is_refused(tmp_path: Path, n: int) -> None:
+    pages = [struct.pack("<HI", 0, 8 + 6 * ((i + 1) % n)) for i in range(n)]
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8) + b"".join(pages))
+    with pytest.raises(ImageError, match="its pages form a circle"):
+        read_image(path)
+
+
+def test_billions_of_planes_and_strips_are_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tif"
+    text = tifffile.OmeXml()
+    text.addimage("uint16", STACK.shape, (5, 1, 1, 16, 18, 1), axes="ZYX")
+    named = text.tostring().replace('SizeT="1"', 'SizeT="900000000"')
+    tifffile.imwrite(path, STACK, description=named, metadata=None)
+    with pytest.raises(ImageError, match="name 4500000000 planes"):
+        open_lazy(path)
+    path, plane = tmp_path / "a.tif", np.zeros((2, 8), np.uint8)
+    tifffile.imwrite(path, plane, rowsperstrip=1, compression="zlib", metadata=None)
+    height = struct.pack("<HHII", 257, 4, 1, 2**26)
+    path.write_bytes(path.read_bytes().replace(struct.pack("<HHII", 257, 4, 1, 2), height))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match="lacks tiles or strips"):
+            read_image(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**30
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("compression", [None, "packbits"])
 def test_values_that_a_file_lacks_are_named(tmp_path: Path, compression: str | None) -> None:
     path = tmp_path / "short.tif"
@@ -127,8 +158,6 @@ def test_values_that_a_file_lacks_are_named(tmp_path: Path, compression: str | N
 
 
 def test_strips_that_are_missing_are_an_error_and_tiles_are_empty(tmp_path: Path) -> None:
-    import tifffile
-
     path = tmp_path / "sparse.tif"
     for options in ({"rowsperstrip": 8}, {"tile": (16, 16)}):
         path.write_bytes(tiff_bytes(GREY, compression="zlib", **options))
@@ -149,8 +178,6 @@ def test_strips_that_are_missing_are_an_error_and_tiles_are_empty(tmp_path: Path
 
 
 def test_missing_files_of_a_set_are_an_error(tmp_path: Path) -> None:
-    import tifffile
-
     data = tiff_bytes(STACK, ome=True, metadata=ZYX)
     with tifffile.TiffFile(_saved(tmp_path, data)) as file:
         xml = file.ome_metadata or ""
