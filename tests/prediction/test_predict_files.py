@@ -502,6 +502,17 @@ def test_the_log_names_the_file_of_each_remark_and_says_it_once(counter, tmp_pat
     assert [r.getMessage() for r in caplog.records if text in r.getMessage()] == [f"{path}: {text}"]
 
 
+def test_transparency_that_is_counted_is_not_said_to_be_left_out(counter, tmp_path, caplog):
+    grey = cells((40, 32))[..., 0]
+    image = np.stack([np.zeros_like(grey)] * 3 + [grey], axis=-1)
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", extrasamples=["unassalpha"])
+    for channels, says in ((["3"], False), (None, True)):
+        caplog.clear()
+        out = tmp_path / f"out{channels}"
+        counter.count_files(tmp_path / "a.tif", out=out, model="m", channels=channels)
+        assert ("left out" in caplog.text) == says
+
+
 def test_transparency_of_a_png_that_varies_is_said(counter, tmp_path):
     grey = cells((40, 32))[..., 0]
     for name, alpha in (("a", grey), ("b", np.full_like(grey, 255))):

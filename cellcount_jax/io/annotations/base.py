@@ -284,7 +284,9 @@ def cell_kinds(file: AnnotationFile, kinds: Sequence[str]) -> set[str]:
     left = sum(kind not in cells for kind in kinds)
     if left:
         others = ", ".join(sorted(quoted(kind or "no type") for kind in present - cells))
-        _LOG.warning("%s: %d objects that are not cells (%s) left out", file.path, left, others)
+        _LOG.warning(
+            "%s: objects that are not cells (%d: %s) are left out", file.path, left, others
+        )
     return cells
 
 

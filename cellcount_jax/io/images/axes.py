@@ -1,6 +1,7 @@
 """Maps the axes of a file to those of the package: space first, channels last."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -8,6 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from cellcount_jax.io.images.base import ImageReader, ProblemError, Slices, guess_axes
+
+log = logging.getLogger(__name__)
 
 COLOURS = ("red", "green", "blue")
 
@@ -216,6 +219,11 @@ def _channel(channel: int | str, names: tuple[str, ...], count: int) -> int:
     for same in (lambda name: name == channel, lambda name: name.lower() == channel.lower()):
         found = [i for i, name in enumerate(names) if same(name)]
         if len(found) == 1:
+            if channel.isdecimal() and int(channel) < count and int(channel) != found[0]:
+                log.warning(
+                    "channel %s is taken by its name: it is number %d, counted from 0",
+                    *(channel, found[0]),
+                )
             return found[0]
     if channel.isdecimal() and int(channel) < count:
         return int(channel)

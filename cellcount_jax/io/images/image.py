@@ -212,7 +212,8 @@ def count_scenes(path: Path) -> int:
       ImageError: it cannot be read.
     """
     try:
-        _guarded(path, lambda: open_reader(path, base.Request())).close()
+        # With all samples: what is left out is said when the image is read.
+        _guarded(path, lambda: open_reader(path, base.Request(all_samples=True))).close()
     except ImageError as error:
         if isinstance(error.__cause__, base.ChooseError):
             return error.__cause__.count
@@ -226,7 +227,7 @@ def count_steps(path: Path, *, axes: str | None = None, scene: int | None = None
     Raises:
       ImageError: it cannot be read, or its axes are not known.
     """
-    reader = _guarded(path, lambda: open_reader(path, base.Request(scene)))
+    reader = _guarded(path, lambda: open_reader(path, base.Request(scene, all_samples=True)))
     try:
         letters = _guarded(path, lambda: axis_letters(reader, axes, {}))
         return dict(zip(letters, reader.shape, strict=True))

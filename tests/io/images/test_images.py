@@ -418,12 +418,14 @@ def test_a_channel_that_is_tagged_as_transparency_can_be_named(tmp_path, caplog)
 @pytest.mark.parametrize(
     ("names", "given", "index"), [(("405", "488"), "488", 1), (("1", "2"), "1", 0)]
 )
-def test_a_channel_is_its_name_before_its_number(tmp_path, names, given, index):
+def test_a_channel_is_its_name_before_its_number(tmp_path, names, given, index, caplog):
     planes = np.random.default_rng(0).integers(0, 999, (2, 8, 9)).astype(np.uint16)
     metadata = {"axes": "CYX", "Channel": {"Name": list(names)}}
     tifffile.imwrite(tmp_path / "a.ome.tif", planes, ome=True, metadata=metadata)
     found = read_image(tmp_path / "a.ome.tif", channels=[given]).pixels[..., 0]
     np.testing.assert_array_equal(found, planes[index])
+    said = ["channel 1 is taken by its name: it is number 0, counted from 0"]
+    assert caplog.messages == (said if given == "1" else [])
     by_number = read_image(tmp_path / "a.ome.tif", channels=["0"]).pixels[..., 0]
     np.testing.assert_array_equal(by_number, planes[0])
 
