@@ -154,17 +154,17 @@ def _checked(
 ) -> tuple[list[Any], "Sample | None"]:
     """What is wrong with a file of dots; the image with its dots if nothing is, and it is 2-D."""
     from cellcount_jax.data.sample import Sample
-    from cellcount_jax.io.annotations import dots, validate
+    from cellcount_jax.io.annotations import validate
     from cellcount_jax.io.images.image import read_image
 
     index = {} if options.time is None else {"T": options.time}
     opened = read_image(image, scene=options.scene, index=index)
-    known: dict[str, Any] = {"order": options.order, "pixel_size": opened.spacing}
-    findings = validate.check_dots(path, opened.space_shape, **known)
-    if findings or opened.ndim != 2:
+    findings, found = validate.read_checked(
+        path, opened.space_shape, order=options.order, pixel_size=opened.spacing
+    )
+    if findings or found is None or opened.ndim != 2:
         return findings, None
-    points = dots.read_dots(path, image_shape=opened.space_shape, **known).points
-    return [], Sample(str(path), opened.pixels, points)
+    return [], Sample(str(path), opened.pixels, found.points)
 
 
 def _simulate(options: argparse.Namespace) -> int:

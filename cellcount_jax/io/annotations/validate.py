@@ -65,15 +65,26 @@ def check_dots(
     if isinstance(dots, (Dots, np.ndarray)):
         points = dots.points if isinstance(dots, Dots) else Dots(dots).points
         return _findings(points, tuple(image_shape), None, None, pixel_size)
-    file = os.fspath(dots)
+    return read_checked(dots, image_shape, order=order, pixel_size=pixel_size)[0]
+
+
+def read_checked(
+    path: str | os.PathLike[str],
+    image_shape: Sequence[int],
+    *,
+    order: str | None = None,
+    pixel_size: Sequence[float] | None = None,
+) -> tuple[list[Finding], Dots | None]:
+    """As `check_dots` of a file, with the dots, also those outside; None if it cannot be read."""
+    file = os.fspath(path)
     try:
         read, numbers, item = locate_dots(
             file, Options(image_shape, order=order, pixel_size=pixel_size), allow_outside=True
         )
     except (ValueError, OSError) as error:
-        return [Finding("unreadable", str(error))]
+        return [Finding("unreadable", str(error))], None
     places = [f"{item} {number}" for number in numbers]
-    return _findings(read.points, tuple(image_shape), file, places, pixel_size)
+    return _findings(read.points, tuple(image_shape), file, places, pixel_size), read
 
 
 def _findings(
