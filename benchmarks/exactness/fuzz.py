@@ -174,7 +174,8 @@ def fuzz(name: str, out: Path, seconds: int, seed: int) -> dict[str, Any]:
     """Fuzzes one parser for so many seconds, again where its process ends early.
 
     Returns:
-      `seconds`, `executions`, and the `findings` that a plain process confirms.
+      `seconds`, `executions`, the `findings` that a plain process confirms, and the number of
+      kept files that are `unconfirmed`: slow only under instrumentation, or ended the process once.
     """
     shutil.rmtree(out, ignore_errors=True)
     start, executions = time.monotonic(), 0
@@ -195,8 +196,10 @@ def fuzz(name: str, out: Path, seconds: int, seed: int) -> dict[str, Any]:
             (out / "findings").mkdir(exist_ok=True)
             shutil.copy(next((out / "input").iterdir()), out / "findings" / f"{seed}-ended")
         seed += 1000
+    kept = list((out / "findings").glob("*"))
     found = replay(name, out / "findings")
-    return {"seconds": seconds, "executions": executions, "findings": sorted(set(found.values()))}
+    figures = {"seconds": seconds, "executions": executions, "unconfirmed": len(kept) - len(found)}
+    return {**figures, "findings": sorted(set(found.values()))}
 
 
 def watch(process: "subprocess.Popen[bytes]", out: Path) -> None:
