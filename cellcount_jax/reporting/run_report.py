@@ -125,7 +125,7 @@ def _results_table(results: Mapping[str, Any]) -> str:
     points = ""
     if results.get("f1") is not None:
         points = (
-            f"<p>Points within {results['radius']:g} px, one to one: F1 {results['f1']:.3f}, "
+            f"<p>Points within {results['radius']:.3g} px, one to one: F1 {results['f1']:.3f}, "
             f"precision {results['precision']:.3f}, recall {results['recall']:.3f}; "
             f"number of points: MAE {results['n_points_mae']:.1f}.</p>"
         )
