@@ -13,6 +13,9 @@ from cellcount_jax.cli.common import (
 )
 from cellcount_jax.runtime.setup import configure_process
 
+EVALUATION_HELP = "folder of the report, default: evaluation; files of an earlier one are kept"
+EXPLANATION_HELP = "folder of the explanations, default: explanations; as for evaluate"
+
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
@@ -26,7 +29,7 @@ def add(command: AddCommand) -> None:
     sub = command("evaluate", _evaluate, text, end)
     sub.add_argument("folder", type=Path, help="images with dots, as for train")
     sub.add_argument("--model", type=Path, required=True, help=MODEL_CHOICES)
-    sub.add_argument("-o", "--out", type=Path, required=True, help="folder of the report")
+    sub.add_argument("-o", "--out", type=Path, default=Path("evaluation"), help=EVALUATION_HELP)
     sub.add_argument("--radius", type=float, help="matching radius in pixels; default: as trained")
     sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
     sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
@@ -46,7 +49,7 @@ def add(command: AddCommand) -> None:
     sub = command("explain", _explain, text, end)
     sub.add_argument("paths", nargs="+", type=Path, help="image files or folders")
     sub.add_argument("--model", type=Path, required=True, help="run of a method with prototypes")
-    sub.add_argument("-o", "--out", type=Path, required=True, help="folder of the explanations")
+    sub.add_argument("-o", "--out", type=Path, default=Path("explanations"), help=EXPLANATION_HELP)
 
 
 def _evaluate(options: argparse.Namespace) -> int:

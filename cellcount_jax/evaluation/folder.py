@@ -137,7 +137,7 @@ def write_table(path: Path, images: Iterable[ImageEvaluation]) -> list[ImageEval
     """Writes `evaluation.csv` and returns the records."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = []
-    with replacing(path, newline="", encoding="utf-8") as file:
+    with replacing(path, keep=True, newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, COLUMNS)
         table.writeheader()
         for image in images:

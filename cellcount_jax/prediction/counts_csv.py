@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cellcount_jax.runtime.replace_file import write_file
+from cellcount_jax.runtime.replace_file import aside, write_file
 
 log = logging.getLogger(__name__)
 
@@ -106,17 +106,14 @@ def begin(path: Path, settings: dict[str, Any]) -> tuple[list[dict[str, str]], d
     if not rows and path.exists() and path.read_bytes().strip().count(b"\n"):
         fits = False  # lines, none of which is a row of ours
         rows = [{}]
-    if damaged or (rows and not fits):
-        number = 1
-        while (aside := path.with_name(f"{path.stem}.before-{number}.csv")).exists():
-            number += 1
+    kept = aside(path)
     if rows and not fits:
-        path.rename(aside)
-        log.warning("%s is of another model or other settings; kept as %s", path, aside.name)
+        path.rename(kept)
+        log.warning("%s is of another model or other settings; kept as %s", path, kept.name)
         rows, names = [], {}
     elif damaged:
-        shutil.copyfile(path, aside)
-        log.warning("%s has damaged lines, left out; the table is kept as %s", path, aside.name)
+        shutil.copyfile(path, kept)
+        log.warning("%s has damaged lines, left out; the table is kept as %s", path, kept.name)
     good = {row["image"] for row in rows} - {r["image"] for r in rows if r["status"] != "ok"}
     return [row for row in rows if row["image"] in good], dict(names)
 

@@ -54,7 +54,7 @@ def write_evaluation(
       counter: that was evaluated.
       found: records of `evaluate_folder`.
       folder: that was evaluated.
-      out: folder, made if missing; its files are overwritten.
+      out: folder, made if missing; files of an earlier evaluation are kept beside.
       channels: of the images.
 
     Returns:
@@ -72,13 +72,13 @@ def write_evaluation(
         **summarise_folder(images),
     }
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
-    write_file(out / "evaluation.json", text)
+    write_file(out / "evaluation.json", text, keep=True)
     paths = {path_text(path.relative_to(folder).as_posix()): path for path in find_pairs(folder)[0]}
     examples = figures.example_overlays(
         images, lambda image: read_image(paths[image.name], channels=channels).pixels
     )
     page = evaluation_page(images, summary, examples)
-    write_file(out / "evaluation.html", page)
+    write_file(out / "evaluation.html", page, keep=True)
     return summary
 
 

@@ -104,7 +104,7 @@ def write_explanations(counter: Counter, subjects: Sequence[Subject], out: Path)
     _write_csv(out / "contributions.csv", CONTRIBUTION_COLUMNS, contributions)
     _write_csv(out / "boxes.csv", BOX_COLUMNS, boxes)
     page = html.page(f"Explanation of {counter.name}", body)
-    write_file(out / "explanation.html", page)
+    write_file(out / "explanation.html", page, keep=True)
     return failed
 
 
@@ -120,7 +120,7 @@ def write_maps(folder: Path, name: str, found: Explanation, prototypes: Prototyp
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with replacing(path, newline="", encoding="utf-8") as file:
+    with replacing(path, keep=True, newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([columns, *rows])
 
 
