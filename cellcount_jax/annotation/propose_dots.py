@@ -23,6 +23,7 @@ from cellcount_jax.io.annotations.dots import Dots, write_dots
 from cellcount_jax.io.images.axes import chosen_spacing
 from cellcount_jax.io.images.image import Image, read_image
 from cellcount_jax.io.pairing import find_pairs
+from cellcount_jax.prediction.remarks import error_line, remarks_of
 from cellcount_jax.runtime.path_text import path_text
 
 log = logging.getLogger(__name__)
@@ -66,15 +67,16 @@ def propose_folder(
             log.info("%s: has %s already; kept", path_text(path), path_text(pairs[path].name))
             continue
         try:
-            image = read_image(path)
-            image = dataclasses.replace(image, spacing=chosen_spacing(image, voxel_size))
-            if find is None:
-                options: dict[str, Any] = {"method": method, "diameter": diameter, "dark": dark}
-                dots = Dots(propose(image.pixels, **options, spacing=image.spacing))
-            else:
-                dots = find(image)
+            with remarks_of(path, set()):
+                image = read_image(path)
+                image = dataclasses.replace(image, spacing=chosen_spacing(image, voxel_size))
+                if find is None:
+                    options: dict[str, Any] = {"method": method, "diameter": diameter, "dark": dark}
+                    dots = Dots(propose(image.pixels, **options, spacing=image.spacing))
+                else:
+                    dots = find(image)
         except (ValueError, OSError, MemoryError) as error:
-            log.error("%s", " ".join(str(error).split()))
+            log.error("%s", error_line(path, error))
             failed += 1
             continue
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -86,6 +86,7 @@ def add(command: AddCommand) -> None:
 
 def _propose(options: argparse.Namespace) -> int:
     from cellcount_jax.annotation import propose_dots
+    from cellcount_jax.runtime.path_text import path_text
 
     find = None
     if options.model is not None:
@@ -102,7 +103,7 @@ def _propose(options: argparse.Namespace) -> int:
         find=find,
     )
     for path, number in written.items():
-        print(f"{path}: {number} dots")
+        print(f"{path_text(path)}: {number} dots")
     print(f"correct them: cellcount annotate {options.folder}")
     print(f"(napari opens the CSV files, too), then: cellcount train {options.folder}")
     return SOME_FAILED if failed else 0

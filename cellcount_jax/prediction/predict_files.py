@@ -24,7 +24,7 @@ from cellcount_jax.prediction.counts_csv import CsvRow
 from cellcount_jax.prediction.options import Options
 from cellcount_jax.prediction.parts import Part, part_name, parts_of
 from cellcount_jax.prediction.predict_file import Outputs, count_file
-from cellcount_jax.prediction.remarks import remarks_of
+from cellcount_jax.prediction.remarks import error_line, remarks_of
 from cellcount_jax.runtime.lock import exclusive
 from cellcount_jax.runtime.path_text import path_text
 
@@ -212,8 +212,8 @@ def _rows(
 
 def _failed(path: Path, error: Exception) -> CsvRow:
     log.debug("%s", path_text(path), exc_info=True)
-    log.error("%s", _line(path, error))
-    return {"status": f"error: {_line(path, error)}"}
+    log.error("%s", error_line(path, error))
+    return {"status": f"error: {error_line(path, error)}"}
 
 
 def _part_rows(
@@ -310,9 +310,3 @@ def _progress(total: int, done: int) -> Iterator[tqdm]:
                 disable=not terminal and total < 2,
             )
         )
-
-
-def _line(path: Path, error: Exception) -> str:
-    text = " ".join(str(error).split())[:500] or type(error).__name__
-    text = text.replace(str(path), path_text(path)).encode("utf-8", "backslashreplace").decode()
-    return text if path_text(path) in text else f"{path_text(path)}: {text}"

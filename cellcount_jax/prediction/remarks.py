@@ -32,6 +32,13 @@ def remarks_of(path: Path, said: set[str]) -> Iterator[list[str]]:
         log.removeHandler(collector)
 
 
+def error_line(path: Path, error: Exception) -> str:
+    """An error as one line that names the file."""
+    text = " ".join(str(error).split())[:500] or type(error).__name__
+    text = text.replace(str(path), path_text(path)).encode("utf-8", "backslashreplace").decode()
+    return text if path_text(path) in text else f"{path_text(path)}: {text}"
+
+
 class _Collector(logging.Handler):
     """Takes the warnings of the thread that made it; errors stand in the column `status`."""
 

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from cellcount_jax.annotation import propose_dots
@@ -60,3 +61,16 @@ def test_proposals_for_a_folder_are_napari_files_and_keep_what_is_there(tmp_path
     path = tmp_path / "dots" / "1.csv"
     assert path.read_text().startswith("index,axis-0,axis-1")
     assert len(read_dots(path).points) == written[path] > 0
+
+
+def test_every_line_about_an_image_names_it(tmp_path, caplog):
+    image = np.random.default_rng(0).normal(300, 20, (40, 40)).astype(np.float32)
+    image[20, 20] = 1e6
+    tifffile.imwrite(tmp_path / "hot.tif", image)
+    tifffile.imwrite(tmp_path / "nan.tif", np.where(image > 1e5, np.nan, image))
+    _, failed = propose_dots.propose_folder(tmp_path)
+    assert failed == 1
+    said = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert len(said) == 2
+    assert said[0].startswith(f"{tmp_path / 'hot.tif'}: hot pixels")
+    assert said[1].startswith(f"{tmp_path / 'nan.tif'}: 1 of 1600 values are not finite")
