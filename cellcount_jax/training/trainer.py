@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,6 +21,7 @@ from cellcount_jax.inference.model_file import SCHEMA
 from cellcount_jax.methods.base import Stage, Tree, Variables
 from cellcount_jax.runtime import checkpoint, run_files, sharding
 from cellcount_jax.training import (
+    divergence,
     input_pipeline,
     model_selection,
     optimizer,
@@ -33,10 +33,6 @@ from cellcount_jax.training.recalibrate import make_recalibration
 from cellcount_jax.training.step import State, create_state
 
 log = logging.getLogger(__name__)
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; one line says why and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,6 +190,7 @@ def _take_steps(job: _Job, state: State, seconds: float) -> tuple[State, float]:
     interval = job.steps_per_epoch * job.plan.eval_every
     waiting: list[dict[str, jax.Array]] = []
     logged: list[dict[str, float]] = []
+    losses: list[float] = []
     with job.pipeline.from_step(at) as data, progress.bar(job.stage.name, job.steps, at) as bar:
         while at < job.steps:
             n = max(n for n in job.programs if n <= job.next_stop(at) - at)
@@ -203,38 +200,29 @@ def _take_steps(job: _Job, state: State, seconds: float) -> tuple[State, float]:
             waiting.append(metrics)
             due = at % interval == 0 or at == job.steps
             while len(waiting) > (0 if due else 1):
-                logged += _finite(job, at, jax.device_get(waiting.pop(0)))
+                found = divergence.finite_metrics(
+                    job.stage.name, at, jax.device_get(waiting.pop(0)), job.manager
+                )
+                logged += found
+                losses += [values["loss"] for values in found]
             bar.advance(logged, n)
             if job.stage.between_epochs is not None and at % job.steps_per_epoch == 0:
                 state = _between_epochs(job, state, at // job.steps_per_epoch)
             if due:
+                weights = (state.trained, state.model_state)
+                divergence.check_weights(job.stage.name, at, weights, job.manager)
                 error = _validate(job, state, at, logged)
                 seconds = time.monotonic() - started
                 checkpoint.save(job.manager, state, {"seconds": seconds}, validation=error)
                 bar.validated(error)
                 logged = []
+    divergence.warn_of_rise(job.stage.name, losses)
     return state, time.monotonic() - started
 
 
 def next_stop(at: int, *, steps: int, interval: int) -> int:
     """The step after `at` at which calls are interrupted: every `interval` steps, and the last."""
     return min(steps, (at // interval + 1) * interval)
-
-
-def _finite(job: _Job, at: int, metrics: Mapping[str, np.ndarray]) -> list[dict[str, float]]:
-    """The metrics of each step of a call."""
-    each = {name: np.atleast_1d(value).tolist() for name, value in metrics.items()}
-    values = [dict(zip(each, row, strict=True)) for row in zip(*each.values(), strict=True)]
-    wrong = [v["loss"] for v in values if not math.isfinite(v["loss"])]
-    if wrong:
-        job.manager.wait_until_finished()
-        last = job.manager.latest_step()
-        kept = "nothing was saved yet" if last is None else f"step {last} is kept"
-        raise TrainingError(
-            f"stage {job.stage.name}: the loss became {wrong[0]} by step {at}; {kept}. "
-            f"Lower stages.{job.stage.name}.optimizer.learning_rate and start in a new workdir"
-        )
-    return values
 
 
 def _between_epochs(job: _Job, state: State, epoch: int) -> State:

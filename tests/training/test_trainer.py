@@ -11,7 +11,7 @@ from cellcount_jax.datasets.load import SplitDataset
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.runtime import checkpoint, run_files
 from cellcount_jax.simulation import simulate
-from cellcount_jax.training import run, trainer
+from cellcount_jax.training import divergence, run, trainer
 from cellcount_jax.training.workdir import WorkdirError
 from configs import dcl_vgg
 
@@ -118,8 +118,27 @@ def test_a_workdir_of_another_config_is_refused_by_name_of_the_field(unbroken):
         run.train_source(config(8), unbroken[0], source())
 
 
-def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path):
-    broken = config(40)
-    broken.stages.counter.optimizer.update({"learning_rate": 1e30, "clip": None})
-    with pytest.raises(trainer.TrainingError, match="learning_rate"):
+@pytest.mark.parametrize(("steps", "what"), [(1, "the weights became"), (40, "became")])
+def test_training_that_diverges_stops_with_one_line(tmp_path, steps, what):
+    broken = config(steps)
+    broken.stages.counter.optimizer.update({"learning_rate": 1e38, "clip": None})
+    line = rf"{what}.* by step \d+; nothing was saved yet.*counter\.optimizer\.learning_rate"
+    with pytest.raises(divergence.TrainingError, match=line):
         run.train_source(broken, epath.Path(tmp_path), source())
+
+
+@pytest.mark.parametrize(
+    ("losses", "warned"),
+    [
+        ([1.7, 1.7e10], True),
+        ([1.7] * 20 + [1.7e10] * 20, True),
+        ([1.7] * 20 + [1.7e10] + [0.1] * 19, False),
+        ([1.7, 20.0], False),
+        ([0.0, 0.0], False),
+        ([3.0], False),
+        ([], False),
+    ],
+)
+def test_a_loss_that_rose_is_warned_of(losses, warned, caplog):
+    divergence.warn_of_rise("counter", losses)
+    assert ("stages.counter.optimizer.learning_rate" in caplog.text) == warned
