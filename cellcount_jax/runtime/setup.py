@@ -45,6 +45,10 @@ def configure_process(*, verbose: bool = False) -> None:
     use_huge_pages()
 
 
+SIGNAL_AGAIN_SECONDS = 0.05
+"""After which a signal is sent again that fell into a collection of garbage."""
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which schedulers send: treated as Ctrl-C, so that what is under way is saved."""
 
@@ -63,6 +67,34 @@ def stop_when_terminated() -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)
+        _send_lost_signals_again()
+
+
+@functools.cache
+def _send_lost_signals_again() -> None:
+    """For signals, Ctrl-C too, that arrive while Python collects garbage.
+
+    Callbacks run then in which exceptions are ignored; those of signals reach this hook.
+    """
+    before = sys.unraisablehook
+
+    def hook(ignored: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(ignored.exc_type, KeyboardInterrupt):
+            before(ignored)
+            return
+        number = signal.SIGTERM if issubclass(ignored.exc_type, Terminated) else signal.SIGINT
+        later = threading.Timer(SIGNAL_AGAIN_SECONDS, _signal_main_thread, (number,))
+        later.daemon = True
+        later.start()
+
+    sys.unraisablehook = hook
+
+
+def _signal_main_thread(number: int) -> None:
+    if hasattr(signal, "pthread_kill"):  # wakes the thread up where it waits
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        signal.raise_signal(number)
 
 
 def configure_logging(*, verbose: bool = False) -> None:

@@ -50,3 +50,29 @@ def test_arrays_are_in_huge_pages_and_correct():
 def test_an_environment_variable_turns_it_off():
     used, total, _ = run(PROGRAM.format(twice=False), CELLCOUNT_LARGE_PAGES="0")
     assert (used, total) == ("False", str(2.0 * 4096**2))
+
+
+LOST = """
+import gc, os, signal, time
+from cellcount_jax.runtime import setup
+
+class Collected:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(0.01)  # the handler runs here, where exceptions are ignored
+
+setup.stop_when_terminated()
+try:
+    Collected()
+    time.sleep(60)
+except KeyboardInterrupt as stopped:
+    print("stopped", setup.exit_code(stopped))
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_during_a_collection_of_garbage_is_not_lost(name, code):
+    command = [sys.executable, "-c", LOST.format(name=name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"stopped {code}\n"
+    assert done.stderr == ""
