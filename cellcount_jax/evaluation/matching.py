@@ -67,6 +67,8 @@ def _assign(pairs: np.ndarray, distances: np.ndarray, sizes: tuple[int, int]) ->
     if not len(pairs):
         return np.zeros(0, np.int64)
     n, m = sizes
+    if n > m:  # A row is added at a time, and a poor counter finds a point in every fourth pixel.
+        return _assign(pairs[:, ::-1], distances, (m, n))
     # A matching of all rows always exists once every row may fall back on a column of its own.
     # That costs more than any rearrangement can save, so the fewest possible rows do. All costs
     # are raised alike, because the solver takes a zero for a missing edge.

@@ -112,3 +112,13 @@ def test_match_labels():
     assert matching.match_labels([[5.5, 7.5]], labels) == (1, 0, 3)
     with pytest.raises(ValueError, match="outside the mask"):
         matching.match_labels([[6.0, 1.0]], labels)
+
+
+def test_a_point_in_every_pixel_is_matched_as_well_as_the_other_way_round():
+    found = np.argwhere(np.ones((64, 64))).astype(np.float64)
+    dots = np.random.default_rng(0).uniform(0, 63, (40, 2))
+    assert matching.match_points(found, dots, radius=6.0) == (40, 64 * 64 - 40, 0)
+    pairs, distances = matching.match_pairs(found, dots, radius=6.0)
+    swapped, others = matching.match_pairs(dots, found, radius=6.0)
+    assert distances.sum() == pytest.approx(others.sum())
+    assert sorted(map(tuple, pairs)) == sorted((j, i) for i, j in swapped.tolist())
