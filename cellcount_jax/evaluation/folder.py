@@ -24,7 +24,7 @@ from cellcount_jax.io.images.axes import chosen_spacing
 from cellcount_jax.io.images.image import read_image
 from cellcount_jax.io.pairing import FolderError, find_pairs, stem
 from cellcount_jax.io.regions import regions_of
-from cellcount_jax.prediction.remarks import remarks_of
+from cellcount_jax.prediction.remarks import error_line, remarks_of
 from cellcount_jax.runtime.path_text import path_text
 from cellcount_jax.runtime.replace_file import replacing
 
@@ -104,8 +104,8 @@ def evaluate_folder(
                     found = evaluated(path, name)
                 yield from found
             except (ValueError, OSError, MemoryError) as error:
-                line = " ".join(str(error).split()) or type(error).__name__
-                log.error("%s: %s", name, line)
+                line = error_line(path, error)
+                log.error("%s", line)
                 yield ImageEvaluation(name, groups[path], status=f"error: {line}")
 
     return records()
