@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from cellcount_jax.annotation import propose_dots
+from cellcount_jax.data import trained_on
 from cellcount_jax.data.preprocess import Readable
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.inference.image_argument import ArrayReader
@@ -162,7 +163,9 @@ def model_finder(model: str) -> Callable[[Image], Dots]:
     counter = Counter.load(model)
 
     def find(image: Image) -> Dots:
-        reader = ArrayReader(image.pixels, image.ndim)
+        trained = counter.facts.get("trained_on")
+        pixels = trained_on.in_known_channels(image.pixels, image.channel_names, trained)
+        reader = ArrayReader(pixels, image.ndim)
         found = by_model(counter, reader, spacing=image.spacing)
         kept = found.scores >= found.threshold
         return Dots(found.points[kept], found.scores[kept])

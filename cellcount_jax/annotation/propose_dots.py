@@ -38,6 +38,7 @@ def propose_folder(
     overwrite: bool = False,
     voxel_size: Sequence[float] | None = None,
     find: Callable[[Image], Dots] | None = None,
+    **chosen: Any,
 ) -> tuple[dict[Path, int], int]:
     """Writes `dots/<name>.csv` (as napari reads it) for each image without annotations.
 
@@ -49,6 +50,7 @@ def propose_folder(
       overwrite: also for images with annotations.
       voxel_size: micrometres per pixel, (z, y, x), in place of what the files say.
       find: proposes the dots of an image, in place of `method`.
+      **chosen: `channels`, `axes`, `scene` and `time` of `read_image`.
 
     Returns:
       File -> number of dots in it; and the number of images that cannot be used, each of which
@@ -68,7 +70,7 @@ def propose_folder(
             continue
         try:
             with remarks_of(path, set()):
-                image = read_image(path)
+                image = read_image(path, **chosen)
                 image = dataclasses.replace(image, spacing=chosen_spacing(image, voxel_size))
                 if find is None:
                     options: dict[str, Any] = {"method": method, "diameter": diameter, "dark": dark}

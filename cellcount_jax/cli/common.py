@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 Run = Callable[[argparse.Namespace], int]
 """Executes a command and returns its exit status."""
@@ -24,6 +25,19 @@ REGIONS_HELP = "file of regions, or folder of such files: results for each regio
 def add_voxel_size(sub: argparse.ArgumentParser, text: str = VOXEL_HELP) -> None:
     """Adds the option `--voxel-size`, with its help text."""
     sub.add_argument("--voxel-size", nargs=3, type=float, metavar=("Z", "Y", "X"), help=text)
+
+
+def add_reading(sub: argparse.ArgumentParser) -> None:
+    """Adds the options of how the images of a folder are read; `reading` collects them."""
+    sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
+    sub.add_argument("--axes", help="of the files, such as ZCYX, in place of their metadata")
+    sub.add_argument("--scene", type=int, help="which image of files that hold several, from 0")
+    sub.add_argument("--time", type=int, help="which time point of series, from 0")
+
+
+def reading(options: argparse.Namespace) -> dict[str, Any]:
+    """What the user chose with `add_reading`, as `read_image` takes it."""
+    return {name: getattr(options, name) for name in ("channels", "axes", "scene", "time")}
 
 
 def more(example: str, *written: tuple[str, str]) -> str:

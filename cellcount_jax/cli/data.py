@@ -9,8 +9,10 @@ from cellcount_jax.cli.common import (
     SOME_FAILED,
     AddCommand,
     add_parser,
+    add_reading,
     add_voxel_size,
     more,
+    reading,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--model", help=f"propose its points, with scores: {MODEL_CHOICES}")
     sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
     add_voxel_size(sub)
+    add_reading(sub)
     sub.add_argument("--dark", action="store_true", help="cells are darker than the background")
     sub.add_argument("--overwrite", action="store_true", help="replace existing dots")
 
@@ -55,8 +58,7 @@ def add(command: AddCommand) -> None:
     check = add_parser(actions, "check", text, more("cellcount dots check my_images"))
     check.add_argument("path", type=Path, help="folder of images with dots, or a file of dots")
     check.add_argument("--image", type=Path, help="the image of a single file of dots")
-    check.add_argument("--scene", type=int, help="of images with several, from 0")
-    check.add_argument("--time", type=int, help="point of a time series, from 0")
+    add_reading(check)
     check.add_argument("--order", choices=("xy", "yx"), help=ORDER_HELP)
     end = more("cellcount dots convert RoiSet.zip a.csv", ("TARGET", "the dots"))
     convert = add_parser(actions, "convert", "write dots in another format", end)
@@ -101,6 +103,7 @@ def _propose(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
         voxel_size=options.voxel_size,
         find=find,
+        **reading(options),
     )
     for path, number in written.items():
         print(f"{path_text(path)}: {number} dots")
@@ -158,8 +161,7 @@ def _checked(
     from cellcount_jax.io.annotations import validate
     from cellcount_jax.io.images.image import read_image
 
-    index = {} if options.time is None else {"T": options.time}
-    opened = read_image(image, scene=options.scene, index=index)
+    opened = read_image(image, **reading(options))
     findings, found = validate.read_checked(
         path, opened.space_shape, order=options.order, pixel_size=opened.spacing
     )

@@ -8,8 +8,10 @@ from cellcount_jax.cli.common import (
     REGIONS_HELP,
     SOME_FAILED,
     AddCommand,
+    add_reading,
     add_voxel_size,
     more,
+    reading,
 )
 from cellcount_jax.runtime.setup import configure_process
 
@@ -32,7 +34,7 @@ def add(command: AddCommand) -> None:
     sub.add_argument("-o", "--out", type=Path, default=Path("evaluation"), help=EVALUATION_HELP)
     sub.add_argument("--radius", type=float, help="matching radius in pixels; default: as trained")
     sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
-    sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
+    add_reading(sub)
     add_voxel_size(sub)
     sub.add_argument("--regions", type=Path, help=REGIONS_HELP)
 
@@ -58,18 +60,18 @@ def _evaluate(options: argparse.Namespace) -> int:
     from cellcount_jax.reporting import evaluation_report
 
     configure_process(verbose=options.verbose)
-    counter, channels = Counter.load(options.model), options.channels
+    counter, chosen = Counter.load(options.model), reading(options)
     images = evaluate_folder(
         counter,
         options.folder,
         radius=options.radius,
         diameter=options.diameter,
-        channels=channels,
+        **chosen,
         voxel_size=options.voxel_size,
         regions=options.regions,
     )
     found = evaluation_report.write_evaluation(
-        counter, images, options.folder, options.out, channels=channels
+        counter, images, options.folder, options.out, **chosen
     )
     print(evaluation_report.one_line(found))
     print(f"report: {options.out / 'evaluation.html'}")

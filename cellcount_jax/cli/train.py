@@ -3,7 +3,14 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import MODEL_CHOICES, AddCommand, add_voxel_size, more
+from cellcount_jax.cli.common import (
+    MODEL_CHOICES,
+    AddCommand,
+    add_reading,
+    add_voxel_size,
+    more,
+    reading,
+)
 from cellcount_jax.runtime.setup import configure_process
 
 START_HELP = f"begin with the weights of a model of the same network: {MODEL_CHOICES}"
@@ -28,7 +35,7 @@ def add(command: AddCommand) -> None:
     sub = command("train", _train, "Train a counter on a folder of images with dots.", end)
     sub.add_argument("folder", type=Path, help="images in images/, dots in dots/ (or side by side)")
     sub.add_argument("-o", "--out", type=Path, help="folder of the run; default FOLDER/cellcount")
-    sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
+    add_reading(sub)
     add_voxel_size(sub)
     sub.add_argument("--steps", type=int, help="training steps; default 1500, of volumes 500")
     sub.add_argument(
@@ -56,7 +63,7 @@ def _train(options: argparse.Namespace) -> int:
     results = train_folder.train_folder(
         options.folder,
         out,
-        channels=options.channels,
+        **reading(options),
         voxel_size=options.voxel_size,
         steps=options.steps,
         seed=options.seed,

@@ -12,6 +12,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,15 +39,15 @@ log = logging.getLogger(__name__)
 def read_folder(
     folder: Path,
     *,
-    channels: Sequence[int | str] | None = None,
     voxel_size: Sequence[float] | None = None,
+    **chosen: Any,
 ) -> list[Sample]:
     """All images of a folder with their dots.
 
     Args:
       folder: with the layout above.
-      channels: of the images, by index or name; None takes all.
       voxel_size: micrometres per pixel, (z, y, x), in place of what the files say.
+      **chosen: `channels`, `axes`, `scene` and `time` of `read_image`.
 
     Returns:
       Samples in the order of their files; those without annotations have dots None.
@@ -59,7 +60,7 @@ def read_folder(
     samples = []
     for path in images:
         try:
-            image = read_image(path, channels=channels)
+            image = read_image(path, **chosen)
         except ImageError as error:
             if path in pairs:
                 raise
@@ -90,8 +91,8 @@ def read_folder(
 def read_unlabelled(
     paths: Sequence[Path],
     *,
-    channels: Sequence[int | str] | None = None,
     voxel_size: Sequence[float] | None = None,
+    **chosen: Any,
 ) -> list[Sample]:
     """All images of files and folders, as images without dots, by their paths.
 
@@ -100,7 +101,7 @@ def read_unlabelled(
     """
     samples = []
     for path in list_images(paths) if paths else ():
-        image = read_image(path, channels=channels)
+        image = read_image(path, **chosen)
         spacing = chosen_spacing(image, voxel_size)
         samples.append(Sample(path_text(path), _clean(image), None, spacing=spacing))
     return samples
@@ -147,8 +148,8 @@ def load_folder(
     folder: Path,
     *,
     seed: int = 0,
-    channels: Sequence[int | str] | None = None,
     voxel_size: Sequence[float] | None = None,
+    **chosen: Any,
 ) -> SplitDataset:
     """Reads a lab's folder and splits it; dots that do not fit their image are named in the log.
 
@@ -158,7 +159,7 @@ def load_folder(
     Raises:
       ValueError: nothing to train on, or a wrong `split.csv`.
     """
-    samples = read_folder(folder, channels=channels, voxel_size=voxel_size)
+    samples = read_folder(folder, voxel_size=voxel_size, **chosen)
     for line in misplaced(samples):
         log.warning("%s", line)
     labelled = [s for s in samples if s.dots is not None]

@@ -44,9 +44,9 @@ def evaluate_folder(
     *,
     radius: float | None = None,
     diameter: float | None = None,
-    channels: Sequence[int | str] | None = None,
     voxel_size: Sequence[float] | None = None,
     regions: Path | None = None,
+    **chosen: Any,
 ) -> Iterator[ImageEvaluation]:
     """Counts each image of a folder and compares, one after the other.
 
@@ -56,9 +56,9 @@ def evaluate_folder(
       radius: matching radius in pixels of the images; None takes the one that the counter was
         trained with, at the scale at which it sees each image.
       diameter: of the cells in pixels, for counters that resize images by it.
-      channels: of the images, by index or name; None takes all.
       voxel_size: micrometres per pixel, (z, y, x), in place of what the files say.
       regions: a file of regions, or a folder of files named like the images.
+      **chosen: `channels`, `axes`, `scene` and `time` of `read_image`.
 
     Returns:
       A record for each image, in the order of the files, each followed by those of its regions;
@@ -83,7 +83,7 @@ def evaluate_folder(
     def evaluated(path: Path, name: str) -> list[ImageEvaluation]:
         if pairs.get(path) in shared:
             raise ValueError(f"{pairs[path]}: several images have its name; rename them")
-        image, dots = read_image(path, channels=channels), None
+        image, dots = read_image(path, **chosen), None
         shape, spacing = image.pixels.shape[:-1], chosen_spacing(image, voxel_size)
         if path in pairs:
             dots = read_dots(pairs[path], image_shape=shape, pixel_size=spacing).points

@@ -45,8 +45,7 @@ def write_evaluation(
     found: Iterable[ImageEvaluation],
     folder: Path,
     out: Path,
-    *,
-    channels: Sequence[int | str] | None = None,
+    **chosen: Any,
 ) -> dict[str, Any]:
     """Writes `evaluation.csv`, `evaluation.json` and `evaluation.html`.
 
@@ -55,7 +54,7 @@ def write_evaluation(
       found: records of `evaluate_folder`.
       folder: that was evaluated.
       out: folder, made if missing; files of an earlier evaluation are kept beside.
-      channels: of the images.
+      **chosen: `channels`, `axes`, `scene` and `time` of `read_image`.
 
     Returns:
       The content of `evaluation.json`.
@@ -75,7 +74,7 @@ def write_evaluation(
     write_file(out / "evaluation.json", text, keep=True)
     paths = {path_text(path.relative_to(folder).as_posix()): path for path in find_pairs(folder)[0]}
     examples = figures.example_overlays(
-        images, lambda image: read_image(paths[image.name], channels=channels).pixels
+        images, lambda image: read_image(paths[image.name], **chosen).pixels
     )
     page = evaluation_page(images, summary, examples)
     write_file(out / "evaluation.html", page, keep=True)

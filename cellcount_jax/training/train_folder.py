@@ -46,20 +46,19 @@ def train_folder(
     path: Path,
     workdir: epath.Path,
     *,
-    channels: Sequence[int | str] | None = None,
     voxel_size: Sequence[float] | None = None,
     steps: int | None = None,
     seed: int = 0,
     start_from: str | None = None,
     folds: int = 0,
     unlabelled: Sequence[Path] | None = None,
+    **chosen: Any,
 ) -> dict[str, Any]:
     """Trains on a folder and evaluates on its test split, or on validation if it has none.
 
     Args:
       path: laid out as `datasets.folder` says.
       workdir: of the run; resumed if it already holds this run.
-      channels: of the images, by index or name; all if not given.
       voxel_size: micrometres per pixel, (z, y, x), in place of what the files say.
       steps: of training; the default if not given.
       seed: of split and training.
@@ -68,6 +67,7 @@ def train_folder(
         are not for test, and counts that part: `cross_validation.json`. 0: none.
       unlabelled: images without dots, or folders of them: trained on with those of `path` that have
         none, by focal consistency. None: only images with dots are trained on.
+      **chosen: `channels`, `axes`, `scene` and `time` of `read_image`.
 
     Returns:
       The content of `results.json`, with `cross_validation` if there are folds.
@@ -77,11 +77,11 @@ def train_folder(
     """
     if steps is not None and steps < 1:
         raise ValueError(f"--steps {steps}: a training has 1 step or more")
-    source = folder.load_folder(path, seed=seed, channels=channels, voxel_size=voxel_size)
+    source = folder.load_folder(path, seed=seed, voxel_size=voxel_size, **chosen)
     parts = list(cross_validation_parts(source, folds=folds))
     log.info(source.description)
     if unlabelled is not None:
-        more = folder.read_unlabelled(unlabelled, channels=channels, voxel_size=voxel_size)
+        more = folder.read_unlabelled(unlabelled, voxel_size=voxel_size, **chosen)
         source = folder.with_unlabelled(source, more)
     start = None if start_from is None else Counter.load(start_from)
     options: dict[str, Any] = {"steps": steps, "seed": seed, "start": start}

@@ -7,6 +7,7 @@ import shlex
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 import cellcount_jax
@@ -202,3 +203,26 @@ def test_what_train_and_predict_write_is_what_their_help_names(lab, model, tmp_p
         text = capsys.readouterr().out
         for path in folder.iterdir():
             assert path.name.startswith(".") or f"OUT/{path.name}" in text, path
+
+
+def test_commands_on_folders_take_a_scene_and_a_time_point(tmp_path, capsys):
+    assert main.main(["simulate", str(tmp_path), "-n", "2", "--shape", "64", "80"]) == 0
+    frames = []
+    for path in sorted((tmp_path / "images").iterdir()):
+        frames.append(np.asarray(Image.open(path)).max(axis=-1))
+        path.unlink()
+    kept, *_ = sorted((tmp_path / "dots").iterdir())
+    for path in sorted((tmp_path / "dots").iterdir())[1:]:
+        path.unlink()
+    target = tmp_path / "images" / f"{kept.stem}.tif"
+    tifffile.imwrite(target, np.stack(frames[::-1]), imagej=True, metadata={"axes": "TYX"})
+    folder = str(tmp_path)
+    evaluate = ["evaluate", folder, "--model", "nuclei", "-o", str(tmp_path / "out")]
+    for command, code in ((["dots", "check", folder], 1), (evaluate, 1)):
+        assert main.main(command) == code
+        said = capsys.readouterr()
+        assert "2 time points" in said.out + said.err
+        assert "--time" in said.out + said.err
+        assert main.main([*command, "--time", "1"]) == 0
+    assert main.main(["propose", folder, "--overwrite", "--time", "0"]) == 0
+    assert main.main(["propose", folder, "--overwrite"]) == 3

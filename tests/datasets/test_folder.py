@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from cellcount_jax.datasets import folder
@@ -103,3 +104,20 @@ def test_names_of_images_can_be_written_to_any_table(tmp_path):
     source = folder.load_folder(tmp_path)
     assert [s.name for s in source.splits["train"]] == ["lat\\xe4in\\r.tif"]
     assert source.split_hash
+
+
+def test_one_scene_and_time_point_of_files_are_read(tmp_path):
+    series = np.random.default_rng(0).integers(0, 255, (3, 20, 30), np.uint8)
+    tifffile.imwrite(tmp_path / "t.tif", series, imagej=True, metadata={"axes": "TYX"})
+    with tifffile.TiffWriter(tmp_path / "s.ome.tif", ome=True) as file:
+        for plane in series:
+            file.write(plane, metadata={"axes": "YX"})
+    for name in "ts":
+        dots(tmp_path / f"{name}.csv", [[1, 1]], format="napari")
+    with pytest.raises(ValueError, match="--scene"):
+        folder.read_folder(tmp_path)
+    with pytest.raises(ValueError, match="--time"):
+        folder.read_folder(tmp_path, scene=0)
+    scene, point = folder.read_folder(tmp_path, scene=0, time=2)
+    np.testing.assert_array_equal(scene.image[..., 0], series[0])
+    np.testing.assert_array_equal(point.image[..., 0], series[2])

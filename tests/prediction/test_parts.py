@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from cellcount_jax.prediction import predict_files
 from tests.inference.made_counters import bright_counter, cells
@@ -99,3 +100,20 @@ def test_python_counts_one_part_of_a_file(counter, tmp_path):
     assert counter.count(scenes, scene=1).count == alone
     with pytest.raises(ValueError, match="cut the array"):
         counter.count(PLANES[1], scene=1)
+
+
+def test_normalise_takes_the_place_of_the_models(counter, tmp_path):
+    path, dim = tmp_path / "bright.png", tmp_path / "dim.png"
+    image = cells((40, 32), 0)
+    Image.fromarray(image).save(path)
+    Image.fromarray(image // 8).save(dim)
+    out = tmp_path / "out"
+    assert counter.preprocessing.normalise == "percentile"
+    (own,) = _count(counter, dim, out)[1]
+    (narrow,) = _count(counter, dim, out, normalise="dtype")[1]
+    (wide,) = _count(counter, path, tmp_path / "other", normalise="dtype")[1]
+    assert float(wide) == pytest.approx(8 * float(narrow), rel=0.1)
+    assert float(own) > 4 * float(narrow)
+    assert _count(counter, dim, out)[1] == [own]  # counted anew, with the model's own
+    with pytest.raises(ValueError, match="normalise"):
+        _count(counter, dim, out, normalise="magic")

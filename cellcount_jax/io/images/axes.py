@@ -182,7 +182,12 @@ def _fixed(
                 f'axes="{"TZCYX"[-len(letters) :]}"'
             )
         else:
-            what = {"T": "time points", "P": "positions"}.get(letter, f"steps along {letter!r}")
+            if letter == "T":
+                raise ProblemError(
+                    f"holds {length} time points (axes {letters!r}, shape {reader.shape}); choose "
+                    'one with --time (index={"T": 0} in Python), or name the axes with --axes'
+                )
+            what = {"P": "positions"}.get(letter, f"steps along {letter!r}")
             raise ProblemError(
                 f"holds {length} {what} (axes {letters!r}, shape {reader.shape}); choose one with "
                 f'index={{"{letter}": 0}} or name the axes with axes (--axes)'

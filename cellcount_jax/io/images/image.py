@@ -115,6 +115,7 @@ def read_image(
     channels: Channels | None = None,
     index: Mapping[str, int] | None = None,
     scene: int | None = None,
+    time: int | None = None,
     level: int = 0,
     stored: bool = False,
     max_pixels: int = MAX_PIXELS,
@@ -132,6 +133,7 @@ def read_image(
       channels: index or name, or several, of the channels to keep; all if not given.
       index: where to cut other axes, such as {"T": 0} or {"Z": 5}, counted from 0.
       scene: which image of a file that holds several, counted from 0.
+      time: which time point of a series, counted from 0; of other files nothing.
       level: of a pyramid; 0 is the finest.
       stored: values as stored: no colours for a palette, no inversion (for label masks).
       max_pixels: most values (pixels times channels) to accept.
@@ -145,7 +147,7 @@ def read_image(
     request = base.Request(
         scene, level, stored=stored, limit=max_pixels, all_samples=channels is not None
     )
-    with _open(Path(path), request, axes, channels, index) as lazy:
+    with _open(Path(path), request, axes, channels, index, time) as lazy:
         size = math.prod(lazy.shape)
         _guarded(lazy.path, lambda: base.check_size(size, max_pixels, "declares an image"))
         return Image(lazy.read(), lazy.spacing, lazy.channel_names, lazy.path)
@@ -158,6 +160,7 @@ def open_lazy(
     channels: Channels | None = None,
     index: Mapping[str, int] | None = None,
     scene: int | None = None,
+    time: int | None = None,
     level: int = 0,
     stored: bool = False,
     max_pixels: int = MAX_PIXELS,
@@ -177,7 +180,7 @@ def open_lazy(
     request = base.Request(
         scene, level, stored=stored, limit=max_pixels, all_samples=channels is not None
     )
-    return _open(Path(path), request, axes, channels, index)
+    return _open(Path(path), request, axes, channels, index, time)
 
 
 def _open(
@@ -186,8 +189,12 @@ def _open(
     axes: str | None,
     channels: Channels | None,
     index: Mapping[str, int] | None,
+    time: int | None,
 ) -> LazyImage:
     reader = _guarded(path, lambda: open_reader(path, request))
+    lengths = dict(zip((axes or reader.axes).upper(), reader.shape, strict=False))
+    if time is not None and lengths.get("T", 1) > 1:
+        index = {**(index or {}), "T": time}
     try:
         layout = _guarded(path, lambda: arrange(reader, axes=axes, channels=channels, index=index))
     except ImageError:
