@@ -43,7 +43,8 @@ def _messages() -> list[str]:
 
 def _explained() -> list[str]:
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-    return re.findall(r"^`(.+)`\n:", page, re.MULTILINE)
+    lines = re.findall(r"^`(.+)`\n:", page, re.MULTILINE)
+    return [message for line in lines for message in line.split("`, `")]
 
 
 def test_every_message_that_is_explained_is_one_of_the_code():
