@@ -128,4 +128,6 @@ def _merge(options: argparse.Namespace) -> int:
 
 def _tell(images: int, failed: int, table: Path) -> int:
     print(f"{images - failed} of {images} images counted: {table}")
+    if failed:
+        print(f"{failed} were not; its column status says why")
     return 0 if not failed else SOME_FAILED if failed < images else 1

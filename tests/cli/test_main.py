@@ -78,7 +78,9 @@ def test_predict_writes_a_row_per_image_and_continues_after_one_that_fails(
     names = sorted(p.name for p in (out / "points").iterdir())
     assert names[:2] == ["field0.png.csv", "field0.tif.csv"]
     assert len(list((out / "overlays").glob("*.png"))) == 7
-    assert "7 of 8 images counted" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "7 of 8 images counted" in said
+    assert "1 were not; its column status says why" in said
 
 
 @pytest.mark.parametrize(
