@@ -2,11 +2,14 @@
 
 import logging
 import os
+import sys
 
 import pytest
 
 from benchmarks.exactness import fuzz
 from benchmarks.exactness.fuzz_targets import TARGETS, Target
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 
 
 @pytest.mark.parametrize("name", TARGETS)
