@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cellcount_jax.data import outliers
-from cellcount_jax.data.cell_diameter import estimate_diameter
+from cellcount_jax.data.cell_diameter import central_diameter
 from cellcount_jax.data.preprocess import Preprocessing, Readable, sample_grid
 from cellcount_jax.data.sample import Sample
 
@@ -92,7 +92,7 @@ def describe(samples: Sequence[Sample], *, measure_cells: bool = True) -> dict[s
     sizes = [s.spacing[-1] for s in samples if s.spacing]
     measure_cells &= samples[0].image.ndim == 3
     measured = [s.image for s in samples[:: -(-len(samples) // MAX_MEASURED)]]
-    cells = [d for d in map(estimate_diameter, measured) if d] if measure_cells else []
+    cells = [d for d in map(central_diameter, measured) if d] if measure_cells else []
     names = {s.channel_names for s in samples}
     return {
         "channels": int(samples[0].image.shape[-1]),
