@@ -10,7 +10,7 @@ from cellcount_jax.runtime.path_text import path_text
 
 
 @contextlib.contextmanager
-def remarks_of(path: Path, said: set[str]) -> Iterator[list[str]]:
+def remarks_of(path: Path, said: set[str] | None) -> Iterator[list[str]]:
     """The warnings of this package about one file, in the order in which they are given.
 
     Whatever reads, resizes or counts the file need only log a warning for it to stand in the table,
@@ -18,7 +18,8 @@ def remarks_of(path: Path, said: set[str]) -> Iterator[list[str]]:
 
     Args:
       path: of the file, which is left out of the text.
-      said: warnings about the file that the log has had; new ones are added.
+      said: warnings about the file that the log has had; new ones are added. None: the log has had
+        all of them.
     """
     remarks: list[str] = []
     log = logging.getLogger("cellcount_jax")
@@ -42,7 +43,7 @@ def error_line(path: Path, error: Exception) -> str:
 class _Collector(logging.Handler):
     """Takes the warnings of the thread that made it; errors stand in the column `status`."""
 
-    def __init__(self, remarks: list[str], path: Path, said: set[str]):
+    def __init__(self, remarks: list[str], path: Path, said: set[str] | None):
         super().__init__()
         self._remarks, self._path, self._said = remarks, path, said
         self._thread = threading.get_ident()
@@ -55,7 +56,7 @@ class _Collector(logging.Handler):
                 text = text.removeprefix(f"{name}: ")
             if text not in self._remarks:
                 self._remarks.append(text)
-            if text in self._said:
+            if self._said is None or text in self._said:
                 return
             self._said.add(text)
             record.msg, record.args = f"{path_text(self._path)}: {text}", ()

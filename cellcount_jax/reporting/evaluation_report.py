@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 import cellcount_jax
@@ -14,6 +15,7 @@ from cellcount_jax.evaluation.summary import summarise_folder
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.io.images.image import read_image
 from cellcount_jax.io.pairing import find_pairs
+from cellcount_jax.prediction.remarks import remarks_of
 from cellcount_jax.reporting import figures, html
 from cellcount_jax.reporting.run_report import figures_of_counts
 from cellcount_jax.reporting.verdict import in_words, terms
@@ -73,9 +75,12 @@ def write_evaluation(
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
     write_file(out / "evaluation.json", text, keep=True)
     paths = {path_text(path.relative_to(folder).as_posix()): path for path in find_pairs(folder)[0]}
-    examples = figures.example_overlays(
-        images, lambda image: read_image(paths[image.name], **chosen).pixels
-    )
+
+    def read(image: ImageEvaluation) -> np.ndarray:
+        with remarks_of(paths[image.name], None):
+            return read_image(paths[image.name], **chosen).pixels
+
+    examples = figures.example_overlays(images, read)
     page = evaluation_page(images, summary, examples)
     write_file(out / "evaluation.html", page, keep=True)
     return summary

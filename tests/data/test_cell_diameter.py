@@ -56,3 +56,15 @@ def test_images_whose_cells_have_about_the_wanted_size_are_not_resized():
     assert cell_diameter.scale_to(1.11 * found, image) == pytest.approx(1.11)
     assert cell_diameter.scale_to(found / 1.11, image) == pytest.approx(1 / 1.11)
     assert cell_diameter.scale_to(14.0, np.full((40, 40, 2), 7, np.uint16)) == 1.0
+
+
+def test_the_central_estimate_is_that_of_the_middle():
+    image, side = np.full((1000, 900, 1), 20.0, np.float32), cell_diameter.CENTRAL_SIDE
+    y, x = np.mgrid[:1000, :900]
+    rows, columns = (slice((n - side) // 2, (n + side) // 2) for n in (1000, 900))
+    small = (np.hypot(y % 60 - 30, x % 60 - 30) < 10)[rows, columns]
+    image[..., 0] += 150 * (np.hypot(y % 150 - 75, x % 150 - 75) < 45)
+    image[rows, columns, 0] = 20 + 150 * small
+    image += np.random.default_rng(0).normal(0, 2, image.shape)
+    assert cell_diameter.central_diameter(image) == pytest.approx(20, rel=0.25)
+    assert cell_diameter.central_diameter(image[:100, :100]) is not None

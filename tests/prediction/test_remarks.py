@@ -13,6 +13,9 @@ def test_remarks_are_without_the_name_and_lines_with_it(caplog):
         log.warning("is %s", "dark")
         log.warning("lab/a.tif: has %d scenes", 2)
         log.warning("is dark")
+    with remarks_of(Path("lab/a.tif"), None) as again:
+        log.warning("is dark")
+    assert again == ["is dark"]
     log.warning("is of no file")
     assert remarks == ["is dark", "has 2 scenes"]
     assert caplog.messages == [
