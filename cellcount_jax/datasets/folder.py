@@ -25,13 +25,15 @@ from cellcount_jax.datasets.splits import describe_sizes
 from cellcount_jax.io.annotations import csv_table
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.axes import chosen_spacing
-from cellcount_jax.io.images.base import ImageError
 from cellcount_jax.io.images.find import list_images
 from cellcount_jax.io.images.image import Image, read_image
 from cellcount_jax.io.pairing import FolderError, find_pairs, stem
 from cellcount_jax.runtime.path_text import path_text
 
 SPLITS = ("train", "validation", "test")
+
+MAX_NAMED = 20
+"""Most images that cannot be used of which each is named."""
 
 log = logging.getLogger(__name__)
 
@@ -53,39 +55,61 @@ def read_folder(
       Samples in the order of their files; those without annotations have dots None.
 
     Raises:
-      FolderError: nothing to train on.
-      ValueError: an image that has dots, or its dots, cannot be read; the line names it.
+      FolderError: nothing to train on, or several images that have dots cannot be used; the log
+        names each.
+      ValueError: one cannot be used; the line names it.
     """
     images, pairs = find_pairs(folder)
-    samples = []
+    samples, errors = [], []
     for path in images:
         try:
-            image = read_image(path, **chosen)
-        except ImageError as error:
+            sample = _read_sample(path, folder, pairs.get(path), voxel_size, chosen)
+        except ValueError as error:
             if path in pairs:
-                raise
-            log.error("%s", error)  # not needed: it has no dots
-            continue
-        dots, spacing = None, chosen_spacing(image, voxel_size)
-        if path in pairs:
-            shape = image.pixels.shape[:-1]
-            dots = read_dots(pairs[path], image_shape=shape, pixel_size=spacing).points
-        name = path_text(path.relative_to(folder).as_posix())
-        names = image.channel_names
-        samples.append(Sample(name, _clean(image), dots, spacing=spacing, channel_names=names))
+                errors.append(error)
+            else:
+                log.error("%s", error)  # without dots it is not needed
+        else:
+            samples.append(sample)
+    if len(errors) == 1:
+        raise errors[0]
+    for named in errors[:MAX_NAMED]:
+        log.error("%s", named)
+    if errors:
+        raise FolderError(
+            f"{folder}: {len(errors)} images with dots cannot be used (see above); mend them, or "
+            "take them out of the folder"
+        )
     if not any(s.dots is not None for s in samples):
         raise FolderError(
             f"{folder}: {len(samples)} images but no annotations; put them in {folder / 'dots'}, "
             f"or make first ones with: cellcount propose {folder}"
         )
-    named = {", ".join(s.channel_names) for s in samples if len(s.channel_names) > 1}
-    if len(named) > 1:
+    channels = {", ".join(s.channel_names) for s in samples if len(s.channel_names) > 1}
+    if len(channels) > 1:
         log.warning(
             "%s: its images name their channels differently (%s); give the same ones in one order "
             "with --channels",
-            *(folder, "; ".join(sorted(named)[:3])),
+            *(folder, "; ".join(sorted(channels)[:3])),
         )
     return samples
+
+
+def _read_sample(
+    path: Path,
+    folder: Path,
+    dots: Path | None,
+    voxel_size: Sequence[float] | None,
+    chosen: Mapping[str, Any],
+) -> Sample:
+    image = read_image(path, **chosen)
+    points, spacing = None, chosen_spacing(image, voxel_size)
+    if dots is not None:
+        shape = image.pixels.shape[:-1]
+        points = read_dots(dots, image_shape=shape, pixel_size=spacing).points
+    name = path_text(path.relative_to(folder).as_posix())
+    names = image.channel_names
+    return Sample(name, _clean(image), points, spacing=spacing, channel_names=names)
 
 
 def read_unlabelled(

@@ -92,6 +92,11 @@ def test_an_image_that_cannot_be_read_is_left_out_only_if_it_has_no_dots(tmp_pat
     dots(tmp_path / "b.csv", [[1, 1]], format="napari")
     with pytest.raises(ValueError, match=r"b\.png: "):
         folder.read_folder(tmp_path)
+    (tmp_path / "a.csv").write_text("y,x\n1,no number\n")
+    caplog.clear()
+    with pytest.raises(folder.FolderError, match="2 images with dots cannot be used"):
+        folder.read_folder(tmp_path)
+    assert ["a.csv" in caplog.messages[0], "b.png" in caplog.messages[1]] == [True, True]
 
 
 def test_names_of_images_can_be_written_to_any_table(tmp_path):
@@ -106,7 +111,7 @@ def test_names_of_images_can_be_written_to_any_table(tmp_path):
     assert source.split_hash
 
 
-def test_one_scene_and_time_point_of_files_are_read(tmp_path):
+def test_one_scene_and_time_point_of_files_are_read(tmp_path, caplog):
     series = np.random.default_rng(0).integers(0, 255, (3, 20, 30), np.uint8)
     tifffile.imwrite(tmp_path / "t.tif", series, imagej=True, metadata={"axes": "TYX"})
     with tifffile.TiffWriter(tmp_path / "s.ome.tif", ome=True) as file:
@@ -114,8 +119,10 @@ def test_one_scene_and_time_point_of_files_are_read(tmp_path):
             file.write(plane, metadata={"axes": "YX"})
     for name in "ts":
         dots(tmp_path / f"{name}.csv", [[1, 1]], format="napari")
-    with pytest.raises(ValueError, match="--scene"):
+    with pytest.raises(folder.FolderError, match="2 images"):
         folder.read_folder(tmp_path)
+    assert "--scene" in caplog.text
+    assert "--time" in caplog.text
     with pytest.raises(ValueError, match="--time"):
         folder.read_folder(tmp_path, scene=0)
     scene, point = folder.read_folder(tmp_path, scene=0, time=2)
