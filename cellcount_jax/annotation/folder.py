@@ -26,6 +26,7 @@ from cellcount_jax.io.annotations.dots import Dots, read_dots, write_dots
 from cellcount_jax.io.images.image import LazyImage, open_lazy
 from cellcount_jax.io.pairing import find_pairs
 from cellcount_jax.runtime.lock import exclusive
+from cellcount_jax.runtime.path_text import ANY_NAME
 from cellcount_jax.runtime.replace_file import replacing
 
 log = logging.getLogger(__name__)
@@ -217,7 +218,7 @@ def _record(project: Project, image: Path, session: Session, target: Path) -> No
     }
     rows = {r["image"]: r for r in annotated(project)} | {row["image"]: row}
     path = project.root / "annotation" / "annotated.csv"
-    with replacing(path, newline="", encoding="utf-8") as file:
+    with replacing(path, newline="", encoding="utf-8", errors=ANY_NAME) as file:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         table.writeheader()
         table.writerows(rows.values())
@@ -228,7 +229,7 @@ def annotated(project: Project) -> list[dict[str, str]]:
     path = project.root / "annotation" / "annotated.csv"
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors=ANY_NAME) as file:
         return list(csv.DictReader(file))
 
 

@@ -11,6 +11,7 @@ from cellcount_jax.annotation.propose import by_model
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.inference.image_argument import ArrayReader
 from cellcount_jax.io.images.image import Image, open_lazy
+from cellcount_jax.runtime.path_text import ANY_NAME
 from cellcount_jax.runtime.replace_file import replacing
 
 NEAR_THRESHOLD = 0.25
@@ -129,7 +130,7 @@ def rank_folder(
 def write_queue(path: Path, doubts: Sequence[Doubt]) -> None:
     """Writes the order and its reasons as a table."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, newline="", encoding="utf-8") as file:
+    with replacing(path, newline="", encoding="utf-8", errors=ANY_NAME) as file:
         table = csv.writer(file, lineterminator="\n")
         names = [field.name for field in dataclasses.fields(Doubt)]
         table.writerow([*names, "doubt"])
@@ -143,7 +144,7 @@ def read_queue(path: Path) -> list[str]:
     """Names of the images in the order that was written; none if there is no table."""
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors=ANY_NAME) as file:
         return [row["image"] for row in csv.DictReader(file)]
 
 

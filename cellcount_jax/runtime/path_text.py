@@ -6,6 +6,9 @@ from pathlib import Path
 FORMULA_STARTS = ("=", "+", "-", "@")
 """Spreadsheets take a cell that begins so for a formula."""
 
+ANY_NAME = "surrogateescape"
+"""For tables that are read back: bytes of names that are not UTF-8 stay as they are."""
+
 
 def path_text(path: str | Path) -> str:
     """A path as text for tables: without control characters, in any encoding, no formula.

@@ -173,6 +173,10 @@ def test_rank_puts_the_most_doubtful_first_and_done_ones_last(tmp_path):
     assert [d.image for d in ranked] == ["b", "a", "c"]
     queue.write_queue(tmp_path / "queue.csv", ranked)
     assert queue.read_queue(tmp_path / "queue.csv") == ["b", "a", "c"]
+    names = [b"\xe4".decode("utf-8", "surrogateescape"), "x\ry", "x\ny", "=1"]
+    odd = [queue.Doubt(name, 1.0, 1, 0.0, 0.0, 0.0) for name in names]
+    queue.write_queue(tmp_path / "odd.csv", odd)
+    assert queue.read_queue(tmp_path / "odd.csv") == names
 
 
 def test_unlikeness():
