@@ -272,6 +272,9 @@ TARGETS: dict[str, Target] = {
     "metrics": Target(_read_metrics, _texts(_METRICS * 3), "metrics.jsonl"),
     "counts_csv": Target(_read_table, _texts(_TABLE, "\ufeff" + _TABLE), "counts.csv"),
     "journal": Target(
-        journal.Journal, _texts(_ACTS), "a.journal", (journal.JournalError, ValueError)
+        lambda path: journal.Journal(path).close(),
+        _texts(_ACTS),
+        "a.journal",
+        (journal.JournalError, ValueError),
     ),
 }

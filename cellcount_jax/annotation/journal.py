@@ -40,7 +40,11 @@ class Journal:
         if len(data) > self._end:
             log.warning("%s: an act that was not written to its end is left out", path)
             os.ftruncate(self._file, self._end)
-        self.entries = list(self._parse(data[: self._end]))
+        try:
+            self.entries = list(self._parse(data[: self._end]))
+        except JournalError:
+            os.close(self._file)
+            raise
 
     def _parse(self, data: bytes) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(data.splitlines(), 1):

@@ -120,8 +120,12 @@ def test_damage_in_the_middle_names_the_line(path):
     lines = path.read_bytes().split(b"\n")
     lines[1] = lines[1][:10]
     path.write_bytes(b"\n".join(lines))
+    free = os.open(os.devnull, os.O_RDONLY)  # the number that the next file gets
+    os.close(free)
     with pytest.raises(JournalError, match="line 2: is damaged"):
         Session(path, (10, 10))
+    assert os.open(os.devnull, os.O_RDONLY) == free  # the file was closed
+    os.close(free)
 
 
 def test_an_act_that_cannot_be_written_is_shouted_and_not_done(path, monkeypatch):
