@@ -219,7 +219,7 @@ def _record(project: Project, image: Path, session: Session, target: Path) -> No
     rows = {r["image"]: r for r in annotated(project)} | {row["image"]: row}
     path = project.root / "annotation" / "annotated.csv"
     with replacing(path, newline="", encoding="utf-8", errors=ANY_NAME) as file:
-        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        table = csv.DictWriter(file, COLUMNS)
         table.writeheader()
         table.writerows(rows.values())
 

@@ -131,7 +131,7 @@ def write_queue(path: Path, doubts: Sequence[Doubt]) -> None:
     """Writes the order and its reasons as a table."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, newline="", encoding="utf-8", errors=ANY_NAME) as file:
-        table = csv.writer(file, lineterminator="\n")
+        table = csv.writer(file)  # with "\n" alone, a name with "\r" would not be quoted
         names = [field.name for field in dataclasses.fields(Doubt)]
         table.writerow([*names, "doubt"])
         for doubt in doubts:
