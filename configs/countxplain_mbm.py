@@ -19,7 +19,6 @@ def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset: "" (from scratch), imagenet, quick or tiny."""
     config = countxplain_vgg.on_top_of(csrnet_mbm.get_config(preset), preset)
     if preset == "quick":
-        # Few training images: cell prototypes need the whole pull, or the projection moves them
-        # far. Background prototypes are kept apart by the lesser pull on them alone.
-        config.prototypes.feature_weight, config.prototypes.background_weight = 1.0, 0.2
+        # Nuclei of bone marrow differ, so that each prototype can stand for a kind of its own.
+        countxplain_vgg.kept_apart(config)
     return config

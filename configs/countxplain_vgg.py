@@ -15,7 +15,10 @@ Ablations, each a flag: `--config.prototypes.diversity_weight=0`, `.feature_weig
 prototypes that the last projection has moved, by least squares, as `quick` does; neither paper
 nor code does, and without it the projection of prototypes far from all features ruins the count.
 `quick` also takes weights that cannot be negative (`.density_inputs=positive`), 64 dimensions for
-prototypes (`.channels`), distinct features for them (`.project_unique`) and a weaker pull.
+prototypes (`.channels`), distinct features for them (`.distinct`) and a weaker pull.
+`.places=separate` sends each prototype to a peak (or an empty place) of its own in every image,
+`.diversity=distance` parts those nearer than `.margin` (squared), `.contrast=True` makes the
+similarity to cells 0 where a background prototype is nearer, see `kept_apart`.
 `--config.evaluate_on=validation` leaves the test part closed.
 Measured figures: docs/results/countxplain.md.
 """
@@ -49,8 +52,15 @@ def on_top_of(
             "tau": 0.8,
             "reduction": "sum",
             "project_every": 100,
-            "project_unique": False,
+            "distinct": "",  # or vector, image: what no two prototypes may share
+            "project_by_density": False,  # cells onto dense places, background onto empty ones
             "refit_density": False,
+            "least_share": 0.0,  # of the count, for each cell prototype, when weights are refitted
+            "contrast": False,  # similarities beyond the best of the other group
+            "places": "one",  # or separate: a place in the image for each prototype
+            "diversity": "cosine",  # or distance, which has a margin in place of tau
+            "margin": 2.0,
+            "start": "random",  # or clusters
         }
     )
     config.stages.prototypes = defaults.stage(
@@ -86,12 +96,26 @@ def quick(config: ConfigDict) -> None:
     # Still less on background prototypes: they meet first, where all background looks alike.
     options.background_weight = 0.4
     # No two prototypes may be the same feature: no loss would separate equal ones.
-    options.project_unique = True
+    options.distinct = "vector"
     plan = config.stages.prototypes
     plan.epochs, plan.steps = None, 1980
     plan.eval_every = 20
     plan.select = "last"
     plan.optimizer.schedule = "cosine"
+
+
+def kept_apart(config: ConfigDict) -> None:
+    """Cell prototypes that stay apart, and a count that needs no bias; chosen on validation.
+
+    Neither paper nor code does this. Of cells that look alike, as in the VGG set, it makes
+    prototypes of what lies beside their centres, so that `quick` does without it there.
+    """
+    options = config.prototypes
+    options.start = "clusters"
+    options.places, options.feature_weight, options.background_weight = "separate", 3.0, 0.4
+    options.diversity, options.margin, options.diversity_weight = "distance", 1.5, 100.0
+    options.contrast, options.density_inputs, options.least_share = True, "positive", 0.08
+    options.distinct, options.project_by_density = "image", True
 
 
 def tiny(config: ConfigDict) -> None:

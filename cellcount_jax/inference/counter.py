@@ -287,7 +287,7 @@ def from_facts(facts: Mapping[str, Any], variables: Variables) -> Counter:
             f"its schema is {schema} and this version reads up to {model_file.SCHEMA}; install a "
             "newer version"
         )
-    facts = model_file_v1.upgraded(facts) if schema == 1 else dict(facts)
+    facts = model_file_v1.completed(model_file_v1.upgraded(facts) if schema == 1 else facts)
     stages = build_stages(ConfigDict(facts["config"]))
     base = next(s for s in stages if s.name == facts["stage"])
     readout = Readout(**{**facts["readout"], "candidates": ()})

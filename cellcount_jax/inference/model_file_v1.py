@@ -32,7 +32,18 @@ MISSING_FIELDS: Mapping[str, Mapping[str, Any]] = {
         "localizer.test_time_augmentation": False,
         "localizer.unsharp_sigma": None,
     },
-    "countxplain": {"prototypes.background_weight": 1.0, "prototypes.channels": None},
+    "countxplain": {
+        "prototypes.background_weight": 1.0,
+        "prototypes.channels": None,
+        "prototypes.distinct": "",
+        "prototypes.project_by_density": False,
+        "prototypes.least_share": 0.0,
+        "prototypes.contrast": False,
+        "prototypes.places": "one",
+        "prototypes.diversity": "cosine",
+        "prototypes.margin": 2.0,
+        "prototypes.start": "random",
+    },
 }
 """By method: fields that older configs lack, with values that change nothing."""
 
@@ -62,10 +73,6 @@ def upgraded(facts: Mapping[str, Any]) -> dict[str, Any]:
         for node in _nodes(config, parents):
             if last in node:
                 node[name] = node.pop(last)
-    for path, value in MISSING_FIELDS.get(config["method"], {}).items():
-        *parents, last = path.split(".")
-        for node in _nodes(config, parents):
-            node.setdefault(last, value)
     new["readout"] = {READOUT_FIELDS.get(k, k): v for k, v in facts["readout"].items()}
     new["radius"] = config["radius"]
     normalise = config["data"].get("normalise_diameter") or {}
@@ -76,6 +83,16 @@ def upgraded(facts: Mapping[str, Any]) -> dict[str, Any]:
         "cell_diameter": normalise.get("diameter"),
     }
     return {"schema": 2, **new}
+
+
+def completed(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts whose config has the fields that came into schema 2 while it was the present one."""
+    new = copy.deepcopy(dict(facts))
+    for path, value in MISSING_FIELDS.get(new["config"]["method"], {}).items():
+        *parents, last = path.split(".")
+        for node in _nodes(new["config"], parents):
+            node.setdefault(last, value)
+    return new
 
 
 def _nodes(tree: dict[str, Any], path: list[str]) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,12 @@ for real images and 0 for padding rows.
 from cellcount_jax.losses.consistency import consistency_ramp, focal_consistency, focal_weight
 from cellcount_jax.losses.count import count_l1
 from cellcount_jax.losses.density import density_mse
-from cellcount_jax.losses.prototypes import prototype_diversity, prototype_to_feature
+from cellcount_jax.losses.prototypes import (
+    prototype_diversity,
+    prototype_separation,
+    prototype_to_feature,
+    prototype_to_peaks,
+)
 
 __all__ = [
     "consistency_ramp",
@@ -16,5 +21,7 @@ __all__ = [
     "focal_consistency",
     "focal_weight",
     "prototype_diversity",
+    "prototype_separation",
     "prototype_to_feature",
+    "prototype_to_peaks",
 ]

@@ -5,8 +5,13 @@ K prototypes of d channels, of which the first `n_cell` stand for cells, the res
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 
 from cellcount_jax.losses.masked import mean_over_images
+
+EMPTY_SHARE = 0.1
+"""Of an image's positions, the emptiest, to which background prototypes are sent."""
 
 _NORM_FLOOR = 1e-12
 """Least length that a prototype is divided by, as in PyTorch's `normalize`."""
@@ -65,6 +70,84 @@ def prototype_to_feature(
     density = density.reshape(batch, -1)
     cell = pull(density.argmax(axis=1), slice(None, n_cell))
     return cell, pull(density.argmin(axis=1), slice(n_cell, None))
+
+
+def prototype_to_peaks(
+    distances: jax.Array,
+    density: jax.Array,
+    *,
+    n_cell: int,
+    key: jax.Array,
+    mask: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Sends each prototype of a group to a place of its own in every image.
+
+    Cell prototypes share the highest separate peaks of the target among them, background
+    prototypes as many random ones of its emptiest tenth, so that the sum of squared distances is
+    least (one each). With one prototype of cells their loss is that of `prototype_to_feature`.
+
+    Args:
+      distances: squared distances of every position to every prototype, [B, h, w, K].
+      density: target density, [B, h, w].
+      n_cell: how many of the K prototypes, from the first, stand for cells.
+      key: chooses among the empty places.
+      mask: images that count, [B]; None: all.
+
+    Returns:
+      Loss of the cell and of the background prototypes, float32 scalars: mean over images of the
+      sum over the group.
+    """
+    batch, height, width, n_prototypes = distances.shape
+    flat = distances.astype(jnp.float32).reshape(batch, height * width, n_prototypes)
+    highest = jax.lax.reduce_window(density, -jnp.inf, jax.lax.max, (1, 3, 3), (1, 1, 1), "SAME")
+    # Where an image has fewer peaks than there are prototypes, the highest other places follow.
+    peaks = jnp.where(density >= highest, density + density.max(), density)
+    noise = jax.random.uniform(key, density.shape)
+    level = jnp.quantile(density.reshape(batch, -1), EMPTY_SHARE, axis=1)[:, None, None]
+    empty = jnp.where(density <= level, noise, -1.0)
+
+    def pull(score: jax.Array, group: slice) -> jax.Array:
+        costs = flat[..., group]
+        _, places = jax.lax.top_k(score.reshape(batch, -1), costs.shape[-1])
+        costs = jnp.take_along_axis(costs, places[..., None], axis=1)
+        return mean_over_images(jax.vmap(_least_assignment)(costs), mask)
+
+    return pull(peaks, slice(None, n_cell)), pull(empty, slice(n_cell, None))
+
+
+def _least_assignment(costs: jax.Array) -> jax.Array:
+    """Least sum of costs [n, n] with one of each row and column."""
+    rows, columns = optax.assignment.hungarian_algorithm(jax.lax.stop_gradient(costs))
+    return costs[rows, columns].sum()
+
+
+def prototype_separation(prototypes: jax.Array, *, n_cell: int, margin: float) -> jax.Array:
+    """Penalty on pairs of prototypes of one group that are nearer than a distance.
+
+    Its gradient has the same length however near two are, in place of the cosine's, which vanishes
+    when they are parallel; coincident ones are parted along fixed directions.
+
+    Args:
+      prototypes: [K, d].
+      n_cell: how many of the K prototypes, from the first, stand for cells.
+      margin: squared distance from which a pair costs nothing.
+
+    Returns:
+      Mean over the pairs of a group of max(0, 1 - distance / sqrt(margin)), averaged over the two
+      groups, a float32 scalar. A group of fewer than two prototypes gives 0.
+    """
+    size, channels = prototypes.shape
+    # A direction of its own for each, too short to matter unless two coincide.
+    apart = prototypes.astype(jnp.float32) + 1e-3 * jnp.eye(size, channels)
+
+    def group(rows: jax.Array) -> jax.Array:
+        first, second = np.triu_indices(len(rows), 1)
+        if not len(first):
+            return jnp.zeros((), jnp.float32)
+        distance = jnp.sqrt(jnp.square(rows[first] - rows[second]).sum(axis=1))
+        return jax.nn.relu(1.0 - distance / margin**0.5).mean()
+
+    return (group(apart[:n_cell]) + group(apart[n_cell:])) / 2
 
 
 def prototype_diversity(prototypes: jax.Array, *, n_cell: int, tau: float) -> jax.Array:

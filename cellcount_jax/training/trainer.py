@@ -78,9 +78,15 @@ class _Job:
         return self.run.config.stages[self.stage.name]
 
     def predicting(self, state: State) -> Variables:
-        """The variables that predict, with batch statistics of their own if the plan says so."""
+        """The variables that predict if training ends here.
+
+        With batch statistics of their own if the plan says so, and finished by the stage, so that
+        checkpoints are compared by what each would be delivered as.
+        """
         variables = state.variables(self.frozen)
-        return self.recalibrate(variables) if self.plan.recalibrate else variables
+        variables = self.recalibrate(variables) if self.plan.recalibrate else variables
+        finish = self.stage.finish
+        return variables if finish is None else finish(variables, self.pipeline.resident)
 
     def counter(self, variables: Variables) -> Counter:
         return Counter(self.stage, variables, self.run.preprocessing, predict=self.predict)
@@ -261,12 +267,9 @@ def _finish(job: _Job, state: State, seconds: float) -> None:
     best = checkpoint.best_step(job.manager)
     if job.plan.select == "best" and best is not None and best != int(state.step):
         state, _ = checkpoint.restore(job.manager, best, state)
-    variables = job.predicting(state)
-    if job.stage.finish is not None:
-        variables = job.stage.finish(variables, job.pipeline.resident)
     splits = job.run.source.splits
     counter = model_selection.with_fitted_readout(
-        job.counter(variables),
+        job.counter(job.predicting(state)),
         splits.get("validation") or splits["train"],
         splits["train"],
         radius=job.run.config.radius,

@@ -65,4 +65,6 @@ def test_renamed_fields_keep_their_values():
 def test_fields_that_older_configs_lack_get_the_values_of_that_time():
     facts = model_file.read(FOLDER / "density.cellcount")[1]
     assert "count" not in facts["config"]["model"]
-    assert model_file_v1.upgraded(facts)["config"]["model"]["count"] == "integral"
+    new = model_file_v1.completed(model_file_v1.upgraded(facts))
+    assert new["config"]["model"]["count"] == "integral"
+    assert model_file_v1.completed(new) == new

@@ -1,5 +1,7 @@
 """Losses against reference pairs, slow loops and identities."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -309,3 +311,67 @@ def test_jit_changes_nothing():
         np.testing.assert_allclose(
             plain(*arrays, **options), compiled(*arrays, **options), rtol=1e-5, err_msg=str(plain)
         )
+
+
+def _loop_over_peaks(distances, density, n_cell):
+    """Least sum over all ways to give each cell prototype one of the highest separate peaks."""
+    total = 0.0
+    for cost, target in zip(distances, density, strict=True):
+        padded = np.pad(target, 1, constant_values=-np.inf)
+        peaks = [
+            (-target[y, x], y, x)
+            for y, x in np.ndindex(target.shape)
+            if target[y, x] == padded[y : y + 3, x : x + 3].max()
+        ]
+        chosen = [(y, x) for _, y, x in sorted(peaks)[:n_cell]]
+        total += min(
+            sum(cost[place][k] for place, k in zip(chosen, order, strict=True))
+            for order in itertools.permutations(range(n_cell))
+        )
+    return total / len(distances)
+
+
+def test_each_cell_prototype_is_sent_to_a_peak_of_its_own():
+    random = np.random.default_rng(0)
+    distances = random.random((3, 9, 10, 5)).astype(np.float32)
+    density = random.random((3, 9, 10)).astype(np.float32)
+    cell, background = losses.prototype_to_peaks(
+        distances, density, n_cell=3, key=jax.random.key(0)
+    )
+    assert float(cell) == pytest.approx(_loop_over_peaks(distances, density, 3), rel=1e-5)
+    assert background > 0
+    one, _ = losses.prototype_to_peaks(distances, density, n_cell=1, key=jax.random.key(0))
+    usual, _ = prototype_to_feature(distances, density, n_cell=1)
+    assert float(one) == pytest.approx(float(usual), rel=1e-6)
+
+
+def test_background_prototypes_are_sent_to_different_empty_places():
+    density = np.random.default_rng(0).random((2, 10, 10)).astype(np.float32)
+
+    def background(distances, seed):
+        return losses.prototype_to_peaks(distances, density, n_cell=1, key=jax.random.key(seed))[1]
+
+    distances = jnp.ones((2, 10, 10, 4))
+    found = [np.asarray(jax.grad(background)(distances, seed)) for seed in (0, 1)]
+    for gradient in found:
+        places = gradient > 0
+        assert not places[..., 0].any()
+        assert (places.sum(axis=(1, 2))[:, 1:] == 1).all()  # a place for each
+        assert (places.sum(axis=3) <= 1).all()  # and none shared
+        assert density[places.any(axis=3)].max() <= np.quantile(density, 0.2)
+    assert (found[0] != found[1]).any()
+
+
+def test_prototypes_nearer_than_the_margin_are_parted_even_where_they_coincide():
+    apart = jnp.eye(4, 6) * 10
+    assert losses.prototype_separation(apart, n_cell=2, margin=2.0) == 0
+    near = jnp.zeros((4, 6)).at[1, 5].set(0.5).at[3, 4].set(9.0)
+    value = losses.prototype_separation(near, n_cell=2, margin=4.0)
+    assert float(value) == pytest.approx((1 - 0.5 / 2) / 2, rel=1e-4)
+    gradient = jax.grad(lambda p: losses.prototype_separation(p, n_cell=2, margin=4.0))
+    for distance in (0.0, 1e-4, 0.1):
+        prototypes = jnp.full((4, 6), 0.5).at[1, 5].add(distance)
+        found = np.asarray(gradient(prototypes))
+        assert np.linalg.norm(found[0]) == pytest.approx(1 / 4, rel=1e-3)
+        np.testing.assert_allclose(found[0], -found[1], atol=1e-6)
+    assert losses.prototype_separation(near, n_cell=1, margin=1e-6) == 0

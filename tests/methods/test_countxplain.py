@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from cellcount_jax import losses
 from cellcount_jax.methods import build_stages, csrnet
 from cellcount_jax.methods.base import Stage, Variables
-from cellcount_jax.methods.countxplain import method
+from cellcount_jax.methods.countxplain import method, places
 from cellcount_jax.methods.countxplain.projection import PrototypeProjector, unprojected
 from configs import countxplain_vgg
 from tests.methods.step_input import step_input
@@ -24,7 +24,7 @@ def tiny_config(**prototypes) -> ConfigDict:
         "channels": None,
         "density_inputs": "cell_half",
         "feature_weight": 1.0,
-        "project_unique": False,
+        "distinct": "",
     }
     config.prototypes.update({**released, **prototypes})
     return config
@@ -182,7 +182,7 @@ def test_fresh_extras_can_be_donated():
 
 
 def test_options_of_the_projection():
-    made = make(tiny_config(project_unique=True, refit_density=True))
+    made = make(tiny_config(distinct="vector", refit_density=True))
     after = made.stage.finish(made.variables, made.data)
     vectors = np.asarray(after.trained["prototypes"])
     assert len(np.unique(vectors, axis=0)) == 4
@@ -223,7 +223,7 @@ def test_the_refitted_density_layer_is_the_best_one(kind):
     """Targets that some weights make exactly are met exactly."""
     config = tiny_config(density_inputs=kind)
     head = method.head_of(config.prototypes)
-    projector = PrototypeProjector(head, unique=False)
+    projector = PrototypeProjector(head, unique="", by_density=False)
     features = jax.random.uniform(jax.random.key(0), (3, 4, 5, 4))
     params = head.init(jax.random.key(1), features)["params"]
     true = np.array([0.3, 0.1, 0.02, 0.4])[: 4 if kind == "all" else 2]
@@ -240,7 +240,7 @@ def test_the_refitted_density_layer_is_the_best_one(kind):
 def test_refitted_weights_of_the_positive_head_are_not_negative_and_its_bias_is_free():
     config = tiny_config(density_inputs="positive")
     head = method.head_of(config.prototypes)
-    projector = PrototypeProjector(head, unique=False)
+    projector = PrototypeProjector(head, unique="", by_density=False)
     features = jax.random.uniform(jax.random.key(0), (3, 4, 5, 4))
     params = head.init(jax.random.key(1), features)["params"]
     similar = np.asarray(head.apply({"params": params}, features)["similarity"])
@@ -257,7 +257,7 @@ def test_refitted_weights_of_the_positive_head_are_not_negative_and_its_bias_is_
 def test_refitted_weights_of_the_additive_head_are_not_negative():
     config = tiny_config(density_inputs="additive")
     head = method.head_of(config.prototypes)
-    projector = PrototypeProjector(head, unique=False)
+    projector = PrototypeProjector(head, unique="", by_density=False)
     features = jax.random.uniform(jax.random.key(0), (3, 4, 5, 4))
     params = head.init(jax.random.key(1), features)["params"]
     similar = np.asarray(head.apply({"params": params}, features)["similarity"])
@@ -265,9 +265,101 @@ def test_refitted_weights_of_the_additive_head_are_not_negative():
     fitted = projector.refit(params, {"image": features, "target": target})
     weights, _ = method.density_weights(fitted, config.prototypes)
     assert weights[1] == pytest.approx(0.0, abs=1e-6)
-    # With the second weight at 0 the first alone fits best, which is not its free value, 1.
-    alone = (similar[..., 0] * target).sum() / np.square(similar[..., 0]).sum()
+    # With the second weight at 0 the first alone makes up the count, which is not its free value.
+    alone = target.sum() / similar[..., 0].sum()
     assert weights[0] == pytest.approx(float(alone), rel=1e-3)
+
+
+def test_each_cell_prototype_adds_its_least_share_and_the_sum_is_the_true_count():
+    config = tiny_config(density_inputs="additive")
+    head = method.head_of(config.prototypes)
+    projector = PrototypeProjector(head, unique="", by_density=False)
+    features = jax.random.uniform(jax.random.key(0), (3, 4, 5, 4))
+    params = head.init(jax.random.key(1), features)["params"]
+    similar = np.asarray(head.apply({"params": params}, features)["similarity"])
+    target = jnp.asarray(similar[..., 0] - 0.2 * similar[..., 1])
+    rows = {"image": features, "target": target}
+    weights, _ = method.density_weights(
+        projector.refit(params, rows, least_share=0.2), config.prototypes
+    )
+    added = weights[:2] * similar[..., :2].sum(axis=(0, 1, 2))
+    assert added.sum() == pytest.approx(float(target.sum()), rel=1e-4)
+    assert added[1] / added.sum() == pytest.approx(0.2, rel=0.05)
+
+
+def varied(n: int = 6) -> dict[str, np.ndarray]:
+    """Images that differ, each with a density peak at a place of its own."""
+    rows = make_images(n)
+    for i in range(n):
+        rows["target"][i] = 0.0
+        rows["target"][i, 8:16, 8 * (i % 4) : 8 * (i % 4) + 8] = (1 + i % 2) / 64
+    return rows
+
+
+def test_clusters_begin_apart_and_on_their_side():
+    config = tiny_config(start="clusters", channels=8)
+    extractor, stage = build_stages(config)
+    data = {"labelled": varied()}
+    before = extractor.init(jax.random.key(1), data, {})
+    variables = stage.init(jax.random.key(2), data, {csrnet.NAME: before})
+    rows = stage.prepare(data, variables.frozen)["labelled"]
+    head = method.head_of(config.prototypes)
+    maps = head.apply({"params": variables.trained}, rows["image"])
+    processed = np.asarray(maps["processed"])
+    # Whitened: every channel uses the middle of the sigmoid, none is constant.
+    assert (processed.std(axis=(0, 1, 2)) > 0.05).all()
+    prototypes = np.asarray(variables.trained["prototypes"])
+    assert np.square(prototypes[0] - prototypes[1]).sum() > 0.01
+    dense, empty = processed[places.dense(rows["target"])], processed[places.empty(rows["target"])]
+    for group, vectors in ((prototypes[:2], dense), (prototypes[2:], empty)):
+        # A cluster's centre lies within the range of its members.
+        assert (group >= vectors.min(axis=0) - 1e-5).all()
+        assert (group <= vectors.max(axis=0) + 1e-5).all()
+    again = stage.init(jax.random.key(2), data, {csrnet.NAME: before})
+    np.testing.assert_array_equal(again.trained["prototypes"], prototypes)
+
+
+def test_places_are_dense_or_empty_by_the_target():
+    target = np.zeros((2, 4, 5), np.float32)
+    target[0, 1, 1], target[0, 1, 2], target[1, 3, 4], target[1, 0, 0] = 1.0, 0.6, 0.8, 0.05
+    assert np.argwhere(places.dense(target)).tolist() == [[0, 1, 1]]  # median of 1 and 0.8 is 0.9
+    graded = np.arange(40, dtype=np.float32).reshape(2, 4, 5)
+    assert np.argwhere(places.empty(graded)).tolist() == [
+        [0, 0, 0], [0, 0, 1], [1, 0, 0], [1, 0, 1],
+    ]  # fmt: skip
+
+
+def test_projection_by_density_takes_cells_from_dense_places_of_different_images():
+    config = tiny_config(project_by_density=True, distinct="image", n_prototypes=2)
+    extractor, stage = build_stages(config)
+    data = {"labelled": varied()}
+    before = extractor.init(jax.random.key(1), data, {})
+    variables = stage.init(jax.random.key(2), data, {csrnet.NAME: before})
+    rows = stage.prepare(data, variables.frozen)
+    after = stage.finish(variables, jax.device_put(rows))
+    at = tuple(np.asarray(after.extras[n]) for n in ("image", "row", "column"))
+    target = np.asarray(rows["labelled"]["target"])
+    assert places.dense(target)[at].tolist() == [True, False]
+    assert places.empty(target)[at].tolist() == [False, True]
+    assert len(set(at[0].tolist())) == 2
+
+
+def test_separate_places_and_distances_are_what_the_loss_is_made_of(made):
+    config = tiny_config(places="separate", diversity="distance", margin=3.0)
+    stage, batch = build_stages(config)[1], made.batch()
+    inputs = step_input(made.variables, batch)
+    _, (_, parts) = stage.loss(made.variables.trained, inputs)
+    maps = method.head_of(config.prototypes).apply(
+        {"params": made.variables.trained}, batch["labelled"]["image"]
+    )
+    cell, background = losses.prototype_to_peaks(
+        maps["distances"], batch["labelled"]["target"], n_cell=2, key=inputs.key
+    )
+    vectors = made.variables.trained["prototypes"]
+    apart = losses.prototype_separation(vectors, n_cell=2, margin=3.0)
+    np.testing.assert_allclose(parts["cell_loss"], cell, rtol=1e-5)
+    np.testing.assert_allclose(parts["background_loss"], background, rtol=1e-5)
+    np.testing.assert_allclose(parts["diversity_loss"], apart, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["all", "additive"])

@@ -13,7 +13,7 @@ from cellcount_jax.runtime import checkpoint, run_files
 from cellcount_jax.simulation import simulate
 from cellcount_jax.training import divergence, run, trainer
 from cellcount_jax.training.workdir import WorkdirError
-from configs import dcl_vgg
+from configs import countxplain_vgg, dcl_vgg
 
 
 def source(side: int = 32) -> SplitDataset:
@@ -101,6 +101,17 @@ def test_what_is_predicted_is_what_was_validated(unbroken):
     # Images of any other size are cut into these windows, or mirrored up to one.
     assert {w.shape for w in windows_of(counter, (50, 40))} == {(32, 32, 3)}
     assert {w.shape for w in windows_of(counter, (20, 32))} == {(32, 32, 3)}
+
+
+def test_prototypes_are_validated_as_they_are_delivered(tmp_path):
+    """Projected and with refitted weights, though training goes on with those it has."""
+    data = source(64)
+    run.train_source(countxplain_vgg.get_config("tiny"), epath.Path(tmp_path), data)
+    counter = Counter.load(tmp_path)
+    errors = [counter.count(s.image).count - s.count for s in data.splits["validation"]]
+    lines = run_files.read_metrics(epath.Path(tmp_path))
+    said = [m["mae"] for m in lines if (m["stage"], m["split"]) == ("prototypes", "validation")]
+    assert np.abs(errors).mean() == pytest.approx(said[-1], rel=1e-4)
 
 
 def windows_of(counter: Counter, shape: tuple[int, int]) -> list[np.ndarray]:

@@ -29,9 +29,11 @@ from cellcount_jax.methods.base import (
     Tree,
     Variables,
 )
+from cellcount_jax.methods.countxplain import start
 from cellcount_jax.methods.countxplain.projection import PrototypeProjector, chunks, unprojected
 from cellcount_jax.models.csrnet import STRIDE
 from cellcount_jax.models.prototypes.head import DENSITY_INPUTS, DensityLayer, PrototypeHead
+from cellcount_jax.models.prototypes.projection import UNIQUE
 
 NAME = "prototypes"
 """Of the stage."""
@@ -39,7 +41,14 @@ NAME = "prototypes"
 CHUNK_ROWS = 8
 """Images whose features are computed together."""
 
-CHOICES = {"density_inputs": DENSITY_INPUTS, "reduction": ("sum", "mean")}
+CHOICES = {
+    "density_inputs": DENSITY_INPUTS,
+    "reduction": ("sum", "mean"),
+    "places": ("one", "separate"),
+    "diversity": ("cosine", "distance"),
+    "start": ("random", "clusters"),
+    "distinct": UNIQUE,
+}
 
 
 def stages(config: ConfigDict) -> tuple[Stage, ...]:
@@ -55,15 +64,19 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
 def _prototype_stage(config: ConfigDict) -> Stage:
     options, head = config.prototypes, head_of(config.prototypes)
     extract = _extractor(config)
-    projector = PrototypeProjector(head, unique=options.project_unique)
+    projector = PrototypeProjector(
+        head, unique=options.distinct, by_density=options.project_by_density
+    )
 
     def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
         before = previous[csrnet.NAME]
         frozen = {"trained": before.trained, "model_state": before.model_state}
         image = batch["labelled"]["image"][:1]
         shape = jax.eval_shape(extract, frozen, image)["features"].shape
-        variables = head.init(key, jnp.zeros(shape))
-        return Variables(variables["params"], frozen, {}, unprojected(options.n_prototypes))
+        params = head.init(key, jnp.zeros(shape))["params"]
+        if options.start == "clusters":
+            params = start.from_clusters(params, prepare(batch, frozen)["labelled"], key)
+        return Variables(params, frozen, {}, unprojected(options.n_prototypes))
 
     def prepare(data: Tree, frozen: Tree) -> Tree:
         rows = data["labelled"]
@@ -96,7 +109,7 @@ def _prototype_stage(config: ConfigDict) -> Stage:
         target=csrnet.target_map(config.model.sigma, adaptive=config.model.adaptive_sigma),
         prepare=prepare,
         between_epochs=between_epochs,
-        finish=functools.partial(_finish, projector, refit=options.refit_density),
+        finish=functools.partial(_finish, projector, options=options),
         explain=functools.partial(explain, options=options),
     )
 
@@ -107,6 +120,7 @@ def head_of(options: Mapping[str, Any]) -> PrototypeHead:
         options["n_prototypes"],
         density_inputs=options["density_inputs"],
         channels=options["channels"],
+        contrast=options["contrast"],
     )
 
 
@@ -132,16 +146,23 @@ def _loss(head: PrototypeHead, options: ConfigDict) -> Callable[[Tree, StepInput
         density = losses.density_mse(
             maps["density"], rows["target"], scale=options.density_scale, mask=rows["mask"]
         )
-        cell, background = losses.prototype_to_feature(
-            maps["distances"],
-            rows["target"],
-            n_cell=n_cell,
-            reduction=options.reduction,
-            mask=rows["mask"],
-        )
-        diversity = losses.prototype_diversity(
-            trained["prototypes"], n_cell=n_cell, tau=options.tau
-        )
+        where = {"n_cell": n_cell, "mask": rows["mask"]}
+        if options.places == "one":
+            cell, background = losses.prototype_to_feature(
+                maps["distances"], rows["target"], reduction=options.reduction, **where
+            )
+        else:
+            cell, background = losses.prototype_to_peaks(
+                maps["distances"], rows["target"], key=inputs.key, **where
+            )
+        if options.diversity == "cosine":
+            diversity = losses.prototype_diversity(
+                trained["prototypes"], n_cell=n_cell, tau=options.tau
+            )
+        else:
+            diversity = losses.prototype_separation(
+                trained["prototypes"], n_cell=n_cell, margin=options.margin
+            )
         value = options.density_weight * density
         value += options.feature_weight * (cell + options.background_weight * background)
         value += options.diversity_weight * diversity
@@ -153,14 +174,16 @@ def _loss(head: PrototypeHead, options: ConfigDict) -> Callable[[Tree, StepInput
 
 
 def _finish(
-    projector: PrototypeProjector, variables: Variables, data: Tree, *, refit: bool
+    projector: PrototypeProjector, variables: Variables, data: Tree, *, options: ConfigDict
 ) -> Variables:
-    """Projects the chosen checkpoint and keeps what is needed to show its prototypes."""
+    """Projects a checkpoint and keeps what is needed to show its prototypes."""
     rows, before = data["labelled"], variables.trained
     projected = projector.project(variables, rows)
     kept = {"unprojected": before["prototypes"]}
-    if refit:
-        projected = projected._replace(trained=projector.refit(projected.trained, rows))
+    if options.refit_density:
+        share = options.least_share
+        trained = projector.refit(projected.trained, rows, least_share=share)
+        projected = projected._replace(trained=trained)
         kept |= {f"unprojected_density_{n}": v for n, v in before["density"].items()}
     shown = {**kept, **projector.describe(projected.trained, rows)}
     # Copies on one device: the old arrays may be donated, or lie on many.

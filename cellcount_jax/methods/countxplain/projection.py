@@ -12,6 +12,7 @@ import numpy as np
 from scipy import optimize
 
 from cellcount_jax.methods.base import Tree, Variables
+from cellcount_jax.methods.countxplain import places
 from cellcount_jax.models.csrnet import STRIDE
 from cellcount_jax.models.prototypes.head import NOT_NEGATIVE, WITH_BIAS, PrototypeHead
 from cellcount_jax.models.prototypes.projection import (
@@ -49,18 +50,33 @@ class PrototypeProjector:
 
     Args:
       head: whose processed features the prototypes are compared with.
-      unique: no two prototypes may become the same feature.
+      unique: what no two prototypes may share, see `models.prototypes.projection`.
+      by_density: prototypes of cells are projected onto dense places alone, those of background
+        onto empty ones.
     """
 
-    def __init__(self, head: PrototypeHead, *, unique: bool):
+    def __init__(self, head: PrototypeHead, *, unique: str, by_density: bool):
         def maps(trained: Tree, features: jax.Array) -> Any:
             return head.apply({"params": trained}, features)
 
         def update(
-            best: Nearest, trained: Tree, features: jax.Array, ids: jax.Array, mask: jax.Array
+            best: Nearest,
+            trained: Tree,
+            features: jax.Array,
+            ids: jax.Array,
+            mask: jax.Array,
+            allowed: jax.Array | None,
         ) -> Nearest:
             processed = maps(trained, features)["processed"]
-            return project_update(best, trained["prototypes"], processed, ids, mask=mask)
+            return project_update(
+                best,
+                trained["prototypes"],
+                processed,
+                ids,
+                mask=mask,
+                allowed=allowed,
+                unique=unique,
+            )
 
         def best_of_image(trained: Tree, features: jax.Array) -> tuple[jax.Array, jax.Array]:
             """Highest similarity [B, K] within each image and its flat position [B, K]."""
@@ -69,6 +85,7 @@ class PrototypeProjector:
             return flat.max(axis=1), flat.argmax(axis=1)
 
         self._size, self._kind, self._unique = head.n_prototypes, head.density_inputs, unique
+        self._by_density = by_density
         self._similarities = jax.jit(lambda trained, x: maps(trained, x)["similarity"])
         self._processed = jax.jit(lambda trained, x: maps(trained, x)["processed"])
         self._update = jax.jit(update)
@@ -83,9 +100,11 @@ class PrototypeProjector:
         trained = variables.trained
         old = trained["prototypes"]
         best = project_start(old, unique=self._unique)
+        fits = self._fitting_places(rows["target"]) if self._by_density else None
         for ids, real in chunks(len(rows["image"]), CHUNK_ROWS):
-            best = self._update(best, trained, rows["image"][ids], ids, real)
-        new, provenance = project_finish(best, old)
+            allowed = None if fits is None else jnp.asarray(fits[ids])
+            best = self._update(best, trained, rows["image"][ids], ids, real, allowed)
+        new, provenance = project_finish(best, old, unique=self._unique)
         # Placed on the devices as the old ones: the compiled training step insists on it.
         placed = {n: _placed_like(v, variables.extras[n]) for n, v in provenance.items()}
         return variables._replace(
@@ -93,16 +112,30 @@ class PrototypeProjector:
             extras={**variables.extras, **placed},
         )
 
-    def refit(self, trained: Tree, rows: Rows) -> Tree:
+    def _fitting_places(self, target: jax.Array) -> np.ndarray:
+        """Bool [N, h, w, K]: dense places for prototypes of cells, empty ones for the others."""
+        n_cell = self._size // 2
+        groups = [places.dense(target)] * n_cell
+        groups += [places.empty(target)] * (self._size - n_cell)
+        return np.stack(groups, axis=-1)
+
+    def refit(self, trained: Tree, rows: Rows, *, least_share: float = 0.0) -> Tree:
         """Trained variables with the density layer that fits the targets best in least squares.
 
         The layer is linear in the similarities, so that after a projection its best weights are
         known at once (ProtoPNet, NeurIPS 2019, optimises its last layer then, too). Weights that
         cannot be negative are the best of those that are not.
+
+        Args:
+          trained: variables of the head.
+          rows: stored features.
+          least_share: of the true count, that each prototype adds on the training images; only
+            where weights cannot be negative.
         """
         n_inputs = self._size if self._kind == "all" else self._size // 2
         n_unknown = n_inputs + (self._kind in WITH_BIAS)
         products, right = np.zeros((n_unknown, n_unknown)), np.zeros(n_unknown)
+        total, sums = 0.0, np.zeros(n_unknown)
         for ids, real in chunks(len(rows["image"]), CHUNK_ROWS):
             similar = np.asarray(self._similarities(trained, rows["image"][ids]), np.float64)
             inputs = similar[real > 0][..., :n_inputs].reshape(-1, n_inputs)
@@ -110,10 +143,14 @@ class PrototypeProjector:
             target = np.asarray(rows["target"][ids], np.float64)[real > 0].reshape(-1)
             products += inputs.T @ inputs
             right += inputs.T @ target
+            total, sums = total + target.sum(), sums + inputs.sum(axis=0)
         least = np.full(n_unknown, -np.inf)
         if self._kind in NOT_NEGATIVE:
-            least[:n_inputs] = 0.0
+            least[:n_inputs] = least_share * total / np.maximum(sums[:n_inputs], 1e-9)
         solution = _solve(products, right, least=least)
+        if self._kind not in WITH_BIAS and self._kind in NOT_NEGATIVE and sums @ solution > 0:
+            # Without a bias nothing else would make up for a count that is too low.
+            solution *= total / (sums @ solution)
         bias = float(solution[n_inputs:].sum())  # Of one or, without bias, of none.
         layer = density_parameters(solution[:n_inputs], bias, kind=self._kind)
         old = trained["density"]

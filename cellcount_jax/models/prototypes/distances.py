@@ -80,3 +80,24 @@ def similarity(distances: jax.Array, *, epsilon: float = 1e-4) -> jax.Array:
     distances = jnp.asarray(distances).astype(jnp.float32)
     # log1p keeps the small similarities of far positions exact.
     return jnp.log1p((1.0 - epsilon) / (distances + epsilon))
+
+
+def contrasted(similar: jax.Array, *, n_cell: int) -> jax.Array:
+    """What each similarity exceeds the highest one to the other group by, 0 where it does not.
+
+    A position that resembles a background prototype most adds exactly nothing to the count, so that
+    no bias is needed that takes back what empty positions add up to.
+
+    Args:
+      similar: of `similarity`, [..., K].
+      n_cell: how many of the K prototypes, from the first, stand for cells.
+
+    Returns:
+      Same shape.
+    """
+    cell, background = similar[..., :n_cell], similar[..., n_cell:]
+    beyond = [
+        jax.nn.relu(own - other.max(axis=-1, keepdims=True))
+        for own, other in ((cell, background), (background, cell))
+    ]
+    return jnp.concatenate(beyond, axis=-1)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn.initializers import Initializer
 
-from cellcount_jax.models.prototypes.distances import similarity, squared_distances
+from cellcount_jax.models.prototypes.distances import contrasted, similarity, squared_distances
 
 DENSITY_INPUTS = ("cell_half", "positive", "all", "additive")
 
@@ -29,11 +29,14 @@ class PrototypeHead(nn.Module):
         prototype cannot count cells by their absence; "all" all K, no bias (paper); "additive" as
         "positive" without bias, so that contributions are shares of the count.
       channels: d, of the space in which prototypes live; None: as many as the features have.
+      contrast: similarities are those beyond the most similar prototype of the other group, see
+        `contrasted`.
     """
 
     n_prototypes: int = 6
     density_inputs: str = "cell_half"
     channels: int | None = None
+    contrast: bool = False
 
     @nn.compact
     def __call__(self, features: jax.Array) -> dict[str, jax.Array]:
@@ -68,6 +71,8 @@ class PrototypeHead(nn.Module):
         prototypes = self.param("prototypes", nn.initializers.uniform(1.0), shape)
         distances = squared_distances(processed, prototypes)
         similar = similarity(distances)
+        if self.contrast:
+            similar = contrasted(similar, n_cell=self.n_prototypes // 2)
         n_inputs = self.n_prototypes // (1 if self.density_inputs == "all" else 2)
         weight, bias = DensityLayer(n_inputs, self.density_inputs, name="density")()
         contribution = similar[..., :n_inputs] * weight.reshape(1, 1, 1, -1)

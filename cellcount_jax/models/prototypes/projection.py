@@ -7,6 +7,7 @@ the images were batched. `project` does it for feature maps held as one array.
 Source: CountXplain (MIDL 2025); ProtoPNet (NeurIPS 2019), prototype projection.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ NOWHERE = -1
 class Nearest(NamedTuple):
     """The n nearest feature vectors of each prototype so far, nearest first, no vector twice.
 
-    n is 1, or K for a unique projection, where up to K - 1 vectors may go to other prototypes.
+    n is 1, or K for a unique projection, where up to K - 1 may go to other prototypes.
     Ties go to the first in (image, row, column) order. A vector not found yet has distance inf.
 
     Attributes:
@@ -39,16 +40,21 @@ class Nearest(NamedTuple):
     column: jax.Array
 
 
+UNIQUE = ("", "vector", "image")
+"""What no two prototypes may share after a projection: nothing, a feature vector, an image."""
+
+
 def project(
-    prototypes: jax.Array, feature_maps: jax.Array, *, unique: bool = False
+    prototypes: jax.Array, feature_maps: jax.Array, *, unique: str = ""
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Nearest feature vector of each prototype over all images and positions.
 
     Args:
       prototypes: [K, d].
       feature_maps: processed features of the training images, [N, h, w, d].
-      unique: no two prototypes may become the same vector: the nearest pair of prototype and
-        vector goes first, the rest choose among the vectors left.
+      unique: "vector": no two prototypes may become the same vector: the nearest pair of prototype
+        and vector goes first, the rest choose among the vectors left; "image": or come from the
+        same image.
 
     Returns:
       Prototypes [K, d], exact copies; and where they come from, arrays [K]: `image` (index into
@@ -63,11 +69,12 @@ def project(
         prototypes,
         feature_maps,
         jnp.arange(feature_maps.shape[0]),
+        unique=unique,
     )
-    return project_finish(best, prototypes)
+    return project_finish(best, prototypes, unique=unique)
 
 
-def project_start(prototypes: jax.Array, *, unique: bool = False) -> Nearest:
+def project_start(prototypes: jax.Array, *, unique: str = "") -> Nearest:
     """Nothing found yet; `unique` as in `project`."""
     size, channels = prototypes.shape
     shape = (size, size if unique else 1)
@@ -81,7 +88,7 @@ def project_start(prototypes: jax.Array, *, unique: bool = False) -> Nearest:
     )
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="unique")
 def project_update(
     best: Nearest,
     prototypes: jax.Array,
@@ -89,6 +96,8 @@ def project_update(
     image_ids: jax.Array,
     *,
     mask: jax.Array | None = None,
+    allowed: jax.Array | None = None,
+    unique: str = "",
 ) -> Nearest:
     """`best` with the feature maps of one more batch taken into account.
 
@@ -98,6 +107,9 @@ def project_update(
       feature_maps: [B, h, w, d].
       image_ids: global number of each image, [B]; decides ties and is reported.
       mask: 1 for real images, 0 for padding rows, [B]; None: all are real.
+      allowed: whether a prototype may become the feature of a position, [B, h, w, K] bool; None:
+        all may.
+      unique: as of `project_start`.
 
     Raises:
       ValueError: shapes do not fit.
@@ -110,6 +122,8 @@ def project_update(
         )
     if mask is not None:
         distances = jnp.where(mask.reshape(-1, 1, 1, 1) > 0, distances, jnp.inf)
+    if allowed is not None:
+        distances = jnp.where(allowed, distances, jnp.inf)
     grid = (batch, height, width)
     image = jnp.broadcast_to(image_ids.astype(jnp.int32)[:, None, None], grid)
     row = jax.lax.broadcasted_iota(jnp.int32, grid, 1)
@@ -121,18 +135,21 @@ def project_update(
         row=row.reshape(1, -1),
         column=column.reshape(1, -1),
     )
-    return project_merge(best, _select(places, best.distance.shape[1]))
+    here = _select(places, best.distance.shape[1], unique)
+    return project_merge(best, here, unique=unique)
 
 
-@jax.jit
-def project_merge(first: Nearest, second: Nearest) -> Nearest:
+@functools.partial(jax.jit, static_argnames="unique")
+def project_merge(first: Nearest, second: Nearest, *, unique: str = "") -> Nearest:
     """What a fold over the images of both would have found."""
     both = Nearest(*(jnp.concatenate(pair, axis=1) for pair in zip(first, second, strict=True)))
-    return _select(both, first.distance.shape[1])
+    return _select(both, first.distance.shape[1], unique)
 
 
-@jax.jit
-def project_finish(best: Nearest, prototypes: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+@functools.partial(jax.jit, static_argnames="unique")
+def project_finish(
+    best: Nearest, prototypes: jax.Array, *, unique: str = ""
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Projected prototypes and where they come from, as `project` returns them."""
     size, n = best.distance.shape
 
@@ -141,7 +158,10 @@ def project_finish(best: Nearest, prototypes: jax.Array) -> tuple[jax.Array, dic
         choice, left = state
         index, candidate = jnp.divmod(left.argmin(), n)
         found = jnp.isfinite(left[index, candidate])
-        closed = (best.vector == best.vector[index, candidate][None, None]).all(axis=-1)
+        if unique == "image":
+            closed = best.image == best.image[index, candidate]
+        else:
+            closed = (best.vector == best.vector[index, candidate][None, None]).all(axis=-1)
         closed |= (jnp.arange(size) == index)[:, None]
         choice = jnp.where(found, choice.at[index].set(candidate), choice)
         return choice, jnp.where(closed, jnp.inf, left)
@@ -162,8 +182,10 @@ def project_finish(best: Nearest, prototypes: jax.Array) -> tuple[jax.Array, dic
     return jnp.where(found[:, None], chosen.vector, prototypes), provenance
 
 
-def _select(places: Nearest, n: int) -> Nearest:
+def _select(places: Nearest, n: int, unique: str) -> Nearest:
     """The n first distinct vectors of each prototype by (distance, image, row, column).
+
+    Where prototypes must come from different images, one vector of an image is enough.
 
     Places are [K, M]; what all prototypes share may be [1, M].
     """
@@ -174,7 +196,10 @@ def _select(places: Nearest, n: int) -> Nearest:
         index = _first((distance, places.image, places.row, places.column))
         owner = jnp.arange(size)
         chosen = Nearest(*(x[jnp.minimum(owner, x.shape[0] - 1), index] for x in left))
-        same = (places.vector == chosen.vector[:, None]).all(axis=-1)
+        if unique == "image":
+            same = places.image == chosen.image[:, None]
+        else:
+            same = (places.vector == chosen.vector[:, None]).all(axis=-1)
         found = jnp.isfinite(chosen.distance)
         chosen = Nearest(
             distance=chosen.distance,

@@ -12,6 +12,7 @@ from cellcount_jax.models.prototypes import (
     similarity,
     squared_distances,
 )
+from cellcount_jax.models.prototypes.distances import contrasted
 from cellcount_jax.models.prototypes.projection import (
     project_finish,
     project_merge,
@@ -244,17 +245,18 @@ def slow_project(prototypes, features, unique):
     result, used = {}, set()
     for distance, k, place in sorted(pairs):
         vector = features[place].tobytes()
-        if k not in result and not (unique and vector in used):
+        taken = {"": False, "vector": vector in used, "image": place[0] in used}
+        if k not in result and not taken[unique]:
             result[k] = (distance, *place)
-            used.add(vector)
+            used |= {vector, place[0]}
     return result
 
 
-@pytest.mark.parametrize("unique", [False, True])
+@pytest.mark.parametrize("unique", ["", "vector", "image"])
 def test_project_fold_equals_whole_equals_loops(unique):
-    # Two channels of four values: 16 vectors for 60 places, so places share vectors.
+    # Two channels of four values: 16 vectors for 84 places, so places share vectors.
     # No prototype lies on one of them.
-    features, prototypes = sixteenths(0, (5, 3, 4, 2)), sixteenths(1, (6, 2)) + 1 / 64
+    features, prototypes = sixteenths(0, (7, 3, 4, 2)), sixteenths(1, (6, 2)) + 1 / 64
     prototypes[1] = prototypes[0]
     whole, origin = project(prototypes, features, unique=unique)
 
@@ -264,8 +266,9 @@ def test_project_fold_equals_whole_equals_loops(unique):
         assert tuple(float(origin[name][k]) for name in names) == place
         np.testing.assert_array_equal(whole[k], features[place[1:]])
     assert len(expected) == 6
-    if unique:
+    if unique == "vector":
         assert len(np.unique(whole, axis=0)) == 6
+    assert (len(np.unique(origin["image"])) == 6) == (unique == "image")
 
     # Batches of 2 in disorder, the last filled up with a row that would win if it counted.
     def fold(batches):
@@ -273,21 +276,47 @@ def test_project_fold_equals_whole_equals_loops(unique):
         for ids, mask in batches:
             real = np.array(mask)
             batch = np.where(real[:, None, None, None], features[ids], prototypes[0])
-            best = project_update(best, prototypes, batch, np.array(ids), mask=real)
+            best = project_update(best, prototypes, batch, np.array(ids), mask=real, unique=unique)
         return best
 
-    folded = fold([([4, 1], [1, 1]), ([3, 0], [1, 1]), ([2, 2], [1, 0])])
-    halves = project_merge(fold([([2, 3], [1, 1]), ([4, 4], [1, 0])]), fold([([1, 0], [1, 1])]))
+    folded = fold([([4, 1], [1, 1]), ([6, 5], [1, 1]), ([3, 0], [1, 1]), ([2, 2], [1, 0])])
+    first = fold([([2, 3], [1, 1]), ([4, 4], [1, 0])])
+    second = fold([([1, 0], [1, 1]), ([5, 6], [1, 1])])
+    halves = project_merge(first, second, unique=unique)
     for best in (folded, halves):
-        again, again_origin = project_finish(best, prototypes)
+        again, again_origin = project_finish(best, prototypes, unique=unique)
         np.testing.assert_array_equal(again, whole)
         for name in names:
             np.testing.assert_array_equal(again_origin[name], origin[name])
 
 
+def test_project_takes_only_positions_that_are_allowed():
+    features, prototypes = sixteenths(5, (3, 3, 4, 2)), sixteenths(6, (4, 2))
+    allowed = np.random.default_rng(0).random((3, 3, 4, 4)) < 0.2
+    best = project_update(
+        project_start(prototypes), prototypes, features, np.arange(3), allowed=allowed
+    )
+    _, origin = project_finish(best, prototypes)
+    for k, prototype in enumerate(prototypes):
+        distances = np.square(features - prototype).sum(axis=-1)
+        expected = np.where(allowed[..., k], distances, np.inf)
+        place = np.unravel_index(expected.argmin(), expected.shape)
+        assert tuple(int(origin[n][k]) for n in ("image", "row", "column")) == place
+
+
+def test_contrasted_similarity_is_zero_where_the_other_group_is_nearer():
+    similar = np.random.default_rng(0).random((2, 3, 4, 5)).astype(np.float32)
+    got = contrasted(similar, n_cell=2)
+    for at in np.ndindex(2, 3, 4):
+        own = similar[at]
+        expected = [max(0.0, v - own[2:].max()) for v in own[:2]]
+        expected += [max(0.0, v - own[:2].max()) for v in own[2:]]
+        np.testing.assert_array_equal(got[at], np.array(expected, np.float32))
+
+
 def test_project_leaves_a_prototype_without_a_place():
     features, prototypes = sixteenths(3, (1, 1, 2, 2)), sixteenths(4, (6, 2))
-    projected, origin = project(prototypes, features, unique=True)
+    projected, origin = project(prototypes, features, unique="vector")
     left = np.asarray(origin["image"]) < 0
     assert left.sum() == 4
     np.testing.assert_array_equal(np.asarray(projected)[left], prototypes[left])
@@ -299,7 +328,7 @@ def test_unique_project_with_fewer_vectors_than_prototypes():
     features = np.zeros((5, 3, 4, 2), np.float32)
     features[1:] = 0.5
     prototypes = sixteenths(5, (6, 2))
-    _, origin = project(prototypes, features, unique=True)
+    _, origin = project(prototypes, features, unique="vector")
     assert sorted(np.asarray(origin["image"])) == [-1, -1, -1, -1, 0, 1]
 
 
