@@ -12,6 +12,7 @@ import json
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,10 @@ FIGURES = (
     "squared_distance_background_min",
     "baseline_mean_mae", "baseline_intensity_mae", "baseline_histogram_mae", "seconds_train",
 )  # fmt: skip
+
+
+MAX_NAME = 200
+"""Characters; file systems take 255 bytes."""
 
 
 def main() -> None:
@@ -52,11 +57,13 @@ def main() -> None:
 
 
 def run_name(config: str, fields: list[str]) -> str:
-    """Folder name of a config and its changed fields."""
+    """Folder name of a config and its changed fields; of very many, a checksum of the rest."""
     path, _, preset = config.partition(":")
-    return "_".join(
-        filter(None, [Path(path).stem, preset, *(re.sub(r"\W", "-", f) for f in fields)])
-    )
+    parts = [Path(path).stem, preset, *(re.sub(r"\W", "-", f) for f in fields)]
+    name = "_".join(filter(None, parts))
+    if len(name) <= MAX_NAME:
+        return name
+    return f"{name[:MAX_NAME]}_{zlib.crc32(name.encode()):08x}"
 
 
 def run(config: str, seed: int, fields: list[str], runs: Path) -> dict:
