@@ -6,7 +6,6 @@ K prototypes of d channels, of which the first `n_cell` stand for cells, the res
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from cellcount_jax.losses.masked import mean_over_images
 
@@ -117,7 +116,10 @@ def prototype_to_peaks(
 
 def _least_assignment(costs: jax.Array) -> jax.Array:
     """Least sum of costs [n, n] with one of each row and column."""
-    rows, columns = optax.assignment.hungarian_algorithm(jax.lax.stop_gradient(costs))
+    # Imported here: counting loads this module with its method, and has no other need of optax.
+    from optax.assignment import hungarian_algorithm
+
+    rows, columns = hungarian_algorithm(jax.lax.stop_gradient(costs))
     return costs[rows, columns].sum()
 
 
