@@ -18,7 +18,7 @@ from ml_collections import config_flags
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.io.images.find import list_images
 from cellcount_jax.prediction.predict_files import predict_files
-from cellcount_jax.reporting import explanation_report, figures
+from cellcount_jax.reporting import explanation_report, overlays
 from cellcount_jax.runtime import distributed, setup
 from cellcount_jax.training import run as experiment
 from cellcount_jax.training import workdir as workdirs
@@ -106,7 +106,7 @@ def _predict(workdir: epath.Path) -> None:
     out = _out_folder(workdir / "predictions")
     counter = Counter.load(workdir)
     paths = list_images([Path(p) for p in IMAGES.value])
-    drawn = figures.overlay_writer(out / "overlays")
+    drawn = overlays.overlay_writer(out / "overlays")
     failed = predict_files(counter, paths, out, model=str(workdir), on_counted=drawn)
     print(f"{len(paths) - failed} images counted: {out / 'counts.csv'}")
     if failed:

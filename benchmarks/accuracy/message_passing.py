@@ -21,7 +21,7 @@ from benchmarks.output import markdown, mean_and_sd
 from benchmarks.read_config import read_config
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.inference.counter import Counter
-from cellcount_jax.reporting import figures
+from cellcount_jax.reporting import overlays
 from cellcount_jax.training import run as experiment
 
 VARIANTS: Mapping[str, tuple[str, ...]] = {
@@ -89,7 +89,7 @@ def coarse_maps(folders: Mapping[str, Path], samples: Sequence[Sample]) -> Figur
     figure = Figure(figsize=(2.6 * columns, 2.7 * len(samples)), layout="constrained")
     grid = figure.subplots(len(samples), columns, squeeze=False)
     for row, sample in zip(grid, samples, strict=True):
-        row[0].imshow(figures.displayable(sample.image), interpolation="nearest")
+        row[0].imshow(overlays.displayable(sample.image), interpolation="nearest")
         row[0].set_title(f"true {sample.count}", fontsize=9)
     for column, (title, folder) in enumerate(folders.items(), start=1):
         counter = Counter.load(folder, stage="counter").without_resampling()

@@ -91,9 +91,9 @@ def _predict(options: argparse.Namespace) -> int:
     paths = find_images(options.paths, options.out, pattern=options.pattern)
     draw = None
     if options.overlays:  # imports Matplotlib, which is slow
-        from cellcount_jax.reporting import figures
+        from cellcount_jax.reporting import overlays
 
-        draw = figures.overlay_writer(options.out / "overlays")
+        draw = overlays.overlay_writer(options.out / "overlays")
     failed = predict_files(
         counter,
         paths,

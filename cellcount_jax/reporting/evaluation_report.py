@@ -17,6 +17,7 @@ from cellcount_jax.io.images.image import read_image
 from cellcount_jax.io.pairing import find_pairs
 from cellcount_jax.prediction.remarks import remarks_of
 from cellcount_jax.reporting import figures, html
+from cellcount_jax.reporting.examples import example_overlays
 from cellcount_jax.reporting.run_report import figures_of_counts
 from cellcount_jax.reporting.verdict import in_words, terms
 from cellcount_jax.runtime.path_text import path_text
@@ -80,7 +81,7 @@ def write_evaluation(
         with remarks_of(paths[image.name], None):
             return read_image(paths[image.name], **chosen).pixels
 
-    examples = figures.example_overlays(images, read)
+    examples = example_overlays(images, read)
     page = evaluation_page(images, summary, examples)
     write_file(out / "evaluation.html", page, keep=True)
     return summary

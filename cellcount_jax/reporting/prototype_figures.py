@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from cellcount_jax.data.preprocess import Preprocessing
 from cellcount_jax.explanation.prototypes import Explanation
 from cellcount_jax.methods.base import Prototypes
-from cellcount_jax.reporting import figures
+from cellcount_jax.reporting import overlays
 
 CELL_COLOUR, BACKGROUND_COLOUR = "#08b37f", "#f08c00"
 """Distinguishable on dark fluorescence, on stained tissue and on a white page."""
@@ -103,7 +103,7 @@ def boxes(
     dots: np.ndarray | None = None,
 ) -> Figure:
     """An image with the boxes of all prototypes and, if they are known, the dots."""
-    figure = figures.overlay(image, None, dots=dots, title=f"{explanation.count:.1f} cells")
+    figure = overlays.overlay(image, None, dots=dots, title=f"{explanation.count:.1f} cells")
     for k, found in enumerate(explanation.boxes):
         _draw(figure.axes[0], found, _colour(k, prototypes))
     return figure
@@ -113,7 +113,7 @@ def maps(image: np.ndarray, explanation: Explanation, prototypes: Prototypes) ->
     """Similarity (above) and contribution in cells (below) of each prototype on the image."""
     size = len(explanation.boxes)
     height, width = image.shape[:2]
-    shown = figures.displayable(image).mean(axis=-1)
+    shown = overlays.displayable(image).mean(axis=-1)
     figure = Figure(figsize=(2.1 * size, 2.1 * 2 * height / width + 0.9), layout="constrained")
     grid = figure.subplots(2, size, squeeze=False)
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)

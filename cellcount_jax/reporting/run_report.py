@@ -5,6 +5,7 @@ from typing import Any
 
 from cellcount_jax.evaluation.evaluate import Evaluation
 from cellcount_jax.reporting import figures, html
+from cellcount_jax.reporting.examples import counting_maps, example_overlays
 from cellcount_jax.reporting.verdict import in_words, meaning, terms, verdict
 
 BASELINES = {
@@ -32,7 +33,7 @@ def run_report(
     """
     split, title = html.text(results["split"]), f"{results['method']} on {results['dataset']}"
     pixels = {s.name: s.image for s in evaluation.samples}
-    examples = figures.example_overlays(evaluation.images, lambda image: pixels[image.name])
+    examples = example_overlays(evaluation.images, lambda image: pixels[image.name])
     stages = dict.fromkeys(line["stage"] for line in metrics)
     return html.page(
         title,
@@ -79,7 +80,7 @@ def _counting_maps(evaluation: Evaluation) -> str:
     """The maps that sum to the counts of some images; empty where points are counted."""
     counts = {image.name: c for image, c in zip(evaluation.images, evaluation.counts, strict=True)}
     pixels = {s.name: s.image for s in evaluation.samples}
-    drawn = figures.counting_maps(
+    drawn = counting_maps(
         evaluation.images,
         lambda image: pixels[image.name],
         lambda image: counts[image.name].density,
