@@ -48,3 +48,12 @@ def test_fields_that_a_config_lacks_are_refused():
         read_config("configs/dcl_vgg.py:tiny", ["model.nothing=1"])
     with pytest.raises(ValueError, match=r"has no field nothing\.depth"):
         read_config("configs/dcl_vgg.py:tiny", ["nothing.depth=1"])
+
+
+def test_folder_names_tell_runs_apart_and_fit_file_systems():
+    fields = [f"prototypes.option_{n}=1" for n in range(30)]
+    first = seeds.run_name("configs/dcl_vgg.py:quick", [*fields, "seed=1"])
+    second = seeds.run_name("configs/dcl_vgg.py:quick", [*fields, "seed=2"])
+    assert first != second
+    assert len(f"{first}_seed100".encode()) <= 255
+    assert seeds.run_name("configs/dcl_vgg.py:quick", ["a.b=1"]) == "dcl_vgg_quick_a-b-1"
