@@ -85,7 +85,7 @@ def test_commands_and_options_that_are_named_exist():
     lines = re.findall(r"(?:^|[|`] ?)(cellcount [a-z].*?)(?:`|\||#|$)", TEXT, re.MULTILINE)
     known: dict[str, str] = {}
     for line in lines:
-        command = re.match(r"cellcount ((?:data|dots) [a-z]+|[a-z]+)", line)
+        command = re.match(r"cellcount ((?:data|dots|survey) [a-z]+|[a-z]+)", line)
         assert command, line
         name = command[1]
         text = known.setdefault(name, _help(name))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import cellcount_jax
-from cellcount_jax.cli import annotate, data, evaluate, export, predict, train
+from cellcount_jax.cli import annotate, data, evaluate, export, predict, survey, train
 from cellcount_jax.cli.common import VERBOSE_HELP, Run, add_parser
 from cellcount_jax.runtime import setup
 
@@ -16,7 +16,7 @@ DESCRIPTION = (
     "to new images, evaluate and explain it. `cellcount COMMAND -h` lists a command's options."
 )
 
-COMMAND_FILES = (train, predict, evaluate, export, annotate, data)
+COMMAND_FILES = (train, predict, evaluate, survey, export, annotate, data)
 """In the order of the help text."""
 
 log = logging.getLogger(__name__)

@@ -35,6 +35,7 @@ class Explanation:
         last two exclusive; of whole positions, so that a box may end beyond the image's border.
       cells: [K] cells that each prototype adds (or removes).
       bias_cells: cells that the bias adds; with `cells` it sums to `count`.
+      pixels: of the image per position of the maps.
     """
 
     count: float
@@ -43,6 +44,7 @@ class Explanation:
     boxes: tuple[np.ndarray, ...]
     cells: np.ndarray
     bias_cells: float
+    pixels: float = 1.0
 
 
 def prototypes_of(counter: Counter) -> Prototypes:
@@ -111,6 +113,7 @@ def split_count(found: Count, prototypes: Prototypes) -> Explanation:
         boxes=tuple(boxes_of(similarity[..., k], pixels=pixels) for k in range(size)),
         cells=contribution.sum(axis=(0, 1)),
         bias_cells=prototypes.bias * height * width,
+        pixels=pixels,
     )
 
 
