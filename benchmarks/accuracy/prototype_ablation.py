@@ -86,22 +86,24 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=sorted(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--evaluate-on", choices=("test", "validation"), default="test")
+    parser.add_argument("--set", nargs="*", default=[], help="more fields of every variant")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--record", action="store_true", help="also add to benchmarks/results")
     options = parser.parse_args()
     fields = [] if options.evaluate_on == "test" else [f"evaluate_on={options.evaluate_on}"]
     results = {
         name: run_variant(
-            options.data, options.preset, [*fields, *VARIANTS[name]], options.seeds, options.runs
+            options.data,
+            options.preset,
+            [*fields, *options.set, *VARIANTS[name]],
+            options.seeds,
+            options.runs,
         )
         for name in options.only
     }
     if options.record:
-        config = f"configs/countxplain_{options.data}.py:{options.preset}".rstrip(":")
-        for name, runs in results.items():
-            for found in runs:
-                kept = {"seed": found["seed"], "split_hash": found["split_hash"]}
-                record("countxplain", {"variant": name, **found}, config=config, **kept)
+        config = " ".join([_config("countxplain", options.data, options.preset), *options.set])
+        record_all("countxplain", results, config)
     words = ["ablation", options.data, options.preset or "full"]
     stem = options.runs / "_".join([*words, *(["validation"] if fields else [])])
     ablation.write(stem, results, ablation.table(results, COLUMNS), plot(results))
@@ -111,24 +113,39 @@ def run_variant(
     data: str, preset: str, fields: Sequence[str], numbers: Sequence[int], runs: Path
 ) -> list[dict]:
     """Results of one variant, one per seed number."""
-    base, top = (
-        ":".join(filter(None, (f"configs/{method}_{data}.py", preset)))
-        for method in ("csrnet", "countxplain")
-    )
-    fields = changed_fields(read_config(top), fields)
-    found = []
+    config, changed = config_and_fields(data, preset, fields, runs)
     for seed in numbers:
-        density_network = _density_network(base, seed, runs)
-        start = f"init_from={density_network}:csrnet"
-        found.append(seeds.run(top, seed, [start, *fields], runs))
-    return found
+        _train_density_network(_config("csrnet", data, preset), seed, runs)
+    return [seeds.run(config, seed, changed, runs) for seed in numbers]
+
+
+def config_and_fields(
+    data: str, preset: str, fields: Sequence[str], runs: Path
+) -> tuple[str, list[str]]:
+    """The config of a variant's runs, and those of its fields that change it."""
+    base, top = _config("csrnet", data, preset), _config("countxplain", data, preset)
+    # `seeds.run` leaves the place of the seed to the program.
+    density_network = runs / f"{seeds.run_name(base, [])}_seed{{seed}}"
+    start = f"init_from={density_network}:csrnet"
+    return top, [start, *changed_fields(read_config(top), fields)]
+
+
+def record_all(name: str, results: ablation.Results, config: str) -> None:
+    """A line in `benchmarks/results/NAME.jsonl` for each run of each variant."""
+    for variant, runs in results.items():
+        for found in runs:
+            kept = {"seed": found["seed"], "split_hash": found["split_hash"]}
+            record(name, {"variant": variant, **found}, config=config, **kept)
+
+
+def _config(method: str, data: str, preset: str) -> str:
+    return f"configs/{method}_{data}.py:{preset}".rstrip(":")
 
 
 @functools.cache
-def _density_network(config: str, seed: int, runs: Path) -> Path:
-    """Trains it unless that was done before; its folder, with a placeholder for the seed."""
+def _train_density_network(config: str, seed: int, runs: Path) -> None:
+    """Trains it unless that was done before."""
     seeds.run(config, seed, [], runs)
-    return runs / f"{seeds.run_name(config, [])}_seed{{seed}}"
 
 
 def changed_fields(config: ConfigDict, fields: Sequence[str]) -> list[str]:
