@@ -185,28 +185,20 @@ def drawn_from_runs(
 def principal_planes(spaces: Mapping[str, Prototypes]) -> Figure:
     """Features and prototypes along the two directions in which each run's features vary most.
 
-    A panel per run, all of the same scale: an arrow leads from where a prototype was before the
-    last projection to the training feature that it became.
+    A panel per run, all of the same scale, turned so that cells are at the upper right: an arrow
+    leads from where a prototype was before the last projection to the feature that it became.
     """
-    figure = Figure(figsize=(3.3 * len(spaces), 3.9), layout="constrained")
+    figure = Figure(figsize=(3.6 * len(spaces) + 0.4, 2.4), layout="constrained")
     panels = figure.subplots(1, len(spaces), squeeze=False)[0]
     drawn: Any = None
-    reach = 0.0
+    corners: list[np.ndarray] = []
     for axes, (title, found) in zip(panels, spaces.items(), strict=True):
-        features = found.provenance["sample"]
+        density = found.provenance["sample_density"]
         before = np.asarray(found.before_projection.trained["prototypes"])
-        sample, old, new = (
-            prototype_figures.principal(features, points)[:, :2]
-            for points in (features, before, found.vectors)
-        )
-        drawn = axes.scatter(
-            *sample.T, c=found.provenance["sample_density"], s=5, cmap="viridis", linewidth=0
-        )
+        sample, old, new = _in_plane(found, before)
+        drawn = axes.scatter(*sample.T, c=density, s=5, cmap="viridis", linewidth=0)
         for k in range(len(new)):
-            is_cell = k < found.n_cell
-            colour = (
-                prototype_figures.CELL_COLOUR if is_cell else prototype_figures.BACKGROUND_COLOUR
-            )
+            colour = prototype_figures.group_colour(k, found)
             axes.annotate("", new[k], old[k], arrowprops={"arrowstyle": "->", "color": "0.4"})
             axes.plot(*old[k], "o", markerfacecolor="none", markeredgecolor=colour, markersize=8)
             axes.plot(*new[k], "o", color=colour, markeredgecolor="black", markersize=7)
@@ -214,16 +206,31 @@ def principal_planes(spaces: Mapping[str, Prototypes]) -> Figure:
         shown = [least[f"squared_distance_{group}_min"] for group in ("cell", "background")]
         text = ", ".join("-" if value is None else f"{value:.2f}" for value in shown)
         axes.set_title(f"{title}\nleast d²: {text}", fontsize=9)
-        reach = max(reach, float(np.abs(np.concatenate([sample, old, new])).max()))
+        corners.append(np.concatenate([sample, old, new]))
+    low, high = (of(np.concatenate(corners), axis=0) for of in (np.min, np.max))
+    margin = 0.05 * float((high - low).max())
     for axes in panels:
-        axes.set(xlim=(-1.05 * reach, 1.05 * reach), ylim=(-1.05 * reach, 1.05 * reach))
-        axes.set(aspect="equal", xlabel="component 1")
+        axes.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
+        axes.set(aspect="equal")
+        axes.set_xlabel("component 1", fontsize=8)
         axes.tick_params(labelsize=7)
-    panels[0].set_ylabel("component 2")
-    bar = figure.colorbar(drawn, ax=list(panels), location="bottom", shrink=0.4, aspect=30)
-    bar.set_label("cells at the feature's position", fontsize=8)
+    panels[0].set_ylabel("component 2", fontsize=8)
+    bar = figure.colorbar(drawn, ax=list(panels), aspect=20)
+    bar.set_label("cells at the position", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     return figure
+
+
+def _in_plane(found: Prototypes, before: np.ndarray) -> list[np.ndarray]:
+    """Features, prototypes before the last projection and after it, in the plane; each [n, 2]."""
+    features, density = found.provenance["sample"], found.provenance["sample_density"]
+    sets = [
+        prototype_figures.principal(features, points)[:, :2]
+        for points in (features, before, found.vectors)
+    ]
+    # The sign of a principal direction means nothing.
+    signs = np.where(sets[0].T @ (density - density.mean()) < 0, -1.0, 1.0)
+    return [points * signs for points in sets]
 
 
 def similarity_maps(counters: Mapping[str, Counter], sample: Sample) -> Figure:
@@ -234,7 +241,7 @@ def similarity_maps(counters: Mapping[str, Counter], sample: Sample) -> Figure:
     }
     names = [explanations.prototypes_of(counter).names for counter in counters.values()]
     columns = 1 + max(map(len, names))
-    figure = Figure(figsize=(1.6 * columns, 1.75 * len(maps) + 0.4), layout="constrained")
+    figure = Figure(figsize=(1.5 * columns, 1.55 * len(maps) + 0.2), layout="constrained")
     grid = figure.subplots(len(maps), columns, squeeze=False)
     highest = max(float(found.similarity.max()) for found in maps.values())
     drawn: Any = None

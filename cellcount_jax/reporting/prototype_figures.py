@@ -48,9 +48,9 @@ def gallery(
             axes.set_title(f"{name_shown}, S {similar:.2f}", fontsize=7, parse_math=False)
             corner = places["top_corner"][k, i]
             box = np.concatenate([corner, corner + prototypes.stride])[None]
-            _draw(axes, box, _colour(k, prototypes))
+            _draw(axes, box, group_colour(k, prototypes))
         counted = f"{prototypes.weights[k]:+.4f}" if prototypes.weights[k] else "not counted"
-        grid[k][0].set_ylabel(f"{name}\n{counted}", fontsize=8, color=_colour(k, prototypes))
+        grid[k][0].set_ylabel(f"{name}\n{counted}", fontsize=8, color=group_colour(k, prototypes))
     return figure
 
 
@@ -72,7 +72,7 @@ def space(prototypes: Prototypes) -> Figure:
         group = k if k < prototypes.n_cell else k - prototypes.n_cell
         axes.scatter(
             *vectors[k],
-            color=_colour(k, prototypes),
+            color=group_colour(k, prototypes),
             s=70,
             marker=MARKERS[group % len(MARKERS)],
             edgecolor="black",
@@ -105,7 +105,7 @@ def boxes(
     """An image with the boxes of all prototypes and, if they are known, the dots."""
     figure = overlays.overlay(image, None, dots=dots, title=f"{explanation.count:.1f} cells")
     for k, found in enumerate(explanation.boxes):
-        _draw(figure.axes[0], found, _colour(k, prototypes))
+        _draw(figure.axes[0], found, group_colour(k, prototypes))
     return figure
 
 
@@ -123,7 +123,7 @@ def maps(image: np.ndarray, explanation: Explanation, prototypes: Prototypes) ->
     counted = {"cmap": "RdBu_r", "vmin": -most, "vmax": most, "interpolation": "nearest"}
     for k, name in enumerate(prototypes.names):
         above, below = grid[:, k]
-        colour, cells = _colour(k, prototypes), f"{explanation.cells[k]:+.1f} cells"
+        colour, cells = group_colour(k, prototypes), f"{explanation.cells[k]:+.1f} cells"
         above.imshow(shown, cmap="gray")
         upper = above.imshow(explanation.similarity[..., k], extent=extent, alpha=0.6, **similar)
         _draw(above, explanation.boxes[k], colour)
@@ -143,5 +143,6 @@ def _draw(axes, found: np.ndarray, colour: str) -> None:
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, **style))
 
 
-def _colour(k: int, prototypes: Prototypes) -> str:
+def group_colour(k: int, prototypes: Prototypes) -> str:
+    """Of prototype k: that of its group."""
     return CELL_COLOUR if k < prototypes.n_cell else BACKGROUND_COLOUR
