@@ -1,1 +1,1 @@
-"""The `cellcount` command: one file per sub-command, which parses arguments and calls in."""
+"""The `cellcount` command: each file parses the arguments of sub-commands and calls the package."""

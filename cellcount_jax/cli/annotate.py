@@ -3,31 +3,35 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import AddCommand, more
+from cellcount_jax.cli.common import AddCommand, help_epilog
 
-OBSERVER_HELP = "name of a second observer, who does not see the dots of the first"
+OBSERVER_HELP = "name of a second observer, who does not see the first one's dots"
 
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
-    end = more(
+    end = help_epilog(
         "cellcount annotate my_images",
         ("FOLDER/dots/NAME.csv", "dots of an image: y, x (or z, y, x) in pixels"),
-        ("FOLDER/not_cells/NAME.csv", "places that were marked as no cell"),
+        ("FOLDER/not_cells/NAME.csv", "places marked as not a cell"),
         ("FOLDER/annotation/", "journals, who saved what and when, dots that were replaced"),
-        ("FOLDER/observers/NAME/", "the same of a second observer"),
+        ("FOLDER/observers/NAME/", "the same for a second observer"),
     )
     sub = command("annotate", _annotate, "Annotate a folder of images in napari.", end)
-    sub.add_argument("folder", type=Path, help="with the images; dots are written to its dots/")
+    sub.add_argument(
+        "folder", type=Path, help="folder of the images; dots are written to its dots/"
+    )
     sub.add_argument("--observer", metavar="NAME", help=OBSERVER_HELP)
 
-    end = more(
+    end = help_epilog(
         "cellcount agreement my_images --observer anna",
-        ("FOLDER/annotation/agreement.html", "the page of the comparison"),
+        ("FOLDER/annotation/agreement.html", "the comparison as a page"),
     )
     sub = command("agreement", _agreement, "Compare the dots of two observers.", end)
-    sub.add_argument("folder", type=Path, help="that both have annotated")
-    sub.add_argument("--observer", metavar="NAME", help="the second one, if there are several")
+    sub.add_argument("folder", type=Path, help="folder that both have annotated")
+    sub.add_argument(
+        "--observer", metavar="NAME", help="name of the second observer, if there are several"
+    )
     sub.add_argument("--radius", type=float, help="matching radius in pixels; default: inferred")
 
 

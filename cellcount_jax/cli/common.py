@@ -5,21 +5,21 @@ from collections.abc import Callable
 from typing import Any
 
 Run = Callable[[argparse.Namespace], int]
-"""Executes a command and returns its exit status."""
+"""Runs a command and returns its exit status."""
 
 AddCommand = Callable[[str, Run, str, str], argparse.ArgumentParser]
-"""Takes a name, a function, a line of help and `more`; returns the parser of the options."""
+"""Takes a name, a function, a line of help and an epilog (`help_epilog`); returns the parser."""
 
 SOME_FAILED = 3
-"""Exit status when the results are complete but for files that could not be used; each is named."""
+"""Exit status if the results are complete except for unusable files, which are named."""
 
-MODEL_CHOICES = "folder of a finished run, .cellcount file, or nuclei, which is bundled"
+MODEL_CHOICES = "folder of a finished run, .cellcount file, or nuclei (bundled)"
 
 VOXEL_HELP = "micrometres per pixel, in place of the files' metadata; 2-D images use Y and X"
 
 VERBOSE_HELP = "log everything, with a traceback of errors"
 
-REGIONS_HELP = "file of regions, or folder of such files: results for each region, too"
+REGIONS_HELP = "file of regions, or folder of such files: also results per region"
 
 
 def add_voxel_size(sub: argparse.ArgumentParser, text: str = VOXEL_HELP) -> None:
@@ -28,20 +28,22 @@ def add_voxel_size(sub: argparse.ArgumentParser, text: str = VOXEL_HELP) -> None
 
 
 def add_reading(sub: argparse.ArgumentParser) -> None:
-    """Adds the options of how the images of a folder are read; `reading` collects them."""
+    """Adds the options for reading the images of a folder; `reading` collects them."""
     sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
-    sub.add_argument("--axes", help="of the files, such as ZCYX, in place of their metadata")
-    sub.add_argument("--scene", type=int, help="which image of files that hold several, from 0")
-    sub.add_argument("--time", type=int, help="which time point of series, from 0")
+    sub.add_argument("--axes", help="axes of the files, such as ZCYX, in place of their metadata")
+    sub.add_argument(
+        "--scene", type=int, help="index of the image in files that hold several, from 0"
+    )
+    sub.add_argument("--time", type=int, help="index of the time point in time series, from 0")
 
 
 def reading(options: argparse.Namespace) -> dict[str, Any]:
-    """What the user chose with `add_reading`, as `read_image` takes it."""
+    """The options of `add_reading` as arguments of `read_image`."""
     return {name: getattr(options, name) for name in ("channels", "axes", "scene", "time")}
 
 
-def more(example: str, *written: tuple[str, str]) -> str:
-    """The end of a help text: an example, and all files that the command writes."""
+def help_epilog(example: str, *written: tuple[str, str]) -> str:
+    """Epilog of a help text: an example, and all files that the command writes."""
     width = max((len(name) for name, _ in written), default=0)
     files = [f"  {name:{width}}  {text}" for name, text in written]
     said = ["files that it writes:", *files] if files else ["It writes no files."]
@@ -51,10 +53,10 @@ def more(example: str, *written: tuple[str, str]) -> str:
 def add_parser(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, end: str
 ) -> argparse.ArgumentParser:
-    """Adds a command with its help text, of which `end` is the last part, and the option `-v`."""
+    """Adds a command with its help text, `end` being the epilog, and the option `-v`."""
     form = argparse.RawDescriptionHelpFormatter
     sub = commands.add_parser(name, help=text, description=text, epilog=end, formatter_class=form)
-    # Without a default, which would take back a -v before the command.
+    # Without a default, which would undo a -v before the command.
     sub.add_argument(
         *("-v", "--verbose"), action="store_true", default=argparse.SUPPRESS, help=VERBOSE_HELP
     )

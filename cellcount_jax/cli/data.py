@@ -11,79 +11,81 @@ from cellcount_jax.cli.common import (
     add_parser,
     add_reading,
     add_voxel_size,
-    more,
+    help_epilog,
     reading,
 )
 
 if TYPE_CHECKING:
     from cellcount_jax.data.sample import Sample
 
-METHOD_HELP = "threshold that splits touching cells, or blobs of one size; default: otsu"
+METHOD_HELP = "threshold with splitting of touching cells, or blobs of one size; default: otsu"
 PRESET_HELP = "2-D fluorescence images, or light-sheet volumes; default: vgg"
-FORMAT_HELP = "of the images; default: png, for volumes tiff"
+FORMAT_HELP = "format of the images; default: png, for volumes tiff"
 
-ORDER_HELP = "of tables without a header: which column comes first"
+ORDER_HELP = "which column comes first in tables without a header"
 
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
-    end = more(
+    end = help_epilog(
         "cellcount propose my_images --diameter 20",
-        ("FOLDER/dots/NAME.csv", "dots of an image that has none, or with --overwrite"),
+        ("FOLDER/dots/NAME.csv", "dots of images without any; of all with --overwrite"),
     )
-    text = "Propose dots for a folder of images, to be corrected."
+    text = "Propose dots for a folder of images, for you to correct."
     sub = command("propose", _propose, text, end)
-    sub.add_argument("folder", type=Path, help="with the images; dots are written to its dots/")
+    sub.add_argument(
+        "folder", type=Path, help="folder of the images; dots are written to its dots/"
+    )
     sub.add_argument("--method", choices=("otsu", "log"), default="otsu", help=METHOD_HELP)
-    sub.add_argument("--model", help=f"propose its points, with scores: {MODEL_CHOICES}")
-    sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
+    sub.add_argument("--model", help=f"propose this model's points, with scores: {MODEL_CHOICES}")
+    sub.add_argument("--diameter", type=float, help="cell diameter in pixels; default: estimated")
     add_voxel_size(sub)
     add_reading(sub)
     sub.add_argument("--dark", action="store_true", help="cells are darker than the background")
     sub.add_argument("--overwrite", action="store_true", help="replace existing dots")
 
-    text = "List the benchmark datasets, or compare one with its paper."
-    sub = command("data", _data, text, more("cellcount data list"))
+    text = "List the benchmark datasets, or check one against its paper."
+    sub = command("data", _data, text, help_epilog("cellcount data list"))
     actions = sub.add_subparsers(required=True, dest="action", metavar="list|check")
-    text = "which datasets are here and where to get the rest"
-    add_parser(actions, "list", text, more("cellcount data list"))
+    text = "list datasets: which are present, where to get the rest"
+    add_parser(actions, "list", text, help_epilog("cellcount data list"))
     text = "compare images, sizes and counts with published ones"
-    check = add_parser(actions, "check", text, more("cellcount data check vgg_cells"))
-    check.add_argument("name", help="of a dataset, as listed")
+    check = add_parser(actions, "check", text, help_epilog("cellcount data check vgg_cells"))
+    check.add_argument("name", help="name of a dataset, as listed")
 
     text = "Check dots against their images, or convert them."
-    sub = command("dots", _dots, text, more("cellcount dots check my_images"))
+    sub = command("dots", _dots, text, help_epilog("cellcount dots check my_images"))
     actions = sub.add_subparsers(required=True, dest="action", metavar="check|convert")
-    text = "find dots outside, swapped, in um, of another image"
-    check = add_parser(actions, "check", text, more("cellcount dots check my_images"))
+    text = "find dots outside the image, swapped, in um, or of another"
+    check = add_parser(actions, "check", text, help_epilog("cellcount dots check my_images"))
     check.add_argument("path", type=Path, help="folder of images with dots, or a file of dots")
     check.add_argument("--image", type=Path, help="the image of a single file of dots")
     add_reading(check)
     check.add_argument("--order", choices=("xy", "yx"), help=ORDER_HELP)
-    end = more("cellcount dots convert RoiSet.zip a.csv", ("TARGET", "the dots"))
+    end = help_epilog("cellcount dots convert RoiSet.zip a.csv", ("TARGET", "the dots"))
     convert = add_parser(actions, "convert", "write dots in another format", end)
     convert.add_argument("source", type=Path, help="file of dots, of any format that is read")
     convert.add_argument("target", type=Path, help="file to write")
     convert.add_argument("--order", choices=("xy", "yx"), help=ORDER_HELP)
-    convert.add_argument("--format", help="of the target; default: by its suffix")
+    convert.add_argument("--format", help="format of the target; default: by its suffix")
     add_voxel_size(
         convert, "micrometres per pixel, if the source is in micrometres; 2-D dots use Y and X"
     )
 
-    end = more(
+    end = help_epilog(
         "cellcount simulate simulated -n 20 --count 50",
         ("FOLDER/images/NAME.png", "images; .ome.tif or .ome.zarr with --format"),
         ("FOLDER/dots/NAME.csv", "the dots of each"),
         ("FOLDER/simulation.json", "the settings"),
     )
     sub = command("simulate", _simulate, "Write simulated images with exact dots.", end)
-    sub.add_argument("folder", type=Path, help="to write to; made if missing")
-    sub.add_argument("-n", "--number", type=int, default=10, help="of images; default: 10")
+    sub.add_argument("folder", type=Path, help="output folder; created if missing")
+    sub.add_argument("-n", "--number", type=int, default=10, help="number of images; default: 10")
     sub.add_argument("--preset", choices=("vgg", "light_sheet"), default="vgg", help=PRESET_HELP)
     sub.add_argument("--shape", type=int, nargs="+", help="height width, or depth height width")
     sub.add_argument("--count", type=int, help="cells per image; default: random, by the preset")
     sub.add_argument("--format", choices=("png", "tiff", "zarr"), help=FORMAT_HELP)
-    sub.add_argument("--seed", type=int, default=0, help="of the random cells; default: 0")
+    sub.add_argument("--seed", type=int, default=0, help="random seed; default: 0")
 
 
 def _propose(options: argparse.Namespace) -> int:
@@ -140,7 +142,7 @@ def _dots(options: argparse.Namespace) -> int:
     for image, path in pairs.items():
         try:
             findings, sample = _checked(image, path, options)
-        except (ValueError, OSError) as error:  # whatever is wrong with one, the others are checked
+        except (ValueError, OSError) as error:  # one bad file does not stop the others
             findings, sample = [" ".join(str(error).split())], None
         for finding in findings:
             print(finding)
@@ -156,7 +158,7 @@ def _dots(options: argparse.Namespace) -> int:
 def _checked(
     image: Path, path: Path, options: argparse.Namespace
 ) -> tuple[list[Any], "Sample | None"]:
-    """What is wrong with a file of dots; the image with its dots if nothing is, and it is 2-D."""
+    """Problems of a file of dots; if none and the image is 2-D, also the image with its dots."""
     from cellcount_jax.data.sample import Sample
     from cellcount_jax.io.annotations import validate
     from cellcount_jax.io.images.image import read_image

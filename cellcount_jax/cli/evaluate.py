@@ -10,44 +10,46 @@ from cellcount_jax.cli.common import (
     AddCommand,
     add_reading,
     add_voxel_size,
-    more,
+    help_epilog,
     reading,
 )
 from cellcount_jax.runtime.setup import configure_process
 
 EVALUATION_HELP = "folder of the report, default: evaluation; files of an earlier one are kept"
-EXPLANATION_HELP = "folder of the explanations, default: explanations; as for evaluate"
+EXPLANATION_HELP = (
+    "folder of the explanations, default: explanations; files of an earlier one are kept"
+)
 
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
-    end = more(
+    end = help_epilog(
         "cellcount evaluate my_images --model my_images/cellcount -o evaluation",
         ("OUT/evaluation.html", "the report: errors, plots, the best and worst image"),
         ("OUT/evaluation.csv", "true and predicted count of each image"),
         ("OUT/evaluation.json", "the figures of the report"),
     )
-    text = "Compare counts with the dots in a folder: a report."
+    text = "Report a model's errors on a folder of images with dots."
     sub = command("evaluate", _evaluate, text, end)
-    sub.add_argument("folder", type=Path, help="images with dots, as for train")
+    sub.add_argument("folder", type=Path, help="folder of images with dots, as for train")
     sub.add_argument("--model", type=Path, required=True, help=MODEL_CHOICES)
     sub.add_argument("-o", "--out", type=Path, default=Path("evaluation"), help=EVALUATION_HELP)
     sub.add_argument("--radius", type=float, help="matching radius in pixels; default: as trained")
-    sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
+    sub.add_argument("--diameter", type=float, help="cell diameter in pixels; default: estimated")
     add_reading(sub)
     add_voxel_size(sub)
     sub.add_argument("--regions", type=Path, help=REGIONS_HELP)
 
-    end = more(
+    end = help_epilog(
         "cellcount explain my_images --model runs/countxplain_vgg -o explanations",
         ("OUT/explanation.html", "the page: maps and prototypes of each image"),
-        ("OUT/contributions.csv", "cells that each prototype adds to each image"),
+        ("OUT/contributions.csv", "cells that each prototype contributes to each image"),
         ("OUT/boxes.csv", "the part of each image that is most similar to each prototype"),
         ("OUT/maps/NAME_similarity.tif", "a channel per prototype"),
         ("OUT/maps/NAME_contribution.tif", "the same, in cells"),
-        ("OUT/gallery.png, OUT/space.png", "the prototypes, and how they lie to each other"),
+        ("OUT/gallery.png, OUT/space.png", "the prototypes, and their relative positions"),
     )
-    text = "Explain counts: what each prototype adds to them."
+    text = "Explain counts: what each prototype contributes."
     sub = command("explain", _explain, text, end)
     sub.add_argument("paths", nargs="+", type=Path, help="image files or folders")
     sub.add_argument("--model", type=Path, required=True, help="run of a method with prototypes")

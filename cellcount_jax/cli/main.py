@@ -17,7 +17,7 @@ DESCRIPTION = (
 )
 
 COMMAND_FILES = (train, predict, evaluate, survey, export, annotate, data)
-"""In the order of the help text."""
+"""Files of commands, in the order of the help text."""
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return options.run(options)
     except KeyboardInterrupt as stopped:
-        print("stopped; finished work is kept, the same command goes on", file=sys.stderr)
+        print("stopped; finished work is kept; rerun the same command to resume", file=sys.stderr)
         return setup.exit_code(stopped)
     except (ValueError, OSError, RuntimeError) as error:
-        log.debug("where it happened", exc_info=True)
+        log.debug("traceback", exc_info=True)
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
 

@@ -9,29 +9,29 @@ from cellcount_jax.cli.common import (
     SOME_FAILED,
     AddCommand,
     add_voxel_size,
-    more,
+    help_epilog,
 )
 from cellcount_jax.prediction.options import POINTS_STYLES
 from cellcount_jax.runtime.setup import configure_process
 
-OUT_HELP = "folder of the results, default: counts; another call resumes there"
-POINTS_HELP = "format of the points: for which program; default: plain CSV"
-SCENE_HELP = "which image of files that hold several, from 0; default: all, a row for each"
-TIME_HELP = "which time point of series, from 0; default: all, a row for each"
-SLICE_HELP = "count each plane of a stack as an image of its own, a row for each"
-NORMALISE_HELP = "how brightness is scaled: dtype, percentile or minmax; default: as trained"
-THRESHOLD_HELP = "of the points, in place of the model's; lower finds more cells"
-COLUMNS_HELP = "of counts.csv: those that some row fills (default), or all"
+OUT_HELP = "folder of the results, default: counts; rerun to resume"
+POINTS_HELP = "format of the points, by program; default: plain CSV"
+SCENE_HELP = "index of the image in files that hold several, from 0; default: all, a row each"
+TIME_HELP = "index of the time point in time series, from 0; default: all, a row each"
+SLICE_HELP = "count each plane of a stack as an image of its own, a row each"
+NORMALISE_HELP = "intensity scaling: dtype, percentile or minmax; default: as trained"
+THRESHOLD_HELP = "threshold of the points, in place of the model's; lower finds more cells"
+COLUMNS_HELP = "columns of counts.csv: those that some row fills (default), or all"
 SHARD_HELP = "count every N-th file; then: cellcount merge"
 
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
-    end = more(
+    end = help_epilog(
         "cellcount predict my_images --overlays -o counts",
-        ("OUT/counts.csv", "a row per image; counts.before-1.csv: an earlier table, set aside"),
+        ("OUT/counts.csv", "a row per image; counts.before-1.csv: an earlier table"),
         ("OUT/counts.shard-I-of-N.csv", "the rows of one shard, with --shard I/N"),
-        ("OUT/points/NAME.csv", "where the cells are; another ending with --points-style"),
+        ("OUT/points/NAME.csv", "where the cells are; other suffixes with --points-style"),
         ("OUT/overlays/NAME.png", "with --overlays: the image with its points"),
         ("OUT/density/NAME.ome.tif", "with --density: cells per pixel; .ome.zarr if it is large"),
         ("OUT/counts.json", "the settings; this and hidden files are needed to resume"),
@@ -41,16 +41,14 @@ def add(command: AddCommand) -> None:
     sub.add_argument("paths", nargs="+", type=Path, help="files, folders or patterns like 'a*.tif'")
     sub.add_argument("--model", type=Path, help=f"{MODEL_CHOICES}; default: nuclei")
     sub.add_argument("-o", "--out", type=Path, default=Path("counts"), help=OUT_HELP)
-    sub.add_argument("--pattern", help="of the files in folders, such as '*.tif'; default: all")
+    sub.add_argument("--pattern", help="pattern of files in folders, such as '*.tif'; default: all")
     sub.add_argument("--points-style", choices=POINTS_STYLES, default="plain", help=POINTS_HELP)
     sub.add_argument("--density", action="store_true", help="also write density maps")
     sub.add_argument("--overlays", action="store_true", help="also write images with the points")
-    sub.add_argument(
-        "--axes", "--order", help="of the files, such as ZCYX, in place of their metadata"
-    )
+    sub.add_argument("--axes", help="axes of the files, such as ZCYX, in place of their metadata")
     sub.add_argument("--channels", nargs="+", help="channels to use, by index or name")
     add_voxel_size(sub)
-    sub.add_argument("--diameter", type=float, help="of a cell in pixels; default: estimated")
+    sub.add_argument("--diameter", type=float, help="cell diameter in pixels; default: estimated")
     sub.add_argument("--threshold", type=float, help=THRESHOLD_HELP)
     sub.add_argument("--columns", choices=("used", "all"), default="used", help=COLUMNS_HELP)
     sub.add_argument("--scene", type=int, help=SCENE_HELP)
@@ -60,12 +58,12 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--regions", type=Path, help=REGIONS_HELP)
     sub.add_argument("--shard", type=_shard, metavar="I/N", help=SHARD_HELP)
 
-    end = more(
+    end = help_epilog(
         "cellcount merge counts",
         ("OUT/counts.csv", "the rows of all shards, in the order of the images"),
         ("OUT/counts.json", "their settings"),
     )
-    text = "Join the tables that predict --shard made into counts.csv."
+    text = "Merge the tables made by predict --shard into counts.csv."
     sub = command("merge", _merge, text, end)
     sub.add_argument("out", type=Path, help="folder with the tables of all shards")
 
@@ -87,7 +85,7 @@ def _predict(options: argparse.Namespace) -> int:
     model = options.model or bundled.DEFAULT_MODEL
     counter = Counter.load(model)
     if options.model is None:
-        print(f"model: {model}, which is bundled; choose another one with --model")
+        print(f"model: {model} (bundled); choose another with --model")
     paths = find_images(options.paths, options.out, pattern=options.pattern)
     draw = None
     if options.overlays:  # imports Matplotlib, which is slow
@@ -116,18 +114,18 @@ def _predict(options: argparse.Namespace) -> int:
         on_counted=draw,
     )
     i, n = options.shard or (1, 1)
-    return _tell(len(paths[i - 1 :: n]), failed, options.out / table_name(options.shard))
+    return _print_summary(len(paths[i - 1 :: n]), failed, options.out / table_name(options.shard))
 
 
 def _merge(options: argparse.Namespace) -> int:
     from cellcount_jax.prediction import counts_csv as table
 
     target, images, failed = table.merge(options.out)
-    return _tell(images, failed, target)
+    return _print_summary(images, failed, target)
 
 
-def _tell(images: int, failed: int, table: Path) -> int:
+def _print_summary(images: int, failed: int, table: Path) -> int:
     print(f"{images - failed} of {images} images counted: {table}")
     if failed:
-        print(f"{failed} were not; its column status says why")
+        print(f"{failed} failed; see the status column")
     return 0 if not failed else SOME_FAILED if failed < images else 1

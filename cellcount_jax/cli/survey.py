@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cellcount_jax.cli.common import SOME_FAILED, AddCommand, add_parser, more
+from cellcount_jax.cli.common import SOME_FAILED, AddCommand, add_parser, help_epilog
 from cellcount_jax.runtime.setup import configure_process
 
 OUT_HELP = "folder, default: survey; files of an earlier call are kept"
@@ -18,14 +18,14 @@ def add(command: AddCommand) -> None:
     """Adds the command of this file."""
     example = "cellcount survey make my_images --model runs/countxplain_vgg -o survey"
     text = "Ask people what the regions show that prototypes point at."
-    end = more(
+    end = help_epilog(
         example,
         ("OUT/survey.html, OUT/key.json", "of make: a page of questions, and what they are about"),
         ("OUT/scores.json, OUT/scores.csv", "of score: what the raters answered"),
     )
     sub = command("survey", _survey, text, end)
     actions = sub.add_subparsers(required=True, dest="action", metavar="make|score")
-    end = more(
+    end = help_epilog(
         example,
         ("OUT/survey.html", "the page for the raters: works offline, saves answers as a file"),
         ("OUT/key.json", "what each question is about: keep it from the raters"),
@@ -40,7 +40,7 @@ def add(command: AddCommand) -> None:
     make.add_argument("--regions", choices=regions, default="strongest", help=REGIONS_HELP)
     make.add_argument("--seed", type=int, default=0, help="of choice and order; default: 0")
 
-    end = more(
+    end = help_epilog(
         "cellcount survey score answers_*.json --key survey/key.json -o survey",
         ("OUT/scores.json", "agreement, consensus and ease: of groups, raters and questions"),
         ("OUT/scores.csv", "the votes on each question"),

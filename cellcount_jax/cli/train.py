@@ -8,7 +8,7 @@ from cellcount_jax.cli.common import (
     AddCommand,
     add_reading,
     add_voxel_size,
-    more,
+    help_epilog,
     reading,
 )
 from cellcount_jax.runtime.setup import configure_process
@@ -22,7 +22,7 @@ UNLABELLED_HELP = (
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
-    end = more(
+    end = help_epilog(
         "cellcount train my_images",
         ("OUT/report.html", "the report: errors, plots, the best and worst image"),
         ("OUT/predictions.csv", "true and predicted count of each image of the report"),

@@ -238,7 +238,7 @@ def scale_between(spacing: Sequence[float], pixel_size: float | Sequence[float])
         own, others = (" x ".join(f"{s:g}" for s in np.ravel(x)) for x in (spacing, trained))
         raise ValueError(
             f"a pixel is {own} um and the model was trained at {others} um; one of them must be "
-            "wrong: give the right size with --voxel-size (-v)"
+            "wrong: give the right size with --voxel-size"
         )
     return _short(scale)
 

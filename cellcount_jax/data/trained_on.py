@@ -131,7 +131,7 @@ def fit(
     _check_axes(len(image.shape) - 1, trained)
     image, view = outliers.replace_outliers(in_known_channels(image, names, trained))
     if view.size and view.shape == tuple(image.shape) and view.min() == view.max():
-        log.warning("is the same everywhere (value %g): it shows nothing", view.flat[0])
+        log.warning("is constant (value %g): no cells can be counted", view.flat[0])
     top = np.iinfo(view.dtype).max if view.dtype.kind in "ui" else np.inf
     if MAX_CLIPPED < (clipped := float(np.mean(view == top))) < 1:
         log.warning(
@@ -155,7 +155,7 @@ def _check_axes(ndim: int, trained: Mapping[str, Any] | None) -> None:
         )
     if known != ndim:
         raise ValueError(
-            "this model was trained on volumes, and this is a 2-D image; choose a model of images"
+            "this model was trained on volumes, and this is a 2-D image; choose a model for images"
         )
 
 
@@ -232,7 +232,7 @@ def _fit_brightness(image: Any, view: np.ndarray, trained: Mapping[str, Any] | N
     if bits == 16 and depth < 16 and trained["types"] == ["uint8"]:
         full = np.float32(2**depth - 1)
         log.warning(
-            "holds %d bits in a file of 16; its brightness is divided by %d, because the model was "
+            "holds %d bits in a file of 16; its values are divided by %d, because the model was "
             "trained on images of 8 bits",
             *(depth, full),
         )

@@ -77,8 +77,8 @@ def read_folder(
         log.error("%s", named)
     if errors:
         raise FolderError(
-            f"{folder}: {len(errors)} images with dots cannot be used (see above); mend them, or "
-            "take them out of the folder"
+            f"{folder}: {len(errors)} images with dots cannot be used (see above); fix them, or "
+            "move them out of the folder"
         )
     if not any(s.dots is not None for s in samples):
         raise FolderError(

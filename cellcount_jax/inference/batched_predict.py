@@ -13,13 +13,13 @@ from cellcount_jax.runtime import sharding
 log = logging.getLogger(__name__)
 
 CPU_BATCH_PIXELS = 2**20
-"""Most pixels of a batch on a CPU."""
+"""Maximum number of pixels per batch on a CPU."""
 
 BATCH_PIXELS = 2**23
-"""Most pixels of a batch on any other device."""
+"""Maximum number of pixels per batch on any other device."""
 
 GLOBAL_WINDOW = {2: 256, 3: 64}
-"""Side of the windows of networks with global operations that name no size, by number of axes."""
+"""Window side for networks with global operations that give no size, by number of axes."""
 
 Maps = dict[str, np.ndarray]
 
@@ -28,7 +28,7 @@ class OutOfDeviceMemoryError(RuntimeError):
     """One window alone is too large for the device.
 
     Attributes:
-      shape: space shape of the window.
+      shape: Space shape of the window.
     """
 
     def __init__(self, shape: Sequence[int]):
@@ -47,13 +47,13 @@ class BatchedPredictor:
     halved from then on; if a single window does not, `shrink` makes the windows smaller.
 
     Args:
-      stage: predicts; its stride, halo and window determine how images are cut.
-      variables: of the stage. Host arrays are copied to every local device; arrays on devices
-        stay where they are.
-      predict: jitted `stage.predict`, so that one compilation serves many predictors.
-      batch_size: most windows per device that are computed together.
-      max_window: longest side of a window, where images can be cut anywhere; by default the
-        stage's, else `tiling.MAX_WINDOW`.
+      stage: Stage that predicts; its stride, halo and window determine how images are cut.
+      variables: Variables of the stage. Host arrays are copied to every local device; arrays on
+        devices stay where they are.
+      predict: Jitted `stage.predict`, passed in so that several predictors share one compilation.
+      batch_size: Maximum number of windows per device and batch.
+      max_window: Longest side of a window if images can be cut anywhere; by default the stage's,
+        else `tiling.MAX_WINDOW`.
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class BatchedPredictor:
     def cut(
         self, shape: Sequence[int], *, offset: Sequence[int] | None = None
     ) -> list[tiling.Window]:
-        """Windows of an image of space shape `shape`, which may reach beyond its far ends.
+        """Windows of an image of space shape `shape`, which may extend beyond its far ends.
 
         Args:
-          shape: of the image.
-          offset: of the grid of windows per axis, see `tiling.spans`.
+          shape: Space shape of the image.
+          offset: Origin of the grid of windows per axis, see `tiling.spans`.
         """
         stage, fixed = self.stage, fixed_window(self.stage, len(shape))
         padded = tiling.padded_shape(shape, stage.stride, window=fixed)
@@ -100,7 +100,7 @@ class BatchedPredictor:
         is padded with zeros to a power of two.
 
         Raises:
-          OutOfDeviceMemoryError: a single window does not fit.
+          OutOfDeviceMemoryError: A single window does not fit.
         """
         running: tuple[list[np.ndarray], dict | Exception] | None = None
         for rows in self._batches(windows):
@@ -115,7 +115,7 @@ class BatchedPredictor:
         """Makes windows smaller from now on; False if that is not possible.
 
         Args:
-          shape: space shape of the window that did not fit.
+          shape: Space shape of the window that did not fit.
         """
         ndim, halo = len(shape), self.stage.halo or 0
         smaller = max(shape) // 2
@@ -129,7 +129,7 @@ class BatchedPredictor:
         return 1 if self._mesh is None else self._mesh.size
 
     def _rows(self, shape: tuple[int, ...]) -> int:
-        """Windows of one shape [*space, C] that are computed together."""
+        """Number of windows of one shape [*space, C] per batch."""
         platform = jax.local_devices()[0].platform
         budget = (CPU_BATCH_PIXELS if platform == "cpu" else BATCH_PIXELS) // int(
             np.prod(shape[:-1])
@@ -156,7 +156,7 @@ class BatchedPredictor:
             yield rows
 
     def _start(self, rows: list[np.ndarray]) -> dict | Exception:
-        """Starts to compute a batch; an error is kept until its maps are needed."""
+        """Dispatches a batch; an error is kept until its maps are needed."""
         size = self._each(len(rows)) * self._devices()
         batch = np.zeros((size, *rows[0].shape), np.float32)
         for i, window in enumerate(rows):
@@ -196,7 +196,7 @@ class BatchedPredictor:
 
 
 def fixed_window(stage: Stage, ndim: int) -> tuple[int, ...] | None:
-    """Sides of the window of a network with global operations; None for any other."""
+    """Window sides for a network with global operations; None for any other."""
     if stage.window is None and stage.halo is not None:
         return None
     window = stage.window or GLOBAL_WINDOW[ndim]
@@ -206,8 +206,8 @@ def fixed_window(stage: Stage, ndim: int) -> tuple[int, ...] | None:
 def overlap(stage: Stage, window: Sequence[int]) -> tuple[int, ...]:
     """Halo of windows along each axis.
 
-    For fixed windows no halo makes the map exact; it only keeps the worst border effects out, and
-    is a quarter of the window at most.
+    With fixed windows no halo makes the map exact: it only reduces border effects, and is at most
+    a quarter of the window.
     """
     halo, stride = stage.halo or 0, stage.stride
     if fixed_window(stage, len(window)) is None:

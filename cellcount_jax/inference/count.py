@@ -23,16 +23,16 @@ class Count:
     """What was found in one image.
 
     Attributes:
-      count: number of cells by the method's own count.
-      points: [N, ndim] float32, (y, x) or (z, y, x) in pixels of the image; None if the method
-        gives no points.
-      scores: [N] height of the map at each point, in its own unit; None without points.
-      density: cells per map position, [*space / stride]; None if no map sums to the count, or if
+      count: Number of cells by the method's own count.
+      points: Positions [N, ndim] float32, (y, x) or (z, y, x) in pixels of the image; None if the
+        method gives no points.
+      scores: Value [N] of the map at each point, in the map's unit; None without points.
+      density: Cells per map position, [*space / stride]; None if no map sums to the count, or if
         the image is too large to keep its maps.
-      maps: all maps of the stage by name; empty if the image is too large to keep them.
-      scale: pixels of the maps' image per pixel of the image given; per axis of a volume where
-        they differ.
-      density_sum: cells by the map that sums to the count; None if there is none.
+      maps: All maps of the stage by name; empty if the image is too large to keep them.
+      scale: Factor by which the image was resized before the maps were made; one number, or one
+        per axis.
+      density_sum: Sum of the density map, in cells; None if there is none.
     """
 
     count: float
@@ -53,8 +53,8 @@ class Count:
           Columns `[z,]y,x` in pixels and `score`, as in `points/<name>.csv`.
 
         Raises:
-          ImportError: pandas is not installed.
-          ValueError: the method gives no points.
+          ImportError: Pandas is not installed.
+          ValueError: The method gives no points.
         """
         if self.points is None:
             raise ValueError("this counter gives a count and no points, so there is no table")
@@ -74,16 +74,16 @@ class Count:
         """Draws the points, on the image if it is given.
 
         Args:
-          image: that was counted, [H, W], [H, W, C] or [D, H, W, C]; of its channels and planes
-            the brightest value is shown.
+          image: Image that was counted, [H, W], [H, W, C] or [D, H, W, C]; shown as a maximum
+            projection over channels and planes.
 
         Returns:
-          A figure of Matplotlib: a notebook shows it, `savefig` writes it.
+          A Matplotlib figure: a notebook shows it, `savefig` writes it.
         """
         from matplotlib import pyplot
 
         figure, axes = pyplot.subplots(layout="constrained")
-        pyplot.close(figure)  # else a notebook shows it twice
+        pyplot.close(figure)  # otherwise a notebook shows it twice
         axes.set_aspect("equal")
         axes.yaxis.set_inverted(True)
         if image is not None:

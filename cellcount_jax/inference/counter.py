@@ -45,16 +45,16 @@ class Counter:
     """A stage with its variables and preprocessing.
 
     Attributes:
-      stage: predicts and reads out.
-      variables: of the stage.
-      preprocessing: from a file's pixels to the network's input.
-      resampling: how images are resized before that.
-      predict: jitted `stage.predict`; given so that one compilation serves many counters.
-      batch_size: windows that are computed together.
-      max_window: longest side of a window in pixels, where the network can be cut anywhere; None
-        takes the stage's, or `tiling.MAX_WINDOW`.
-      name: what it was loaded from, as given to `load`; the column `model` of tables.
-      facts: of the checkpoint: method, config, training data and how it was trained.
+      stage: Stage that predicts and reads out.
+      variables: Variables of the stage.
+      preprocessing: How a file's pixels become the network's input.
+      resampling: How images are resized before that.
+      predict: Jitted `stage.predict`, passed in so that several counters share one compilation.
+      batch_size: Number of windows per batch.
+      max_window: Longest side of a window in pixels if images can be cut anywhere; None: the
+        stage's, or `tiling.MAX_WINDOW`.
+      name: What was given to `load`; the column `model` of tables.
+      facts: Metadata of the checkpoint: method, config, training data and how it was trained.
     """
 
     stage: Stage
@@ -80,32 +80,32 @@ class Counter:
 
     @classmethod
     def load(cls, path: str | Path, *, stage: str | None = None) -> "Counter":
-        """The counter of a finished run, of a model file, or one that is bundled.
+        """Loads the counter of a finished run or of a model file, or a bundled one.
 
         Args:
-          path: folder of the run, a `.cellcount` file, or a name of `bundled.MODELS`: "nuclei".
-          stage: of the run's method; the last one if not given.
+          path: Folder of the run, a `.cellcount` file, or a name of `bundled.MODELS`: "nuclei".
+          stage: Name of a stage of the run's method; the last one if not given.
 
         Raises:
-          CheckpointError: the folder holds no finished run.
-          ModelFileError: the model file is damaged or of a newer format.
+          CheckpointError: The folder holds no finished run.
+          ModelFileError: The model file is damaged or has a newer format.
         """
         source = bundled.resolve(path)
         if str(source).endswith(model_file.MODEL_SUFFIX):
             tree, facts = model_file.read(Path(source))
         else:
-            from cellcount_jax.runtime import checkpoint  # imports Orbax, which takes its time
+            from cellcount_jax.runtime import checkpoint  # imports Orbax, which is slow
 
             tree, facts = checkpoint.load_stage(source, stage)
         try:
             counter = from_facts(facts, as_variables(tree))
-        except Exception as error:  # settings of another version can lack anything
+        except Exception as error:  # settings of another version may lack any field
             raise model_file.build_error(source, facts, error) from error
         return dataclasses.replace(counter, name=str(path))
 
     @functools.cached_property
     def predictor(self) -> BatchedPredictor:
-        """Predicts windows in batches, its variables placed on the local devices once."""
+        """Predictor of batches of windows, its variables placed on the local devices once."""
         return BatchedPredictor(
             self.stage,
             self.variables,
@@ -128,25 +128,24 @@ class Counter:
         """Counts one image.
 
         Args:
-          image: path of a file, or an array as read from one (not normalised): [H, W], [H, W, C]
-            or [D, H, W, C] of NumPy, zarr, dask or the like. Files, and arrays that are not
-            NumPy's, are counted window by window beyond 2^25 pixels, all others in memory.
-          axes: order of the axes if it is another one, such as "CYX"; of a file, in place of what
-            it says itself.
-          channels: of a file, by index or name; all if not given.
-          scene: which image of a file that holds several, from 0.
-          index: of a file, where to cut other axes, such as {"T": 0}.
-          spacing: micrometres per pixel, (y, x) or (z, y, x); images are resized to the network's
-            pixel size if that is known. Files say their own.
-          diameter: of the cells in pixels of this image, for counters that were trained on cells
-            of one size; they estimate it if it is not given.
+          image: Path of a file, or an array as read from one (not normalised): [H, W], [H, W, C]
+            or [D, H, W, C], from NumPy, zarr, dask or the like. Above 2^25 pixels, files and
+            arrays other than NumPy's are counted window by window, not in memory.
+          axes: Order of the axes if it differs, such as "CYX"; for a file, overrides its metadata.
+          channels: Channels of a file, by index or name; all if not given.
+          scene: Index of the image in a file that holds several, from 0.
+          index: Positions along the other axes of a file, such as {"T": 0}.
+          spacing: Micrometres per pixel, (y, x) or (z, y, x); images are resized to the network's
+            pixel size if that is known. By default read from the file.
+          diameter: Cell diameter in pixels of this image, for counters that were trained on cells
+            of one size; estimated if not given.
 
         Returns:
-          The count and the points, and where the image was counted in memory its maps.
+          The count and the points; also the maps if the image was counted in memory.
 
         Raises:
-          TypeError: neither a path nor an array.
-          ValueError: the image does not fit the network, or the diameter not the counter.
+          TypeError: `image` is neither a path nor an array.
+          ValueError: The image does not fit the network, or `diameter` does not fit the counter.
         """
         counter = self if diameter is None else self.with_cell_diameter(diameter)
         if isinstance(image, str | os.PathLike):
@@ -163,7 +162,7 @@ class Counter:
         return counter.count_open(given, spacing=spacing)
 
     def prepare(self, image: np.ndarray, *, spacing: Sequence[float] | None = None) -> NetworkInput:
-        """An image in memory, of the shapes of `count`, resized and normalised for the network."""
+        """Resizes and normalises an image in memory, of the shapes of `count`, for the network."""
         stored = to_image(image, None)
         return self._prepare(stored if isinstance(stored, np.ndarray) else stored.read(), spacing)
 
@@ -176,7 +175,7 @@ class Counter:
     def _fit(
         self, image: Any, spacing: Sequence[float] | None, names: Sequence[str]
     ) -> tuple[Any, Scale]:
-        """The image as the training images were, and how it is resized for the network."""
+        """The image adapted to the training images, and how it is resized for the network."""
         trained = self.facts.get("trained_on")
         image = trained_on.fit(image, trained, self.preprocessing, names=names)
         scale = self.resampling.scale_for(image, spacing)
@@ -189,12 +188,12 @@ class Counter:
         """Counts images in order; windows of several images share a batch.
 
         Args:
-          images: [H, W], [H, W, C] or [D, H, W, C] as read from files (not normalised).
-          spacing: micrometres per pixel of all of them, (y, x) or (z, y, x).
+          images: Arrays [H, W], [H, W, C] or [D, H, W, C] as read from files (not normalised).
+          spacing: Micrometres per pixel of all of them, (y, x) or (z, y, x).
 
         Raises:
-          TypeError: something that is no array.
-          ValueError: an image that does not fit the network.
+          TypeError: An image is not an array.
+          ValueError: An image does not fit the network.
         """
         prepared = (self.prepare(image, spacing=spacing) for image in images)
         return count_images(self.predictor, prepared)
@@ -211,18 +210,18 @@ class Counter:
         """Counts an open image, in memory or window by window.
 
         Args:
-          image: [*space, C], such as a `LazyImage`.
-          spacing: micrometres per pixel, (y, x) or (z, y, x).
-          in_memory: whether to hold the image and its maps; by default up to 2^25 pixels. Else its
-            windows are read in raster order, and the next two arguments are used.
-          on_window: called with the number of windows done and of all after each.
-          open_density: what takes the density box by box, see `readout.OpenDensity`.
+          image: Image [*space, C], such as a `LazyImage`.
+          spacing: Micrometres per pixel, (y, x) or (z, y, x).
+          in_memory: Whether to hold the image and its maps; by default up to 2^25 pixels. Otherwise
+            its windows are read in raster order, and the next two arguments are used.
+          on_window: Called after each window with the number of windows done and their total.
+          open_density: Receives the density box by box, see `readout.OpenDensity`.
 
         Returns:
-          Count and points, and the maps if they are held.
+          The count and the points; also the maps if they are held.
 
         Raises:
-          ValueError: the image is damaged or does not fit the network.
+          ValueError: The image is damaged or does not fit the network.
         """
         if len(image.shape) not in (3, 4) or 0 in image.shape:
             raise ValueError(
@@ -244,42 +243,42 @@ class Counter:
         """Counts files and folders into a table, as `cellcount predict` does.
 
         Args:
-          paths: files, folders or patterns.
-          out: folder for `counts.csv` and `points/`; a second call resumes an interrupted one.
-          **options: of `options.Options`, such as `voxel_size` or `density`.
+          paths: Files, folders or patterns.
+          out: Folder for `counts.csv` and `points/`; a second call resumes an interrupted one.
+          **options: Fields of `prediction.options.Options`, such as `voxel_size` or `density`.
 
         Returns:
           The rows of `counts.csv`, values as text; a file that could not be counted has a status
           that begins with "error:".
         """
-        from cellcount_jax.prediction import predict_files  # lies above this module
+        from cellcount_jax.prediction import predict_files  # imports this module
 
         return predict_files.count_files(self, paths, Path(out), **options)
 
     def with_cell_diameter(self, diameter: float) -> "Counter":
-        """The counter for images whose cells are of one known size, in place of the estimate.
+        """A copy that takes the cells' diameter as given and does not estimate it.
 
         Args:
-          diameter: of the images' cells in pixels.
+          diameter: Cell diameter in pixels of the images.
 
         Raises:
-          ValueError: a diameter that is not positive, or the counter was not trained on cells of
-            one size.
+          ValueError: The diameter is not positive, or the counter was not trained on cells of one
+            size.
         """
         return dataclasses.replace(self, resampling=self.resampling.with_cell_diameter(diameter))
 
     def without_resampling(self) -> "Counter":
-        """The same counter for images that have been resized and cut, so cells are not measured."""
+        """A copy for images that have been resized and cut already, so cells are not measured."""
         trained = {**(self.facts.get("trained_on") or {}), "cell_size": None}
         known = {"trained_on": trained} if self.facts.get("trained_on") else {}
         return dataclasses.replace(self, resampling=Resampling(), facts={**self.facts, **known})
 
 
 def from_facts(facts: Mapping[str, Any], variables: Variables) -> Counter:
-    """A counter from the facts of a checkpoint and its variables.
+    """A counter from a checkpoint's metadata and variables.
 
     Raises:
-      ValueError: the facts are of a newer schema or name no known method.
+      ValueError: The metadata have a newer schema or name no known method.
     """
     schema = facts.get("schema", 1)
     if schema > model_file.SCHEMA:

@@ -18,25 +18,25 @@ def find_points(
     threshold: float,
     single_cell_peak: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cells of a map as points.
+    """Finds cells in a map.
 
-    `components`: the centroids (plain means of coordinates) of the 8- or 26-connected components
+    `components`: the unweighted centroids of the 8- or 26-connected components
     of `map > threshold`. `peaks`: every positive element that no neighbour (3 per axis) exceeds
     and that reaches `threshold` times the map's maximum; each element of a plateau counts.
 
     Args:
-      map: [H, W] or [D, H, W].
-      decoder: see above.
-      threshold: an absolute level for components, a fraction for peaks.
-      single_cell_peak: peaks only: `threshold` is a fraction of this in place of the map's
-        maximum, so that the tiles of a large image agree.
+      map: Map [H, W] or [D, H, W].
+      decoder: `components` or `peaks`, see above.
+      threshold: Absolute level for components, fraction of the maximum for peaks.
+      single_cell_peak: Peak height of one cell. If given, `threshold` of `peaks` is a fraction of
+        it, not of the map's maximum, so that the tiles of a large image agree.
 
     Returns:
       Points [N, ndim] float32 in map pixels, in raster order, and scores [N] float32: the map's
       value at a peak, or its maximum in a component.
 
     Raises:
-      ValueError: unknown decoder, or the map holds NaN or infinity.
+      ValueError: Unknown decoder, or the map holds NaN or infinity.
 
     Source: FIDTM (IEEE TMM 2022), local maxima with threshold 100/255; NuMorph (Cell Reports
     2021), components at 0.5.
@@ -63,13 +63,13 @@ def check_finite(values: np.ndarray) -> None:
 
 
 class Pieces(NamedTuple):
-    """Connected components, or the pieces of them that lie in one tile; n of them.
+    """n connected components, or the pieces of components that lie in one tile.
 
     Attributes:
-      size: [n] number of pixels.
-      sums: [ndim, n] sums of the pixels' coordinates.
-      top: [n] maximum of the map.
-      first: [n] raster index of the first pixel.
+      size: Number of pixels, [n].
+      sums: Sums of the pixels' coordinates, [ndim, n].
+      top: Maximum of the map, [n].
+      first: Raster index of the first pixel, [n].
     """
 
     size: np.ndarray
@@ -78,8 +78,8 @@ class Pieces(NamedTuple):
     first: np.ndarray
 
     def merge(self, into: np.ndarray, n: int) -> "Pieces":
-        """`n` pieces; each of these becomes part of the one that `into` [n of these] names."""
-        top = np.full(n, -np.inf, self.top.dtype)  # of its own type: NumPy is slow across types
+        """Merges the pieces into `n`; `into` holds the new index of each."""
+        top = np.full(n, -np.inf, self.top.dtype)  # same dtype: NumPy is slow on mixed dtypes
         first = np.full(n, np.iinfo(np.int64).max)
         np.maximum.at(top, into, self.top)
         np.minimum.at(first, into, self.first)
@@ -88,15 +88,15 @@ class Pieces(NamedTuple):
 
     @staticmethod
     def concatenate(pieces: Sequence["Pieces"]) -> "Pieces":
-        """All pieces of several tiles."""
+        """The pieces of several tiles as one record."""
         return Pieces(*(np.concatenate(column, axis=-1) for column in zip(*pieces, strict=True)))
 
     def select(self, mask: np.ndarray) -> "Pieces":
-        """Those of a mask [n]."""
+        """The pieces selected by a mask [n]."""
         return Pieces(*(column[..., mask] for column in self))
 
     def centroids(self) -> np.ndarray:
-        """[n, ndim] float32."""
+        """Centroids [n, ndim] float32."""
         return (self.sums / self.size).T.astype(np.float32, order="C")
 
 
@@ -110,10 +110,10 @@ def label_components(
     """Connected components of `values > threshold`.
 
     Args:
-      values: a map, or a box of one.
-      threshold: absolute.
-      corner: first pixel of the box in the whole map.
-      shape: of the whole map.
+      values: A map, or a box of one.
+      threshold: Absolute level.
+      corner: First pixel of the box in the whole map.
+      shape: Shape of the whole map.
 
     Returns:
       The components in raster order, their pixels [N] as raster indices of the whole map, and the
@@ -129,7 +129,7 @@ def label_components(
 
 
 def find_peaks(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """As `find_points` with decoder `peaks`, at an absolute level."""
+    """Like `find_points` with decoder `peaks`, at an absolute level."""
     padded = np.pad(values, 1, constant_values=-np.inf)
     flat = padded.ravel()
     at = np.flatnonzero((flat > 0) & (flat >= level))
@@ -142,6 +142,6 @@ def find_peaks(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray
 
 
 def neighbour_steps(ndim: int) -> np.ndarray:
-    """[3**ndim - 1, ndim] steps from a pixel to its neighbours."""
+    """Steps [3**ndim - 1, ndim] from a pixel to its neighbours."""
     steps = np.array(list(itertools.product((-1, 0, 1), repeat=ndim)))
     return steps[steps.any(axis=1)]

@@ -1,8 +1,8 @@
 """Points of a map that is never held whole: the same as `detect.find_points` of the whole map.
 
-Tiles are boxes that cover the map once, band after band along the first axis. Away from the
+Tiles cover the map without overlap, band after band along the first axis. Away from the
 borders between tiles each tile is decided alone; at them, the values that could matter are kept
-until the band is complete. So what is held grows with the number of points, not with the map.
+until the band is complete. So memory grows with the number of points, not with the size of the map.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from cellcount_jax.inference.detect import (
 from cellcount_jax.methods.base import Readout
 
 Pair = tuple[np.ndarray, np.ndarray]
-"""Raster indices [N] int64 in the whole map and a value [N] of each."""
+"""Raster indices [N] int64 in the whole map, and a value [N] for each."""
 
 
 def tiled_detector(readout: Readout, shape: Sequence[int]) -> "TiledDetector":
@@ -42,13 +42,13 @@ class TiledDetector:
         self._steps = neighbour_steps(len(self._shape))
 
     def add(self, box: Box, values: np.ndarray) -> None:
-        """Values [*box] of a tile that overlaps no other.
+        """Takes the values [*box] of a tile that overlaps no other.
 
-        Boxes come in the order of their first axis: when one begins further on than those before,
-        the map is complete up to there.
+        Boxes come in the order of their first axis: a box that begins further on than the ones
+        before it means that the map is complete up to there.
 
         Raises:
-          ValueError: they hold NaN or infinity, or lie before what is complete.
+          ValueError: They hold NaN or infinity, or lie before what is complete.
         """
         if box[0].start < self._band:
             raise ValueError(f"a tile at {box[0].start} comes after the band at {self._band}")
@@ -68,14 +68,14 @@ class TiledDetector:
         raise NotImplementedError
 
     def _decide(self, stop: int) -> None:
-        """Decides what lies before a line along the first axis; all its neighbours are known."""
+        """Decides what lies before `stop` along the first axis, whose neighbours are all known."""
         raise NotImplementedError
 
     def _points(self) -> tuple[np.ndarray, np.ndarray]:
         raise NotImplementedError
 
     def _rim(self, box: Box) -> np.ndarray:
-        """Mask [*box] of the pixels that have a neighbour in another tile."""
+        """Mask [*box] of the pixels with a neighbour in another tile."""
         rim = np.zeros([b.stop - b.start for b in box], bool)
         for axis, (b, n) in enumerate(zip(box, self._shape, strict=True)):
             lines = np.moveaxis(rim, axis, 0)
@@ -89,9 +89,9 @@ class TiledDetector:
         """Indices into `places` and `others` of the pixels that are one step apart.
 
         Args:
-          places: [N] raster indices.
-          others: [M] raster indices, sorted.
-          step: [ndim] from a place to the other.
+          places: Raster indices [N].
+          others: Sorted raster indices [M].
+          step: Offset [ndim] from a place to its neighbour.
         """
         at = np.stack(np.unravel_index(places, self._shape), axis=-1) + step
         inside = np.flatnonzero(((at >= 0) & (at < self._shape)).all(axis=1))
@@ -132,7 +132,7 @@ class _Peaks(TiledDetector):
         self._border.append((self._places(near, box), values[tuple(near.T)]))
 
     def _places(self, at: np.ndarray, box: Box) -> np.ndarray:
-        """Raster indices in the whole map of pixels [N, ndim] of a box."""
+        """Raster indices in the whole map of the pixels [N, ndim] of a box."""
         return np.ravel_multi_index(tuple((at + [b.start for b in box]).T), self._shape)
 
     def _decide(self, stop: int) -> None:
@@ -182,7 +182,7 @@ class _Components(TiledDetector):
         self._n_open += len(pieces.size)
 
     def _decide(self, stop: int) -> None:
-        """Joins pieces that touch; those that do not reach the line `stop` are complete."""
+        """Joins pieces that touch; those that end before `stop` are complete."""
         border, piece = _joined(self._border)
         order = np.argsort(border)
         border, piece = border[order], piece[order]
@@ -197,8 +197,8 @@ class _Components(TiledDetector):
         self._border = [(border, (np.cumsum(is_open) - 1)[piece])]
 
     def _touching(self, border: np.ndarray, piece: np.ndarray) -> sparse.coo_array:
-        """Which pieces [n, n] hold neighbouring pixels."""
-        # Half of the steps are enough: the others give the same pairs.
+        """Adjacency matrix [n, n] of the pieces that hold neighbouring pixels."""
+        # Half of the steps suffice: the others give the same pairs.
         pairs = [
             self._neighbours(border, border, step) for step in self._steps[len(self._steps) // 2 :]
         ]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 DEFAULT_AXES = {2: "YX", 3: "YXC", 4: "ZYXC"}
-"""Axes of an array that are not named, by their number."""
+"""Default axes of an array, by their number."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -15,8 +15,8 @@ class ArrayReader:
     """A large array of zarr, dask or the like as an image that is read in parts.
 
     Attributes:
-      array: has `shape` and `dtype` and is sliced as a NumPy array is.
-      channel_axis: of the array; None if it has no channels.
+      array: Array with `shape` and `dtype` that is sliced like a NumPy array.
+      channel_axis: Index of the channel axis; None if there is none.
     """
 
     array: Any
@@ -31,11 +31,11 @@ class ArrayReader:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the array."""
+        """Data type of the array."""
         return np.dtype(self.array.dtype)
 
     def read(self, slices: Sequence[slice] = ()) -> np.ndarray:
-        """Values [*space, C] of a part; axes of `shape` without a slice are read whole."""
+        """Reads a part [*space, C]; axes of `shape` without a slice are read whole."""
         *space, channels = (*slices, *[slice(None)] * (len(self.shape) - len(slices)))
         if self.channel_axis is None:
             return np.asarray(self.array[tuple(space)])[..., None][..., channels]
@@ -44,16 +44,15 @@ class ArrayReader:
 
 
 def to_image(array: Any, axes: str | None) -> np.ndarray | ArrayReader:
-    """An image [*space, C].
+    """Converts an array to an image [*space, C].
 
     Args:
-      array: of NumPy, zarr, dask or the like; those that are not NumPy's are read later.
-      axes: a letter of "ZYXC" for each axis; not given, they are [H, W], [H, W, C] or
-        [D, H, W, C].
+      array: NumPy, zarr, dask or similar array; all but NumPy's are read later.
+      axes: A letter of "ZYXC" per axis; default: [H, W], [H, W, C] or [D, H, W, C].
 
     Raises:
-      TypeError: no array.
-      ValueError: the axes do not fit it.
+      TypeError: Not an array.
+      ValueError: The axes do not fit the array.
     """
     if not all(hasattr(array, name) for name in ("shape", "dtype", "__getitem__")):
         raise TypeError(

@@ -1,15 +1,15 @@
-"""Reads a counter in one file: weights as safetensors, the rest as JSON in the file's header.
+"""Reads a counter from one file: weights as safetensors, the rest as JSON in the header.
 
 The header's `__metadata__` holds one text, `cellcount`, with the fields
 
-    format   number of this layout and of the schema of the facts; a newer one is refused
-    facts    what a checkpoint says of itself (method, stage, config, preprocessing, resampling,
+    format   version of this layout and of the metadata's schema; a newer one is refused
+    facts    metadata of the checkpoint (method, stage, config, preprocessing, resampling,
              readout) with `training` (data, errors, versions) and `weights` (how stored)
     empty    paths of nested dicts that hold nothing, which tensors alone would lose
     sha256   over all of that and every tensor
 
 Tensors are named by their path in `Variables`, joined by "/". Reading needs neither the folder of
-the run nor Orbax. `export.model_file` writes these files.
+the run nor Orbax. `export.write_model` writes these files.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ import safetensors
 import cellcount_jax
 
 SCHEMA = 2
-"""Number of the layout that is written; this and lower ones are read."""
+"""Version of the layout that is written; this and lower ones are read."""
 
 MODEL_SUFFIX = ".cellcount"
 
@@ -36,10 +36,10 @@ class ModelFileError(ValueError):
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Nested dicts of arrays, 32 bits again where 16 are stored, and the facts.
+    """Nested dicts of arrays (16-bit ones converted back to 32), and the metadata.
 
     Raises:
-      ModelFileError: the file is missing, damaged, of another kind or of a newer format.
+      ModelFileError: The file is missing, damaged, of another kind or of a newer format.
     """
     header, stored = _open(path)
     claimed = header.pop("sha256", None)
@@ -60,7 +60,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def digest(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> str:
-    """SHA-256 over the header and every tensor with its name, dtype and shape."""
+    """SHA-256 of the header and of every tensor with its name, dtype and shape."""
     found = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(arrays):
         value = arrays[name]
@@ -70,12 +70,12 @@ def digest(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> str:
 
 
 def writer_version(facts: Mapping[str, Any]) -> str | None:
-    """Version of this package that exported a model; None if it was not exported."""
+    """Version of this package that exported a model; None if it is not an exported one."""
     return ((facts.get("training") or {}).get("exported_with") or {}).get("cellcount_jax")
 
 
 def build_error(path: str | Path, facts: Mapping[str, Any], error: Exception) -> ModelFileError:
-    """The error to raise where no counter can be built from the facts that were read."""
+    """The error to raise if no counter can be built from the metadata that were read."""
     return ModelFileError(
         f"{path}: version {cellcount_jax.__version__} of cellcount_jax cannot build this model "
         f"({one_line(error)}); it was written by version {writer_version(facts) or 'unknown'}"
@@ -90,7 +90,7 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             header = json.loads((file.metadata() or {}).get(METADATA_KEY, "null"))
             names = file.keys() if _readable(header) else ()
             arrays = {name: file.get_tensor(name) for name in names}
-    except Exception as error:  # safetensors and json raise kinds of their own
+    except Exception as error:  # safetensors and json raise errors of various types
         raise ModelFileError(
             f"{path}: damaged or no model file ({one_line(error)}); copy it again"
         ) from error

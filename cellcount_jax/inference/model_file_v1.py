@@ -1,4 +1,4 @@
-"""Facts of schema 1 (the first `.cellcount` files) in the words of the present schema."""
+"""Converts metadata of schema 1 (the first `.cellcount` files) to the current schema."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -13,10 +13,10 @@ CONFIG_FIELDS = {
     "stages.*.average": "ema_decay",
     "stages.*.accumulate": "grad_accumulation",
 }
-"""Fields of the config by path, `*` for any name, and their present names."""
+"""Config fields by path, `*` for any name, and their current names."""
 
 READOUT_FIELDS = {"reference": "single_cell_peak", "tolerance": "f1_tolerance"}
-"""The same of the readout."""
+"""The same for the readout."""
 
 MISSING_FIELDS: Mapping[str, Mapping[str, Any]] = {
     "density": {"model.count": "integral"},
@@ -45,21 +45,21 @@ MISSING_FIELDS: Mapping[str, Mapping[str, Any]] = {
         "prototypes.start": "random",
     },
 }
-"""By method: fields that older configs lack, with values that change nothing."""
+"""Fields that older configs lack, by method, with values that leave the network unchanged."""
 
 REMOVED_FIELDS = {"model.combine": "add", "model.padding": "border", "model.align_corners": False}
-"""Options of the network that are gone, with the values that every config had."""
+"""Removed network options, with the value that every config had."""
 
 
 def upgraded(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts of schema 2 from those of schema 1.
+    """Metadata of schema 2 from those of schema 1.
 
     Args:
-      facts: of a checkpoint or model file, without `schema`.
+      facts: Metadata of a checkpoint or model file, without `schema`.
 
     Raises:
-      KeyError: they lack a field of schema 1.
-      ValueError: the network has an option that no longer exists.
+      KeyError: A field of schema 1 is missing.
+      ValueError: The network has an option that no longer exists.
     """
     new = copy.deepcopy(dict(facts))
     config = new["config"]
@@ -86,7 +86,7 @@ def upgraded(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def completed(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts whose config has the fields that came into schema 2 while it was the present one."""
+    """Metadata whose config has the fields that were added to schema 2 after it was introduced."""
     new = copy.deepcopy(dict(facts))
     for path, value in MISSING_FIELDS.get(new["config"]["method"], {}).items():
         *parents, last = path.split(".")
@@ -96,7 +96,7 @@ def completed(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _nodes(tree: dict[str, Any], path: list[str]) -> Iterator[dict[str, Any]]:
-    """The dicts that a path of names leads to."""
+    """The dicts at a path of names."""
     if not path:
         yield tree
         return

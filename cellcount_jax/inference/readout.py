@@ -1,4 +1,4 @@
-"""From the maps of an image to its count and points, at once or window by window."""
+"""Reads the count and points from an image's maps, at once or window by window."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,18 +13,18 @@ from cellcount_jax.inference.detect_tiled import TiledDetector, tiled_detector
 from cellcount_jax.methods.base import Readout
 
 TakeDensity = Callable[[Box, np.ndarray], None]
-"""Called with a box of the density and its values, cells per position, once for every box."""
+"""Called with a box of the density and its values (cells per position), once per box."""
 
 OpenDensity = Callable[[tuple[int, ...], Scale], TakeDensity]
-"""Called with the shape of the whole density and the scale at which it was made, before its first
-box; called again if counting restarts with smaller windows."""
+"""Called before the first box with the shape of the whole density and the factor by which the image
+was resized; called again if counting restarts with smaller windows."""
 
 
 def counts_points(readout: Readout) -> bool:
     """Whether the count is the number of points; otherwise a map sums to it.
 
     Raises:
-      ValueError: points are to be counted, and no map gives any.
+      ValueError: Points are to be counted, but no map gives any.
     """
     if readout.count in ("l1", "integral"):
         return False
@@ -34,25 +34,25 @@ def counts_points(readout: Readout) -> bool:
 
 
 def density_of(values: np.ndarray, readout: Readout) -> np.ndarray:
-    """Cells per position, float64, of the map that counts or of any part of it."""
+    """Cells per position, float64, from the counting map or any part of it."""
     density = values.astype(np.float64) / readout.count_scale
     return np.abs(density) if readout.count == "l1" else density
 
 
 def to_image_pixels(points: np.ndarray, scale: Scale) -> np.ndarray:
-    """Points in an image that was resized by `scale`, in pixels before that."""
+    """Converts points of an image resized by `scale` to pixels of the original."""
     if scale == 1.0:
         return points
     return ((points + 0.5) / np.asarray(scale) - 0.5).astype(np.float32)
 
 
 def read_out(maps: dict[str, np.ndarray], readout: Readout, scale: Scale = 1.0) -> Count:
-    """Count and points of one image's maps.
+    """Count and points from one image's maps.
 
     Args:
-      maps: named maps of the whole image.
-      readout: of the stage.
-      scale: by which the image was resized; points are given in pixels before that.
+      maps: Named maps of the whole image.
+      readout: Readout of the stage.
+      scale: Factor by which the image was resized; points are in pixels of the original.
     """
     found = None
     if readout.points_map is not None:
@@ -77,7 +77,7 @@ def _count(
     density: np.ndarray | None = None,
     maps: dict[str, np.ndarray] | None = None,
 ) -> Count:
-    """From points and scores, and the sum of the density where that is the count."""
+    """The record, from points and scores, and the sum of the density where that is the count."""
     points = scores = None
     if found is not None:
         points, scores = to_image_pixels(found[0], scale), found[1]
@@ -89,9 +89,9 @@ class StitchedMaps:
     """Keeps the maps of an image, window by window, and reads them out at the end.
 
     Args:
-      readout: of the stage.
-      space: shape of the image without channels, after resizing.
-      scale: by which it was resized.
+      readout: Readout of the stage.
+      space: Shape of the resized image without channels.
+      scale: Factor by which it was resized.
     """
 
     def __init__(self, readout: Readout, space: Sequence[int], scale: Scale):
@@ -99,7 +99,7 @@ class StitchedMaps:
         self._maps: dict[str, np.ndarray] = {}
 
     def add(self, window: tiling.Window, maps: Maps) -> None:
-        """Takes the maps of a window."""
+        """Adds the maps of a window."""
         for name, part in maps.items():
             box, values, shape = tiling.owned(part, window, self._space)
             if name not in self._maps:
@@ -107,7 +107,7 @@ class StitchedMaps:
             self._maps[name][box] = values
 
     def finish(self) -> Count:
-        """Count, points and maps, once all windows are in."""
+        """Count, points and maps, after all windows were added."""
         return read_out(self._maps, self._readout, self._scale)
 
 
@@ -115,10 +115,10 @@ class RunningCount:
     """Counts an image whose windows come in raster order, and keeps no map.
 
     Args:
-      readout: of the stage.
-      space: shape of the image without channels, after resizing.
-      scale: by which it was resized.
-      open_density: what takes the density box by box, if a map sums to the count.
+      readout: Readout of the stage.
+      space: Shape of the resized image without channels.
+      scale: Factor by which it was resized.
+      open_density: Receives the density box by box, if a map sums to the count.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class RunningCount:
         self._take_density: list[TakeDensity] | None = None
 
     def add(self, window: tiling.Window, maps: Maps) -> None:
-        """Takes the maps of a window."""
+        """Adds the maps of a window."""
         readout, space = self._readout, self._space
         if readout.points_map is not None:
             box, values, shape = tiling.owned(maps[readout.points_map], window, space)
@@ -154,6 +154,6 @@ class RunningCount:
             take(box, density.astype(np.float32))
 
     def finish(self) -> Count:
-        """Count and points, once all windows are in."""
+        """Count and points, after all windows were added."""
         found = None if self._points is None else self._points.finish()
         return _count(found, self._total, self._scale)

@@ -1,4 +1,4 @@
-"""Counts by region: what lies in each, and what lies in none, so that nothing is dropped."""
+"""Counts per region and outside all regions, so that nothing is dropped."""
 
 import logging
 import math
@@ -15,7 +15,7 @@ from cellcount_jax.io.regions import OUTSIDE, Region, Shape
 log = logging.getLogger(__name__)
 
 RegionRow = dict[str, Any]
-"""What a region adds to its image's row in `counts.csv`, by column."""
+"""The values of a region in `counts.csv`, by column."""
 
 
 def count_regions(
@@ -27,33 +27,33 @@ def count_regions(
     sums: np.ndarray | None = None,
     covered: Region | None = None,
 ) -> list[RegionRow]:
-    """A row per region, and a last one for what lies outside all of them.
+    """One row per region, and a last one for everything outside.
 
-    A point belongs to the pixel that it lies in; a position of the density is divided by area.
-    The rows add up to the image's count unless regions overlap: those each count their own, which
+    A point belongs to the pixel that it lies in; a density value is divided by area. The rows add
+    up to the image's count unless regions overlap: a cell in several regions counts in each, which
     is logged.
 
     Args:
-      found: count of the image.
-      regions: of the image.
-      shape: of the image without channels, (H, W) or (D, H, W).
-      spacing: micrometres per pixel, (y, x) or (z, y, x), if known.
-      sums: [R + 1] cells by the density in each region and, last, in their `union`, for an image
-        whose density is not kept; see `density_sums`.
-      covered: the `union` of the regions, if it is known already.
+      found: Count of the image.
+      regions: Regions of the image.
+      shape: Shape of the image without channels, (H, W) or (D, H, W).
+      spacing: Micrometres per pixel, (y, x) or (z, y, x), if known.
+      sums: Sums of the density [R + 1], in cells, in each region and, last, in their `union`, for
+        an image whose density is not kept; see `density_sums`.
+      covered: The `union` of the regions, if already known.
 
     Returns:
       Rows with `roi`, `count`, `n_points`, `density_sum`, `area_px` (in the plane), and, with
-      `spacing`, `cells_per_mm2` or `cells_per_mm3` of the region; "" where there is none.
+      `spacing`, `cells_per_mm2` or `cells_per_mm3` of the region; "" where not applicable.
 
     Raises:
-      ValueError: the count is a density's, and neither the density nor `sums` are given.
+      ValueError: The count is a sum of the density, but neither the density nor `sums` are given.
     """
     covered = union(regions, shape) if covered is None else covered
     every = [*regions, covered]
     sizes = [_size(region, shape) for region in every]
     if sum(size for size, _ in sizes[:-1]) > sizes[-1][0]:
-        log.warning("regions overlap: cells in several of them count in each")
+        log.warning("regions overlap: cells in several of them are counted in each")
     sizes[-1] = _size(covered, shape, outside=True)
     numbers: list[int | None] = [None] * len(every)
     if found.points is not None:
@@ -72,7 +72,7 @@ def count_regions(
 
 
 def _size(region: Region, shape: Shape, *, outside: bool = False) -> tuple[int, int]:
-    """Pixels or voxels of a region, or of all else, and pixels that they cover in the plane."""
+    """Pixels or voxels in a region (or outside it), and its area in the plane, in pixels."""
     planes = 1 if region.inside.ndim == len(shape) else shape[0]
     inside = ~region.inside if outside else region.inside
     flat = inside.any(axis=0) if inside.ndim == 3 else inside
@@ -101,24 +101,24 @@ def cells_per_mm(count: float, size: int, spacing: Sequence[float]) -> RegionRow
     """The column `cells_per_mm2` or `cells_per_mm3`.
 
     Args:
-      count: cells.
-      size: pixels or voxels in which they lie; "" stands for the density of none.
-      spacing: micrometres per pixel, (y, x) or (z, y, x).
+      count: Number of cells.
+      size: Number of pixels or voxels in which they lie; if 0, the value is "".
+      spacing: Micrometres per pixel, (y, x) or (z, y, x).
     """
     axes = len(spacing)
     extent = size * math.prod(spacing) * 10.0 ** (-3 * axes)
-    # Six digits: more than a count has.
+    # Six significant digits: more than a count has.
     return {f"cells_per_mm{axes}": float(f"{count / extent:.6g}") if extent else ""}
 
 
 def points_inside(points: np.ndarray, region: Region, shape: Shape) -> np.ndarray:
-    """[N] bool: which points lie in a region.
+    """Which points lie in a region, [N] bool.
 
     Args:
-      points: [N, ndim] in pixels, integer = centre of that pixel; those beyond the image's rim
-        belong to the pixel next to them.
-      region: of the image.
-      shape: of the image without channels.
+      points: Positions [N, ndim] in pixels, an integer is a pixel's centre; points outside the
+        image belong to the nearest pixel.
+      region: A region of the image.
+      shape: Shape of the image without channels.
     """
     axes = region.inside.ndim
     last = np.array(shape[-axes:]) - 1
@@ -139,16 +139,16 @@ def density_sums(
     box: Sequence[slice] | None = None,
     whole: Shape | None = None,
 ) -> np.ndarray:
-    """[R] float64: cells by the density in each region; the sums of boxes add up.
+    """Sum of the density in each region, [R] float64, in cells; the sums of boxes add up.
 
     Args:
-      density: cells per position of the map, which may be coarser than the image; all of it, or
+      density: Cells per position of the map, which may be coarser than the image; all of it, or
         a box of it.
-      regions: of the image.
-      shape: of the image without channels.
-      scale: by which the image was resized before the map was made.
-      box: where the density lies in the map.
-      whole: shape of the whole map.
+      regions: Regions of the image.
+      shape: Shape of the image without channels.
+      scale: Factor by which the image was resized before the map was made.
+      box: Box of the map that `density` holds.
+      whole: Shape of the whole map.
     """
     whole = density.shape if whole is None else whole
     box = [slice(0, n) for n in whole] if box is None else box
@@ -167,10 +167,10 @@ def density_sums(
 
 
 def map_edges(side: int, positions: int, scale: float) -> np.ndarray:
-    """[positions + 1] float64: where the positions of a map begin and end along an image's side.
+    """Borders of a map's positions along one side of the image, [positions + 1] float64, in pixels.
 
-    The image's `side` pixels were resized by `scale`, and the network makes one position of the
-    map of each 1, 2, 4, ... pixels; the last one may reach beyond the image and is cut.
+    The image's `side` pixels were resized by `scale`, and one position of the map stands for 1,
+    2, 4, ... of these; the last one may extend beyond the image and is cut.
     """
     resized = max(1, round(side * scale))
     stride = 1
@@ -182,24 +182,24 @@ def map_edges(side: int, positions: int, scale: float) -> np.ndarray:
 
 
 def union(regions: Sequence[Region], shape: Shape) -> Region:
-    """What any of the regions covers."""
+    """The union of the regions."""
     ndim = max((region.inside.ndim for region in regions), default=len(shape))
     covered = np.zeros(tuple(shape[-ndim:]), bool)
     for region in regions:
-        where: Any = (..., *region.box)  # a region of two axes goes through all planes
+        where: Any = (..., *region.box)  # a 2-D region extends through all planes
         covered[where] |= region.inside
     return Region("", (0,) * ndim, covered)
 
 
 def _sum_inside(values: np.ndarray, region: Region, edges: Sequence[np.ndarray]) -> float:
-    """Sum in a region of values whose positions begin and end at these edges, in pixels."""
+    """Sum of the values in a region; `edges` are the borders of their positions, in pixels."""
     inside = []
     for axis, edge in enumerate(edges[-values.ndim :]):
         corner, n = region.corner[axis], region.inside.shape[axis]
         low = max(corner, int(edge[0]))
         high = max(low, min(corner + n, math.ceil(edge[-1])))
         inside.append(slice(low - corner, high - corner))
-        # From positions to the pixels that the region has along this axis.
+        # From positions to the region's pixels along this axis.
         moved = np.moveaxis(values, axis, 0)
         spread = _overlaps(edge, low, high).T @ moved.reshape(len(moved), -1)
         values = np.moveaxis(spread.reshape(high - low, *moved.shape[1:]), 0, axis)
@@ -207,7 +207,7 @@ def _sum_inside(values: np.ndarray, region: Region, edges: Sequence[np.ndarray])
 
 
 def _overlaps(edges: np.ndarray, low: int, high: int) -> sparse.csr_array:
-    """[positions, high - low]: fraction of each position that lies in each pixel from `low` on."""
+    """Fraction of each position in each pixel from `low` on, [positions, high - low]."""
     start, stop = edges[:-1, None], edges[1:, None]
     pixels = np.floor(start).astype(int) + np.arange(math.ceil((stop - start).max()) + 1)
     shared = np.minimum(stop, pixels + 1) - np.maximum(start, pixels)

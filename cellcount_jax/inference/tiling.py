@@ -1,7 +1,7 @@
 """Cuts an image into windows of one shape, and says where the map of a window belongs.
 
 The whole map of an image is that of the image mirrored at its far ends up to `padded_shape`,
-which depends on the image's size alone, never on how it is cut. Windows overlap by at least
+which depends only on the image's size, never on how it is cut. Windows overlap by at least
 twice the halo, the first begins and the last ends at the borders of the padded image, and each
 pixel is owned by one window in which it has its halo. So a network that sees no further than the
 halo gives the same map whatever the windows; one with global operations counts in windows of the
@@ -17,11 +17,11 @@ import numpy as np
 from cellcount_jax.data.resize import Box
 
 MAX_WINDOW = {2: 1024, 3: 128}
-"""Longest side of a window, by number of space axes: a compromise of memory and overlap. Images up
-to it are padded to one of few sides; a stage may name a longer one for its windows."""
+"""Longest side of a window, by number of space axes: a compromise between memory and overlap.
+Smaller images are padded to one of a few sides; a stage may set a longer one for its windows."""
 
 MIN_SIDE = 32
-"""Shortest side that an image is padded to, so that tiny ones share a shape."""
+"""Shortest side that an image is padded to, so that small ones share a shape."""
 
 
 class Span(NamedTuple):
@@ -33,14 +33,14 @@ class Span(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A window to read, and the box within it that it owns; both in pixels of the padded image."""
+    """A window to read, and the box of it that it owns; both in pixels of the padded image."""
 
     read: tuple[slice, ...]
     own: tuple[slice, ...]
 
 
 def sides(max_window: int, stride: int, *, steps: int = 4) -> list[int]:
-    """Sides that padded images and windows may have, `steps` to a doubling: few compilations."""
+    """Allowed sides of padded images and windows, `steps` per doubling: few compilations."""
     found, base = [], MIN_SIDE
     while base < 2 * max_window:
         found += [-(-base * step // (steps * stride)) * stride for step in range(steps, 2 * steps)]
@@ -52,12 +52,12 @@ def sides(max_window: int, stride: int, *, steps: int = 4) -> list[int]:
 def padded_shape(
     shape: Sequence[int], stride: int, *, window: Sequence[int] | None = None
 ) -> tuple[int, ...]:
-    """Space shape after padding, multiples of the stride.
+    """Space shape after padding, in multiples of the stride.
 
     Args:
-      shape: of the image.
-      stride: of the network.
-      window: of a network with a fixed one; the image becomes at least as large.
+      shape: Space shape of the image.
+      stride: Stride of the network.
+      window: Fixed window of the network, if any; the image becomes at least as large.
     """
     if window is not None:
         return tuple(max(w, -(-n // stride) * stride) for n, w in zip(shape, window, strict=True))
@@ -70,17 +70,17 @@ def padded_shape(
 def choose_window(
     padded: Sequence[int], *, halo: int, stride: int, max_window: int | None = None
 ) -> tuple[int, ...]:
-    """Window with the least to compute, for a network that can be cut anywhere.
+    """The window that needs the least computation, for images that can be cut anywhere.
 
     Args:
-      padded: of `padded_shape`.
-      halo: context that an owned pixel needs on each side.
-      stride: of the network.
-      max_window: longest side; by default `MAX_WINDOW`. Windows are always wide enough to leave
+      padded: Shape from `padded_shape`.
+      halo: Context that an owned pixel needs on each side.
+      stride: Stride of the network.
+      max_window: Longest side; by default `MAX_WINDOW`. Windows are always wide enough to leave
         room between their halos.
 
     Returns:
-      A side per axis, of `sides`, or the padded image's own.
+      One side per axis, from `sides`, or the padded image's own.
     """
     common = MAX_WINDOW[len(padded)]
     top = max_window or common
@@ -103,18 +103,18 @@ def spans(size: int, window: int, *, halo: int, stride: int, offset: int = 0) ->
     """Windows along one axis.
 
     Args:
-      size: length of the padded axis, a multiple of `stride`, at least `window`.
-      window: length of every window, a multiple of `stride`.
-      halo: context that an owned pixel has on each side, except at the image's borders.
-      stride: origins and borders of ownership are multiples of it.
-      offset: 0 spreads the windows evenly; any other multiple of the stride lays them on a grid
-        that begins there, with a first and a last window at the borders all the same.
+      size: Length of the padded axis, a multiple of `stride`, at least `window`.
+      window: Length of every window, a multiple of `stride`.
+      halo: Context that an owned pixel has on each side, except at the image's borders.
+      stride: Stride of the network; windows and owned parts begin at multiples of it.
+      offset: 0 spreads the windows evenly; any other multiple of the stride puts them on a grid
+        that begins there, still with a first and a last window at the borders.
 
     Returns:
-      Spans in order; their owned parts follow each other without gap or overlap.
+      Spans in order; their owned parts are contiguous and do not overlap.
 
     Raises:
-      ValueError: sizes are no multiples of the stride, or the window is not wider than its halos.
+      ValueError: A size is not a multiple of the stride, or the window is not wider than its halos.
     """
     if size % stride or window % stride or offset % stride or window > size:
         raise ValueError(
@@ -169,12 +169,12 @@ def owned(
     """The part of a window's map that belongs to it.
 
     Args:
-      part: map of the window, [*window / stride, ...]; the stride may differ from map to map.
-      window: where it lies.
-      space: shape of the image; what was mirrored beyond it belongs to no window.
+      part: Map of the window, [*window / stride, ...]; the stride may differ between maps.
+      window: The window.
+      space: Space shape of the image; mirrored pixels beyond it belong to no window.
 
     Returns:
-      The box in the map of the image, its values (none if the window owns nothing of the image),
+      The box in the map of the image, its values (none if the window owns no part of the image),
       and the space shape of that map.
     """
     stride = (window.read[0].stop - window.read[0].start) // part.shape[0]

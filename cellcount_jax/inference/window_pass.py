@@ -1,8 +1,8 @@
 """One pass over the windows of images: read, predicted in batches, gathered into counts.
 
 An image in memory is resized and normalised as a whole (`from_array`) and its maps are kept
-(`readout.StitchedMaps`). Of a larger one each window is read, resized and normalised on its own
-(`from_reader`), and sums and points are kept (`readout.RunningCount`). The brightness range is that
+(`readout.StitchedMaps`). Windows of a larger image are read, resized and normalised one by one
+(`from_reader`), and sums and points are kept (`readout.RunningCount`). The intensity range is that
 of the whole image in both cases, so both give the same count.
 """
 
@@ -37,27 +37,27 @@ from cellcount_jax.inference.readout import RunningCount, StitchedMaps
 from cellcount_jax.methods.base import Readout
 
 PIXELS_IN_MEMORY = 2**25
-"""Images of more pixels (without channels) are read and counted window by window."""
+"""Images with more pixels (without channels) are read and counted window by window."""
 
 N_INTENSITY_WINDOWS = 24
-"""Windows over which the brightness range of an image is measured that is resized on reading."""
+"""Number of windows sampled to estimate the intensity range of an image resized while reading."""
 
 NewSink = Callable[[Readout, Sequence[int], Scale], StitchedMaps | RunningCount]
-"""From the readout, the space shape of the resized image and the scale by which it was resized."""
+"""Arguments: readout, space shape of the resized image, factor by which it was resized."""
 
 OnWindow = Callable[[int, int], None]
-"""Called with the number of windows done and of all of the image."""
+"""Called with the number of windows done and their total in the image."""
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkInput:
-    """An image as a network takes it.
+    """An image as the network takes it.
 
     Attributes:
-      space: shape without channels, after resizing.
-      read: box within the image -> [*box, C] float32.
-      scale: by which the image was resized.
-      is_constant: whether all pixels of the image have one value.
+      space: Shape of the resized image without channels.
+      read: Reads a box within the image as [*box, C] float32.
+      scale: Factor by which the image was resized.
+      is_constant: Whether all pixels of the image have one value.
     """
 
     space: tuple[int, ...]
@@ -66,7 +66,7 @@ class NetworkInput:
     is_constant: bool = False
 
     def window(self, window: Box) -> np.ndarray:
-        """[*window, C]; beyond its far ends the image continues as its mirror image."""
+        """Reads a window [*window, C]; beyond its far ends the image is mirrored."""
         at = [
             reflected_indices(n, b.start, b.stop - b.start)
             for n, b in zip(self.space, window, strict=True)
@@ -76,7 +76,7 @@ class NetworkInput:
 
 
 def fits_in_memory(image: Readable) -> bool:
-    """Whether an image is small enough to hold it and its maps."""
+    """Whether an image is small enough to hold it and its maps in memory."""
     return math.prod(image.shape[:-1]) <= PIXELS_IN_MEMORY
 
 
@@ -86,12 +86,12 @@ def from_array(
     """An image in memory, resized and normalised as a whole.
 
     Args:
-      pixels: [*space, C] as read from a file.
-      preprocessing: of the network.
-      scale: by which the image is resized.
+      pixels: Image [*space, C] as read from a file.
+      preprocessing: Preprocessing of the network.
+      scale: Factor by which the image is resized.
 
     Raises:
-      ValueError: pixels that the network cannot take.
+      ValueError: The network cannot take these pixels.
     """
     prepared = preprocess(resize_image(pixels, scale), preprocessing)
     is_constant = bool(pixels.min() == pixels.max())
@@ -104,12 +104,12 @@ def from_reader(
     """An image of any size, resized and normalised window by window as it is read.
 
     Args:
-      image: open, such as a `LazyImage`.
-      preprocessing: of the network.
-      scale: by which the image is resized.
+      image: Open image, such as a `LazyImage`.
+      preprocessing: Preprocessing of the network.
+      scale: Factor by which the image is resized.
 
     Raises:
-      ValueError: the image is damaged, or its pixels are such that the network cannot take them.
+      ValueError: The image is damaged, or the network cannot take its pixels.
     """
     stored = image.shape[:-1]
     space = resized_shape(stored, scale)
@@ -129,7 +129,7 @@ def from_reader(
 
 
 def _is_constant(image: Readable) -> bool:
-    """Whether all pixels have one value; known from the first window of most images."""
+    """Whether all pixels have one value; for most images the first window decides."""
     space = image.shape[:-1]
     sides = [min(n, tiling.MAX_WINDOW[len(space)]) for n in space]
     value = None
@@ -144,7 +144,7 @@ def _is_constant(image: Readable) -> bool:
 def _sampled_range(
     pixels: Callable[[Box], np.ndarray], space: Sequence[int], preprocessing: Preprocessing
 ) -> IntensityRange:
-    """Brightness range of a resized image, from windows spread over it."""
+    """Intensity range of a resized image, from windows spread over it."""
     ndim = len(space)
     sides = [min(n, tiling.MAX_WINDOW[ndim] // 2) for n in space]
     each = math.ceil(N_INTENSITY_WINDOWS ** (1 / ndim))
@@ -171,14 +171,14 @@ def count_images(
     smaller windows.
 
     Args:
-      predictor: computes the maps.
-      images: taken one after the other, as batches need more windows.
-      new_sink: makes what gathers the maps of an image.
-      offset: of the grid of windows per axis, see `tiling.spans`.
-      on_window: called after each window.
+      predictor: Computes the maps.
+      images: Images, consumed as batches need more windows.
+      new_sink: Makes the object that collects the maps of an image.
+      offset: Origin of the grid of windows per axis, see `tiling.spans`.
+      on_window: Called after each window.
 
     Raises:
-      OutOfDeviceMemoryError: the smallest window is too large for the device.
+      OutOfDeviceMemoryError: The smallest window is too large for the device.
     """
     left = iter(images)
     waiting: deque[_Gathering] = deque()
@@ -212,7 +212,7 @@ def count_images(
 
 @dataclasses.dataclass
 class _Gathering:
-    """An image of which `done` windows are in its sink."""
+    """An image in progress: `done` windows are in its sink."""
 
     image: NetworkInput
     windows: list[tiling.Window]
@@ -220,11 +220,11 @@ class _Gathering:
     done: int = 0
 
     def rest(self) -> Iterator[np.ndarray]:
-        """[*window, C] of the windows that are not done."""
+        """The windows [*window, C] that are not done."""
         return (self.image.window(w.read) for w in self.windows[self.done :])
 
     def add(self, maps: Maps) -> None:
-        """Takes the maps of the next window."""
+        """Adds the maps of the next window."""
         if self.image.is_constant:  # no cells, whatever the network predicts
             maps = {name: np.zeros_like(values) for name, values in maps.items()}
         self.sink.add(self.windows[self.done], maps)

@@ -11,12 +11,12 @@ BLOCK, N_BLOCKS = 1 << 20, 16
 
 
 def fingerprint(path: Path) -> str:
-    """Changes with the size and content of a file: all of it up to 16 MiB, else 16 blocks of 1 MiB.
+    """Hash of a file's size and content: all of it up to 16 MiB, else 16 blocks of 1 MiB.
 
-    Of a folder (OME-Zarr), with the names, sizes and times of its files.
+    For a folder (OME-Zarr), a hash of the names, sizes and modification times of its files.
 
     Raises:
-      OSError: it cannot be read, or is neither a file nor a folder.
+      OSError: It cannot be read, or is neither a file nor a folder.
     """
     found = hashlib.blake2b(digest_size=16)
     if path.is_dir():
@@ -25,7 +25,7 @@ def fingerprint(path: Path) -> str:
             found.update(repr((str(file.relative_to(path)), facts.st_size)).encode())
             found.update(str(facts.st_mtime_ns).encode())
         return found.hexdigest()
-    if not path.is_file():  # a pipe would never end
+    if not path.is_file():  # reading a pipe would never end
         raise OSError(f"{path}: is not a regular file")
     size = path.stat().st_size
     found.update(str(size).encode())
@@ -41,7 +41,7 @@ def fingerprint(path: Path) -> str:
 
 
 def read(table: Path) -> dict[str, str]:
-    """Fingerprints by the text of the image's path; none if they were not written."""
+    """Fingerprints by image path (as text); empty if they were not written."""
     try:
         return dict(json.loads(_beside(table).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
@@ -49,7 +49,7 @@ def read(table: Path) -> dict[str, str]:
 
 
 def write(table: Path, contents: Mapping[str, str]) -> None:
-    """Keeps the fingerprints beside a table."""
+    """Writes the fingerprints beside a table."""
     write_file(_beside(table), json.dumps(contents, indent=1, sort_keys=True) + "\n")
 
 

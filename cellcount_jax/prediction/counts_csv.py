@@ -1,4 +1,4 @@
-"""`counts.csv`: rows that survive a crash, are reused by a second call, and merge."""
+"""`counts.csv`: rows survive a crash, are reused by a second call, and merge across shards."""
 
 import csv
 import io
@@ -24,20 +24,20 @@ COLUMNS = (
 ALWAYS = (
     *("image", "count", "n_points", "height", "width", "model", "version", "status", "remarks"),
 )
-"""Columns that a table has even where no row fills them."""
+"""Columns that a table has even if no row fills them."""
 
 CsvRow = dict[str, Any]
-"""A row by column. Of one region, `inference.region_counts.RegionRow` holds the counts that go into
-it; an image compared with its true dots is a record of `evaluation`."""
+"""A row by column. A region's counts come from `inference.region_counts.RegionRow`; comparisons
+with true dots are records of `evaluation`."""
 
 
 def table_name(shard: tuple[int, int] | None = None) -> str:
-    """File name of a table, or of the i-th of n tables that will be merged."""
+    """File name of a table, or of the i-th of n tables to be merged."""
     return "counts.csv" if shard is None else f"counts.shard-{shard[0]}-of-{shard[1]}.csv"
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """Complete rows of a table, as text; none if there is no table.
+    """Complete rows of a table, as text; empty if there is no table.
 
     The last line of a run that was killed may be incomplete; then the rows of the last image are
     left out.
@@ -54,7 +54,7 @@ def _read(path: Path) -> tuple[list[dict[str, str]], bool]:
     damaged = False
     try:
         rows.extend(csv.DictReader(io.StringIO(text)))
-    except csv.Error:  # such as a line break that is no end of a line
+    except csv.Error:  # such as a line break inside a field
         damaged = True
     torn = None if not rows or damaged or text.endswith("\n") else rows.pop()
     whole = [row for row in rows if None not in row and None not in row.values()]
@@ -71,9 +71,9 @@ def write(path: Path, rows: Iterable[CsvRow], *, every_column: bool = True) -> N
     """Replaces a table.
 
     Args:
-      path: the table.
-      rows: its rows.
-      every_column: False leaves out those of `COLUMNS` that no row fills, but for `ALWAYS`.
+      path: The table.
+      rows: Its rows.
+      every_column: False leaves out columns that no row fills, except `ALWAYS`.
     """
     rows = list(rows)
     filled = {name for row in rows for name, value in row.items() if value not in ("", None)}
@@ -82,49 +82,49 @@ def write(path: Path, rows: Iterable[CsvRow], *, every_column: bool = True) -> N
 
 
 def append(path: Path, rows: Iterable[CsvRow]) -> None:
-    """Adds the rows of one image; they are in the file when this returns."""
+    """Appends the rows of one image; they are on disk when this returns."""
     with path.open("a", newline="", encoding="utf-8") as file:
         file.write(_text(rows))
 
 
 def begin(path: Path, settings: dict[str, Any]) -> tuple[list[dict[str, str]], dict[str, str]]:
-    """Rows of earlier calls with the same settings, of the images that were counted.
+    """Rows of images counted by earlier calls with the same settings.
 
-    A table of other settings, or one that cannot be read, is renamed and kept.
+    A table made with other settings, or one that cannot be read, is renamed and kept.
 
     Args:
-      path: the table, which need not exist.
-      settings: what the rows depend on; kept in a JSON file beside the table (`remember`).
+      path: The table, which need not exist.
+      settings: What the rows depend on; kept in a JSON file beside the table (`remember`).
 
     Returns:
-      The rows, and the name of the outputs of each image by the text of its path.
+      The rows, and the name of each image's outputs by its path (as text).
     """
     rows, damaged = _read(path)
     known = _json(path.with_suffix(".json"))
     names = known.pop("outputs", {})
     fits = settings == known if known else all(r["model"] == settings["model"] for r in rows)
     if not rows and path.exists() and path.read_bytes().strip().count(b"\n"):
-        fits = False  # lines, none of which is a row of ours
+        fits = False  # it has lines, but none is a row of counts
         rows = [{}]
     kept = aside(path)
     if rows and not fits:
         path.rename(kept)
-        log.warning("%s is of another model or other settings; kept as %s", path, kept.name)
+        log.warning("%s was made with another model or other settings; kept as %s", path, kept.name)
         rows, names = [], {}
     elif damaged:
         shutil.copyfile(path, kept)
-        log.warning("%s has damaged lines, left out; the table is kept as %s", path, kept.name)
+        log.warning("%s has damaged lines, left out; the original is kept as %s", path, kept.name)
     good = {row["image"] for row in rows} - {r["image"] for r in rows if r["status"] != "ok"}
     return [row for row in rows if row["image"] in good], dict(names)
 
 
 def remember(path: Path, settings: dict[str, Any], names: Mapping[str, str]) -> None:
-    """Keeps what the rows of a table depend on, and whose the files beside it are.
+    """Writes what the rows of a table depend on, and which image each output file belongs to.
 
     Args:
-      path: the table.
-      settings: of the calls that made it.
-      names: of the outputs of each image, by the text of its path.
+      path: The table.
+      settings: Settings of the calls that made it.
+      names: Name of each image's outputs, by its path (as text).
     """
     text = json.dumps({**settings, "outputs": dict(names)}, indent=2)
     write_file(path.with_suffix(".json"), text + "\n")
@@ -137,7 +137,7 @@ def merge(out: Path) -> tuple[Path, int, int]:
       The table, its number of images, and how many of them could not be counted.
 
     Raises:
-      ValueError: there are no shards, one is missing, or they do not belong together.
+      ValueError: There are no shards, one is missing, or they do not belong together.
     """
     shards = _shards(out)
     tables, settings = [], []
@@ -154,7 +154,7 @@ def merge(out: Path) -> tuple[Path, int, int]:
                 f"{path}: counted with another model or other settings than {shards[0].name}; "
                 "count it again"
             )
-    # Shard i has every n-th image from the i-th on: interleaving restores the order of the images.
+    # Shard i holds every n-th image from the i-th on: interleaving restores the original order.
     longest = max(map(len, tables))
     images = [table[i] for i in range(longest) for table in tables if i < len(table)]
     target = out / table_name()
@@ -175,7 +175,7 @@ def _shards(out: Path) -> Sequence[Path]:
     sizes = sorted({n for _, n in found.values()})
     if len(sizes) > 1:
         raise ValueError(
-            f"{out}: holds shards of {' and of '.join(map(str, sizes))}; remove those of one"
+            f"{out}: holds shards of {' and of '.join(map(str, sizes))} parts; keep one set only"
         )
     missing = sorted(set(range(1, sizes[0] + 1)) - {i for i, _ in found.values()})
     if missing:

@@ -1,4 +1,4 @@
-"""Options of `predict_files`, in a module that imports nothing heavy: the command shows them."""
+"""Options of `predict_files`, in a module without heavy imports: the command's help shows them."""
 
 import dataclasses
 import math
@@ -18,32 +18,32 @@ POINTS_STYLES = {
     "qupath": (".geojson", "geojson"),
     "cell_counter": (".xml", "cell_counter"),
 }
-"""Suffix of each style of points, and its format in `io.annotations.dots`."""
+"""File suffix of each style of points, and its format in `io.annotations.dots`."""
 
 OnCounted = Callable[[str, "Image", "Count", "Sequence[Region]"], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a user may choose for all files of a call.
+    """What a user can choose for all files of a call.
 
     Attributes:
-      points_style: of `POINTS_STYLES`.
-      density: also write density maps: OME-TIFF, or OME-Zarr for images read window by window.
-      axes: letters of the files' axes, such as "ZCYX", in place of what they say.
-      channels: indices or names of the channels to use.
-      voxel_size: micrometres per pixel, (y, x) or (z, y, x), in place of what the files say.
-      diameter: of a cell in pixels, for models that resize images by it; else it is estimated.
-      scene: which image of files that hold several, from 0; None counts all, a row for each.
-      time: which time point of series, from 0; None counts all, a row for each.
-      per_slice: count each plane of a stack as an image of its own, a row for each.
-      threshold: of the model's points, in place of the one that was chosen after training; for
-        peaks a share of one cell's peak.
-      every_column: the table has columns that are empty throughout, too.
-      normalise: of `Preprocessing`, in place of the model's.
-      regions: file of regions, or folder of files named like the images: rows of regions, too.
-      shard: (i, n) counts the files i, i + n, i + 2n, ... into a table of its own, i from 1.
-      on_counted: called with the name, image, count and regions of each file, to draw overlays.
+      points_style: A style from `POINTS_STYLES`.
+      density: Also write density maps: OME-TIFF, or OME-Zarr for images read window by window.
+      axes: Letters of the files' axes, such as "ZCYX", in place of their metadata.
+      channels: Indices or names of the channels to use.
+      voxel_size: Micrometres per pixel, (y, x) or (z, y, x), in place of the files' metadata.
+      diameter: Cell diameter in pixels, for models that resize images by it; default: estimated.
+      scene: Index of the image in files that hold several, from 0; None counts all, a row each.
+      time: Index of the time point in time series, from 0; None counts all, a row each.
+      per_slice: Count each plane of a stack as an image of its own, a row each.
+      threshold: Threshold of the points, in place of the one that was chosen after training; for
+        peaks a fraction of one cell's peak.
+      every_column: Whether the table also has columns that are empty throughout.
+      normalise: Normalisation (see `Preprocessing`), in place of the model's.
+      regions: File of regions, or folder of files named like the images; adds a row per region.
+      shard: (i, n) counts files i, i + n, i + 2n, ... into a table of its own, i from 1.
+      on_counted: Called with the name, image, count and regions of each file, to draw overlays.
     """
 
     points_style: str = "plain"
@@ -68,9 +68,9 @@ class Options:
             raise ValueError(f"unknown points style {self.points_style!r}; choose one of {known}")
         sizes = self.voxel_size
         if sizes is not None and not all(0 < s < math.inf for s in sizes):
-            raise ValueError(f"voxel size {sizes}: micrometres greater than 0 are needed")
+            raise ValueError(f"voxel size {sizes}: must be greater than 0, in micrometres")
         if self.threshold is not None and not 0 < self.threshold < math.inf:
-            raise ValueError(f"threshold {self.threshold}: a number greater than 0 is needed")
+            raise ValueError(f"threshold {self.threshold}: must be greater than 0")
         if self.regions is not None and not self.regions.exists():
             raise ValueError(f"{self.regions}: no such file or folder of regions")
         if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:

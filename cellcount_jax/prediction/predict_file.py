@@ -28,17 +28,17 @@ from cellcount_jax.runtime.path_text import path_text
 log = logging.getLogger(__name__)
 
 MAX_COMPRESSION_RATIO = 4000
-"""A large image that declares more bytes of pixels per byte of its files is refused."""
+"""Largest ratio of declared to stored bytes of a large image; above it the image is refused."""
 
 MAX_RATIO_OF_COUNTS = 1.5
-"""Count and number of points that differ more are remarked upon."""
+"""A remark is made if count and number of points differ by more."""
 
 OVERVIEW_SIDE = 2048
-"""Longest side of what is drawn of an image that is counted window by window."""
+"""Longest side of the drawing of an image that is counted window by window."""
 
 
 class Outputs(NamedTuple):
-    """Where the outputs of a file go: the folder of the call, and the file's name in it."""
+    """Where the outputs of a file go: the folder of the call, and their name in it."""
 
     folder: Path
     name: str
@@ -53,21 +53,21 @@ def count_file(
     on_window: OnWindow,
     part: Part = Part(),  # noqa: B008
 ) -> list[CsvRow]:
-    """Counts one file and writes what lies beside the table.
+    """Counts one file and writes its points and density.
 
     Args:
-      counter: trained.
-      path: the file.
-      outputs: where points and density go.
-      options: the caller's.
-      part: which of the file's images.
-      on_window: called with the number of windows done and of all of a large image.
+      counter: Trained counter.
+      path: The file.
+      outputs: Where points and density go.
+      options: Options of the call.
+      part: Which of the file's images.
+      on_window: Called for large images with the number of windows done and their total.
 
     Returns:
-      Its row, and one per region: the columns that are known from the file.
+      The image's row, then one per region, with the columns known from the file.
 
     Raises:
-      ValueError: the image cannot be read or does not fit the network.
+      ValueError: The image cannot be read or does not fit the network.
     """
     channels = None if options.channels is None else list(options.channels)
     with open_lazy(
@@ -105,7 +105,7 @@ def count_file(
         if found.points is not None and _disagree(found.count, len(found.points)):
             log.warning(
                 "%s: the count (%.1f) and the number of points (%d) disagree: look at the points "
-                "before you use either",
+                "before using either",
                 *(path_text(path), found.count, len(found.points)),
             )
         row = _columns(image.space_shape, spacing, found) | {"status": "ok"}
@@ -116,7 +116,7 @@ def count_file(
 def _diameter(
     counter: Counter, options: Options, found: Count, spacing: Sequence[float] | None
 ) -> CsvRow:
-    """Diameter of a cell in this image, for models that bring cells to one size; else nothing."""
+    """Cell diameter in this image, for models that resize cells to one size; else empty."""
     pixels = options.diameter
     if counter.resampling.cell_diameter is not None:
         pixels = counter.resampling.cell_diameter / float(np.ravel(found.scale)[-1])
@@ -127,7 +127,7 @@ def _diameter(
 
 
 def _disagree(count: float, n_points: int) -> bool:
-    """Whether two counts of one image differ by more than a half, and by more than chance."""
+    """Whether two counts of one image differ by more than half, and by more than chance."""
     low, high = sorted((max(count, 0.0), float(n_points)))
     return high > MAX_RATIO_OF_COUNTS * low and high - low > 3
 
@@ -145,7 +145,7 @@ def _density_writer(
 
 
 def _check_content(image: LazyImage) -> None:
-    """Refuses an image that declares a huge size and holds next to nothing."""
+    """Refuses an image that declares a huge size but holds next to nothing."""
     if fits_in_memory(image):
         return
     declared = math.prod(image.shape) * image.dtype.itemsize
@@ -172,7 +172,7 @@ def _density_spacing(
 
 
 def _overview(image: LazyImage, spacing: tuple[float, ...] | None) -> Image:
-    """What is drawn on: every n-th pixel of a large image; of a volume, its middle plane."""
+    """The image to draw on: every n-th pixel of a large image; the middle plane of a volume."""
     if fits_in_memory(image):
         return Image(image.read(), spacing, image.channel_names, image.path)
     step = _overview_step(image)
@@ -186,7 +186,7 @@ def _overview_step(image: LazyImage) -> int:
 
 
 def _shown_count(found: Count, image: LazyImage, shown: Image) -> Count:
-    """The points where they lie in what is drawn."""
+    """The count with its points in pixels of the drawn image."""
     if found.points is None or shown.space_shape == image.space_shape:
         return found
     points = found.points.copy()
@@ -198,7 +198,7 @@ def _shown_count(found: Count, image: LazyImage, shown: Image) -> Count:
 
 
 def _shown_regions(regions: Sequence[Region], image: LazyImage, shown: Image) -> list[Region]:
-    """The regions in the plane of what is drawn."""
+    """The regions in the plane of the drawn image."""
     step = 1 if shown.space_shape == image.space_shape else _overview_step(image)
     found = []
     for region in regions:
@@ -210,7 +210,7 @@ def _shown_regions(regions: Sequence[Region], image: LazyImage, shown: Image) ->
 
 
 def _columns(space: Sequence[int], spacing: Sequence[float] | None, found: Count) -> CsvRow:
-    """Columns of one image: count, sizes, cells per area or volume if the pixel size is known."""
+    """Columns of one image: count, sizes, and density per mm2 or mm3 if the pixel size is known."""
     row: CsvRow = {
         "count": round(found.count, 3),
         "n_points": "" if found.points is None else len(found.points),

@@ -17,16 +17,16 @@ from cellcount_jax.prediction.counts_csv import CsvRow
 
 
 class RegionRows:
-    """Rows of one image: its density is summed while it is counted, the rows are made after.
+    """Rows of one image: the density is summed during counting, the rows are made afterwards.
 
     Args:
-      regions: of the image, which may have none.
-      shape: of the image without channels.
+      regions: Regions of the image; may be empty.
+      shape: Shape of the image without channels.
     """
 
     def __init__(self, regions: Sequence[Region], shape: Shape):
         self.regions, self._shape = regions, tuple(shape)
-        # The union is summed with the regions; without regions there is nothing to hold.
+        # The union is summed with the regions; without regions nothing is kept.
         self._all = [*regions, union(regions, shape)] if regions else []
         self._sums: np.ndarray | None = None
 
@@ -57,6 +57,6 @@ class RegionRows:
 
 
 def _rounded(part: RegionRow) -> CsvRow:
-    """Counts to six decimals: the rows of a table still add up to its count."""
+    """Counts to six decimals: the rows of an image still add up to its count."""
     values = {key: part[key] for key in ("count", "density_sum")}
     return {k: round(v, 6) + 0.0 if isinstance(v, float) else v for k, v in values.items()}

@@ -1,4 +1,4 @@
-"""Remarks of a row: what was left out of a file, assumed or doubted, as the log says it."""
+"""Remarks of a row: the warnings logged about its file (what was left out, assumed or doubted)."""
 
 import contextlib
 import logging
@@ -11,21 +11,20 @@ from cellcount_jax.runtime.path_text import path_text
 
 @contextlib.contextmanager
 def remarks_of(path: Path, said: set[str] | None) -> Iterator[list[str]]:
-    """The warnings of this package about one file, in the order in which they are given.
+    """Collects the warnings of this package about one file, in order.
 
-    Whatever reads, resizes or counts the file need only log a warning for it to stand in the table,
-    too. The log names the file in each and says none twice.
+    Code that reads, resizes or counts the file only has to log a warning to get it into the table.
+    In the log, each warning names the file and none appears twice.
 
     Args:
-      path: of the file, which is left out of the text.
-      said: warnings about the file that the log has had; new ones are added. None: the log has had
-        all of them.
+      path: Path of the file; left out of the text.
+      said: Warnings about the file that were logged before; new ones are added. None: log none.
     """
     remarks: list[str] = []
     log = logging.getLogger("cellcount_jax")
     collector, propagates = _Collector(remarks, path, said), log.propagate
     log.addHandler(collector)
-    log.propagate = False  # the collector passes records on
+    log.propagate = False  # the collector forwards records
     try:
         yield remarks
     finally:
@@ -41,7 +40,7 @@ def error_line(path: Path, error: Exception) -> str:
 
 
 class _Collector(logging.Handler):
-    """Takes the warnings of the thread that made it; errors stand in the column `status`."""
+    """Collects the warnings of the thread that made it; errors go to the column `status`."""
 
     def __init__(self, remarks: list[str], path: Path, said: set[str] | None):
         super().__init__()

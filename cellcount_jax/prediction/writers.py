@@ -1,4 +1,4 @@
-"""Files beside the table: points in the formats of other tools, density maps."""
+"""Writes the files beside the table: points in the formats of other tools, density maps."""
 
 import collections
 import csv
@@ -17,22 +17,22 @@ from cellcount_jax.runtime.path_text import path_text
 from cellcount_jax.runtime.replace_file import replacing
 
 MAX_NAME_BYTES = 200
-"""File systems take 255, and outputs add endings such as `_contribution.tif`."""
+"""File systems allow 255, and outputs add endings such as `_contribution.tif`."""
 
 ROWS_AT_ONCE = 1 << 16
-"""Points that are formatted together."""
+"""Number of points that are formatted together."""
 
 CHUNKS = {2: (1024, 1024), 3: (64, 256, 256)}
-"""Shape of a chunk of a density in OME-Zarr, by number of axes."""
+"""Chunk shape of a density in OME-Zarr, by number of axes."""
 
 
 def output_names(paths: Sequence[Path], *, used: Mapping[str, str] | None = None) -> list[str]:
-    """A name for each file's outputs: its stem, longer where two files would share it.
+    """A name for each file's outputs: its stem, extended where two files would share it.
 
     Args:
-      paths: of the images.
-      used: names that earlier calls gave, by the text of the image's path. An image keeps its
-        name, and no other image gets it.
+      paths: Paths of the images.
+      used: Names given by earlier calls, by image path (as text). An image keeps its name, and no
+        other image gets it.
     """
     used = used or {}
     choices: list[Callable[[Path], str]] = [
@@ -61,7 +61,7 @@ def output_names(paths: Sequence[Path], *, used: Mapping[str, str] | None = None
 
 
 def _bounded(name: str) -> str:
-    """A name to which an ending can be added: the end of a long one is replaced by a checksum."""
+    """A name short enough to append an ending: the end of a long one becomes a checksum."""
     data = os.fsencode(name)
     if len(data) <= MAX_NAME_BYTES:
         return name
@@ -70,7 +70,7 @@ def _bounded(name: str) -> str:
 
 
 def points_path(out: Path, name: str, style: str) -> Path:
-    """File of the points of an image."""
+    """Path of the file with an image's points."""
     return out / "points" / f"{name}{POINTS_STYLES[style][0]}"
 
 
@@ -86,13 +86,13 @@ def write_points(
     """Writes the points of an image.
 
     Args:
-      path: file; its folder is made.
-      points: [N, ndim] pixels.
-      scores: [N].
-      style: of `POINTS_STYLES`. `plain` has columns `[z,]y,x,score` and, with a spacing, the
-        same in micrometres.
-      spacing: micrometres per pixel.
-      image_name: of the image, for formats that hold it.
+      path: The file; its folder is created.
+      points: Positions [N, ndim] in pixels.
+      scores: Scores [N].
+      style: A style from `POINTS_STYLES`. `plain` has columns `[z,]y,x,score` and, with a spacing,
+        the same in micrometres.
+      spacing: Micrometres per pixel.
+      image_name: Name of the image, for formats that store it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     format = POINTS_STYLES[style][1]
@@ -112,7 +112,7 @@ def write_points(
     with replacing(path, newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(header)
-        # Some at a time: as Python objects, numbers take ten times their memory in arrays.
+        # In blocks: Python objects take ten times the memory of arrays.
         for at in range(0, len(points), ROWS_AT_ONCE):
             rows = _rows(points[at : at + ROWS_AT_ONCE], scores[at : at + ROWS_AT_ONCE], known)
             table.writerows(
@@ -123,8 +123,8 @@ def write_points(
 def _rows(
     points: np.ndarray, scores: np.ndarray, spacing: Sequence[float] | None
 ) -> Iterator[list[str]]:
-    """Cells of a table: pixels, score, and micrometres if the spacing is known."""
-    # Measured from the centre of the first pixel, as the pixels are.
+    """Table cells: pixels, score, and micrometres if the spacing is known."""
+    # Measured from the centre of the first pixel, like the pixel coordinates.
     physical = [] if spacing is None else (points.astype(np.float64) * np.asarray(spacing)).tolist()
     for i, (point, score) in enumerate(zip(points.tolist(), scores.tolist(), strict=True)):
         values = [f"{v:.3f}" for v in point] + [f"{score:.6g}"]
@@ -132,12 +132,12 @@ def _rows(
 
 
 def write_density(path: Path, density: np.ndarray, spacing: Sequence[float] | None) -> None:
-    """Writes a density [*space] as OME-TIFF, float32, cells per value.
+    """Writes a density [*space] as OME-TIFF, float32, cells per position.
 
     Args:
-      path: file; its folder is made.
-      density: of the whole image.
-      spacing: micrometres per value of the map.
+      path: The file; its folder is created.
+      density: Density of the whole image.
+      spacing: Micrometres per position of the map.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     axes = "zyx"[3 - density.ndim :]
@@ -147,15 +147,15 @@ def write_density(path: Path, density: np.ndarray, spacing: Sequence[float] | No
 def open_density_zarr(
     path: Path, shape: tuple[int, ...], spacing: Sequence[float] | None
 ) -> TakeDensity:
-    """Begins a density as OME-Zarr 0.5, float32, cells per value.
+    """Creates an OME-Zarr 0.5 group for a density, float32, cells per position.
 
     Args:
-      path: folder of the group; what is in it is replaced.
-      shape: of the whole density.
-      spacing: micrometres per value, if known.
+      path: Folder of the group; its content is replaced.
+      shape: Shape of the whole density.
+      spacing: Micrometres per position, if known.
 
     Returns:
-      What writes a box of it.
+      A function that writes a box of it.
     """
     axes, chunk = "zyx"[3 - len(shape) :], CHUNKS[len(shape)]
     store = create_ome_zarr(path, shape, "float32", axes=axes, chunk=chunk, spacing=spacing)

@@ -225,8 +225,8 @@ def _checked(folder: epath.Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     known = {name: value for name, value in facts.items() if name != CHECKSUM}
     if facts.get(CHECKSUM, _checksum(known)) != _checksum(known):
         raise CheckpointError(
-            f"{folder}: the facts of this checkpoint were changed after training, by hand or by a "
-            "damaged disk; restore the folder from a copy, or train again"
+            f"{folder}: the metadata of this checkpoint were changed after training, by hand or by "
+            "a damaged disk; restore the folder from a copy, or train again"
         )
     return known
 

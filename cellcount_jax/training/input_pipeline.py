@@ -1,10 +1,10 @@
 """Feeds the steps of a stage: all data, resident on the device, or batches streamed from the host.
 
-Small sets lie on the device whole and the jitted step draws its batch from them. Of larger ones
-the host reads each batch, crops it and sends it while the step before runs. Both draw the same
-rows and crops from the same keys; the losses differ by rounding alone. (Initial variables that
-depend on the data, such as a head started at the mean count, see the first batch of a streamed set
-and all of a resident one.)
+Small datasets reside on the device and the jitted step draws its batch from them. For larger ones
+the host reads and crops each batch and transfers it while the previous step runs. Both draw the
+same rows and crops from the same keys; the losses differ only by rounding. (Initial variables that
+depend on the data, such as a head initialised to the mean count, see the first batch of a streamed
+dataset and all of a resident one.)
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from cellcount_jax.runtime import sharding
 log = logging.getLogger(__name__)
 
 STREAM_TO_SPLIT = {"labelled": "train", "unlabelled": "unlabelled"}
-"""The split that each stream of a plan reads."""
+"""The split that each stream of a plan reads from."""
 
 Splits = Mapping[str, Sequence[Sample]]
 
@@ -39,10 +39,10 @@ class InputPipeline:
     """The batches of one stage.
 
     Attributes:
-      example: stream -> fields on the host, by which variables are initialised.
-      data: what every step takes: the resident data, or the shapes of a streamed batch.
-      sampler: (what a step takes, step) -> augmented batch; runs inside the jitted step.
-      open: from a step on, streamed batches on the device; None where data are resident.
+      example: Fields on the host by stream, used to initialise variables.
+      data: Input of every step: the resident data, or the shapes of a streamed batch.
+      sampler: (input of a step, step) -> augmented batch; runs inside the jitted step.
+      open: Opens streamed batches on the device from a step on; None if data are resident.
     """
 
     example: Tree
@@ -52,12 +52,12 @@ class InputPipeline:
 
     @property
     def resident(self) -> Tree | None:
-        """All data, if they are resident."""
+        """All data if they are resident, else None."""
         return self.data if self.open is None else None
 
     @contextlib.contextmanager
     def from_step(self, step: int) -> Iterator[Iterator[Tree]]:
-        """What `step` takes, then the next, and so on."""
+        """The inputs of `step` and all steps after it."""
         if self.open is None:
             yield itertools.repeat(self.data)
         else:
@@ -75,19 +75,19 @@ def build(
     mesh: Mesh,
     on_device_mib: float,
 ) -> InputPipeline:
-    """Resident data where they fit, once stacked, else streamed batches.
+    """Resident data if they fit once stacked, else streamed batches.
 
     Args:
-      splits: the data.
-      preprocessing: of whole images.
-      stage: says what target its loss needs.
-      plan: of the stage: batch sizes by stream, crops and augmentation.
-      seed: of the run.
-      mesh: of devices.
-      on_device_mib: data of no more than so many MiB become resident; they are on every device.
+      splits: The data.
+      preprocessing: Preprocessing of whole images.
+      stage: Stage, which says what target its loss needs.
+      plan: Plan of the stage: batch sizes by stream, crops and augmentation.
+      seed: Seed of the run.
+      mesh: Mesh of devices.
+      on_device_mib: Data up to this many MiB become resident; every device holds a copy.
 
     Raises:
-      ValueError: a stream has no images, or the stage needs all data at once and they do not fit.
+      ValueError: A stream has no images, or the stage needs all data at once and they do not fit.
     """
     streams = {name: splits.get(STREAM_TO_SPLIT[name], []) for name in plan.batch_size}
     for name, samples in streams.items():
@@ -103,7 +103,7 @@ def build(
         return _resident(streams, preprocessing, stage, plan, seed)
     if stage.prepare or stage.between_epochs or stage.finish:
         raise ValueError(
-            f"stage {stage.name}: works on all its images at once, and they take more than "
+            f"stage {stage.name}: needs all its images at once, and they take more than "
             f"{on_device_mib} MiB; raise config.data.on_device_mib or lower config.data.n_train"
         )
     if plan.mosaic:
@@ -117,7 +117,7 @@ def build(
 
 
 def to_device(pipeline: InputPipeline, stage: Stage, frozen: Tree, mesh: Mesh) -> InputPipeline:
-    """Puts resident data on the devices, after the stage's own preparation of them."""
+    """Prepares resident data as the stage asks and puts them on the devices."""
     if pipeline.open is not None:
         return pipeline
     data = pipeline.data if stage.prepare is None else stage.prepare(pipeline.data, frozen)
@@ -191,7 +191,7 @@ def _streamed(
 def _open(
     readers: Mapping[str, Callable[..., Any]], layouts: Mapping[str, "BatchLayout"], step: int
 ) -> Generator[Tree, None, None]:
-    """Batches from a step on, each put on the devices while the step before computes."""
+    """Batches from a step on, each transferred while the previous step computes."""
     with contextlib.ExitStack() as stack:
         opened = {
             name: stack.enter_context(
@@ -211,12 +211,12 @@ def _open(
 
 @dataclasses.dataclass(frozen=True)
 class BatchLayout:
-    """How the rows of a batch lie on the devices, as `sharding.split_rows` wants them.
+    """How the rows of a batch are distributed over the devices (see `sharding.split_rows`).
 
     Attributes:
-      sharding: of every field.
-      rows: those on this host's devices.
-      size: of the whole batch.
+      sharding: Sharding of every field.
+      rows: Rows on this host's devices.
+      size: Size of the whole batch.
     """
 
     sharding: NamedSharding
@@ -232,7 +232,7 @@ class BatchLayout:
         return cls(layout, np.unique([every[s] for s in slices]).tolist(), batch_size)
 
     def put(self, rows: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        """Global arrays of the whole batch from the rows that this host has read."""
+        """Global arrays of the whole batch, from the rows that this host has read."""
 
         def place(value: np.ndarray) -> jax.Array:
             shape = (self.size, *value.shape[1:])

@@ -1,4 +1,4 @@
-"""The error on the validation part by which a checkpoint is chosen, and what a readout fits."""
+"""The validation error by which a checkpoint is chosen, and the fit of its readout."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from cellcount_jax.inference.counter import Count, Counter
 from cellcount_jax.training.readout_fit import fit_readout
 
 WHILE_TRAINING = 40
-"""Images that a readout is calibrated on while training goes on; at its end, all are taken."""
+"""Number of images to calibrate a readout on during training; at the end, all are used."""
 
 
 def error(
     counter: Counter, samples: Sequence[Sample], train: Sequence[Sample], *, radius: float
 ) -> tuple[float, dict[str, Any]]:
-    """What is minimised, and what is logged.
+    """The error to minimise, and the metrics to log.
 
-    A stage whose readout gives points and takes its count from elsewhere is chosen by 1 - F1; one
-    that counts is chosen by its mean absolute error per sample.
+    The error of a stage whose readout gives points but takes its count from elsewhere is 1 - F1;
+    that of a stage that counts is its mean absolute error per sample.
     """
     fitted = with_fitted_readout(counter, samples, train[:WHILE_TRAINING], radius=radius)
     found = evaluate(fitted, samples, radius=radius, details=False)
@@ -33,13 +33,13 @@ def error(
 def with_fitted_readout(
     counter: Counter, samples: Sequence[Sample], train: Sequence[Sample], *, radius: float
 ) -> Counter:
-    """The counter with its readout's threshold and scale, as far as the readout asks for it.
+    """The counter with threshold and scale fitted, as far as its readout asks for it.
 
     Args:
-      counter: of a stage that is being trained.
-      samples: choose the threshold, by F1.
-      train: training samples, which give the scale.
-      radius: matching radius in pixels.
+      counter: Counter of the stage that is being trained.
+      samples: Samples on which the threshold is chosen, by F1.
+      train: Training samples, from which the scale is fitted.
+      radius: Matching radius in pixels.
     """
     readout = counter.stage.readout
     if readout.candidates:

@@ -1,4 +1,4 @@
-"""Learning-rate schedules and optimisers."""
+"""Learning-rate schedules and optimizers."""
 
 import functools
 import math
@@ -28,22 +28,22 @@ def warm_restarts(
 ) -> jax.Array:
     """Cosine learning rate with warm restarts.
 
-    A cycle falls from `base` to `floor` along half a cosine and jumps back to `base` with its last
-    step + 1; the peak stays the same. Exact to float32 rounding up to millions of steps: the
-    cycles' beginnings are computed beforehand in whole numbers.
+    The rate falls from `base` to `floor` along half a cosine and restarts at `base` on the step
+    after the cycle's last; the peak stays the same. Exact to float32 rounding up to millions of
+    steps: the first step of every cycle is precomputed as an integer.
 
     Args:
-      step: any shape, 0-based; may be traced.
-      base: learning rate at the beginning of each cycle.
-      first_cycle: steps of the first cycle.
-      multiplier: each cycle is so many times as long as the one before; 1 or more.
-      floor: learning rate at the end of a cycle.
+      step: Number of the step, 0-based, of any shape; may be traced.
+      base: Learning rate at the start of each cycle.
+      first_cycle: Number of steps of the first cycle.
+      multiplier: Ratio of the lengths of successive cycles, at least 1.
+      floor: Learning rate at the end of a cycle.
 
     Returns:
-      The learning rate, float32, of `step`'s shape.
+      The learning rate, float32, with the shape of `step`.
 
     Raises:
-      ValueError: first_cycle is not positive or multiplier below 1.
+      ValueError: `first_cycle` is not positive, or `multiplier` is below 1.
 
     Source: SGDR (ICLR 2017), Eq. 5.
     """
@@ -65,7 +65,7 @@ def warm_restarts(
 
 
 def _cycles(first: float, multiplier: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of every cycle that int32 can name: first whole step, how much earlier it began, length."""
+    """For every cycle in the int32 range: first integer step, fractional start offset, length."""
     starts, lengths = [0.0], [first]
     while starts[-1] + lengths[-1] < LAST_STEP:
         starts.append(starts[-1] + lengths[-1])
@@ -76,8 +76,8 @@ def _cycles(first: float, multiplier: float) -> tuple[np.ndarray, np.ndarray, np
 
 
 def _half_cosine(position: Any, length: Any, *, base: float, floor: float) -> jax.Array:
-    """floor + (base - floor) (1 + cos(pi position / length)) / 2, as a sine of what remains:
-    in float32 the cosine loses all digits where it nears -1."""
+    """floor + (base - floor) (1 + cos(pi position / length)) / 2, computed as sin^2 of the
+    remaining fraction to avoid float32 cancellation near cos = -1."""
     share = (length - jnp.asarray(position, jnp.float32)) / length
     return floor + (base - floor) * jnp.sin(0.5 * jnp.pi * jnp.maximum(share, 0.0)) ** 2
 
@@ -95,28 +95,28 @@ def make_schedule(
     """A learning rate as a function of the 0-based step.
 
     Args:
-      name: `constant`; `cosine`, half a cosine from `base` to `floor` over `steps`, `floor` after
-        that; or `warm_restarts`.
-      base: highest learning rate.
-      steps: of the whole training, warm-up included; for `cosine`.
-      first_cycle: in steps; for `warm_restarts`.
-      multiplier: of `warm_restarts`.
-      floor: lowest learning rate of both cosines.
-      warmup_steps: the rate first rises in a straight line, step t having
-        (t + 1) / (warmup_steps + 1) of `base`; the named schedule begins after that.
+      name: `constant`; `cosine`, half a cosine from `base` to `floor` over `steps`, then `floor`;
+        or `warm_restarts`.
+      base: Highest learning rate.
+      steps: Number of steps of the whole training, warm-up included; for `cosine`.
+      first_cycle: Number of steps of the first cycle; for `warm_restarts`.
+      multiplier: Ratio of the lengths of successive cycles; for `warm_restarts`.
+      floor: Lowest learning rate; for both cosine schedules.
+      warmup_steps: Number of steps of linear warm-up, step t having (t + 1) / (warmup_steps + 1)
+        of `base`; the named schedule begins after that.
 
     Returns:
-      Step -> learning rate.
+      A function from step to learning rate.
 
     Raises:
-      ValueError: no such schedule, or what it needs is missing.
+      ValueError: No such schedule, or an argument that it needs is missing.
     """
     main: optax.Schedule
     if name == "warm_restarts":
         main = functools.partial(
             warm_restarts, base=base, first_cycle=first_cycle, multiplier=multiplier, floor=floor
         )
-        main(0)  # Fails on bad settings here, not inside a compiled step.
+        main(0)  # fails on bad settings here, not inside a compiled step
     elif name == "cosine":
         if steps <= warmup_steps:
             raise ValueError(f"schedule 'cosine' needs more steps ({steps}) than {warmup_steps=}")
@@ -140,24 +140,24 @@ def make_optimizer(
     clip: float | None = None,
     rates: Mapping[str, float] | None = None,
 ) -> optax.GradientTransformation:
-    """An optimiser over all parameters, biases and norms included.
+    """An optimizer of all parameters, biases and normalisation parameters included.
 
     Args:
       name: `adam` adds weight_decay times the parameter to the gradient (an L2 penalty); `adamw`
-        decays apart from it: before its Adam step a parameter is multiplied by
-        1 - lr(t) weight_decay. With weight_decay 1 that is 1 - lr(t), the rule of the
-        focal-consistency and SAU-Net code, whose decay equals the learning rate and is not
-        multiplied by it again.
-      schedule: learning rate, or step -> learning rate (`make_schedule`).
-      weight_decay: see `name`.
-      clip: the gradient's global norm is cut down to this first; None leaves it.
-      rates: name -> factor of the learning rate of parameters at or below that name in the tree.
+        decouples the decay: before its Adam step a parameter is multiplied by
+        1 - lr(t) weight_decay. With weight_decay 1 the factor is 1 - lr(t), as in published code
+        whose decay equals the learning rate and is not multiplied by it again.
+      schedule: Learning rate, or a function from step to learning rate (`make_schedule`).
+      weight_decay: See `name`.
+      clip: Maximum global norm of the gradient, clipped before the update; None: no clipping.
+      rates: Factors of the learning rate by name, for parameters at or below that name in the
+        tree.
 
     Returns:
-      The transformation; its state holds arrays only.
+      A gradient transformation; its state holds only arrays.
 
     Raises:
-      ValueError: no such optimiser.
+      ValueError: No such optimizer.
 
     Source: Adam (ICLR 2015), decoupled weight decay (ICLR 2019).
     """
@@ -187,12 +187,12 @@ def _scale_by_name(rates: Mapping[str, float]) -> optax.GradientTransformation:
 def from_config(
     config: ConfigDict, *, steps: int, steps_per_epoch: int
 ) -> optax.GradientTransformation:
-    """The optimiser of a stage.
+    """The optimizer of a stage.
 
     Args:
       config: `optimizer` of the stage's plan, see `defaults.stage`.
-      steps: of the stage.
-      steps_per_epoch: of the stage's labelled stream.
+      steps: Number of steps of the stage.
+      steps_per_epoch: Number of steps per epoch of the stage's labelled stream.
     """
     schedule = make_schedule(
         config.schedule,

@@ -1,4 +1,4 @@
-"""The compiled steps of a stage, how many of them its plan asks for, and what they see at once."""
+"""The compiled steps of a stage, their number, and the training window."""
 
 import functools
 import math
@@ -16,13 +16,13 @@ from cellcount_jax.training.step import State, make_step
 
 
 def budget(plan: ConfigDict, n: int) -> tuple[int, int]:
-    """Steps of a stage with `n` labelled images, and steps of an epoch of these."""
+    """Number of steps of a stage with `n` labelled images, and steps per epoch."""
     steps_per_epoch = math.ceil(n / plan.batch_size.labelled)
     return (plan.steps or plan.epochs * steps_per_epoch), steps_per_epoch
 
 
 def training_window(config: ConfigDict, samples: Sequence[Sample], stage: Stage) -> tuple[int, ...]:
-    """Sides of the images that a stage is trained on: what it sees at once in prediction, too."""
+    """Sides of the images that a stage is trained on; also the default window of prediction."""
     crop = config.stages[stage.name].crop
     return tuple(crop or streaming.common_side(samples, stage.stride).tolist())
 
@@ -38,7 +38,7 @@ def compile_steps(
     seed: int,
     mesh: jax.sharding.Mesh,
 ) -> dict[int, jax.stages.Compiled]:
-    """The step, and what takes several at once, by the number of steps of a call."""
+    """Compiled programs by number of steps per call: one for a single step, one for several."""
     make = functools.partial(
         make_step,
         stage,

@@ -1,4 +1,4 @@
-"""What a person sees while a stage trains."""
+"""What the user sees while a stage trains."""
 
 import logging
 import sys
@@ -13,13 +13,13 @@ log = logging.getLogger(__name__)
 
 
 def describe(name: str, trained: Any, compiled: Any, steps: int, seconds: float) -> None:
-    """Logs parameters, FLOPs and memory of the compiled step, and how long that took."""
+    """Logs parameters, FLOPs and memory of the compiled step, and the compilation time."""
     parameters = sum(x.size for x in jax.tree.leaves(trained))
     cost = compiled.cost_analysis() or {}
     memory = compiled.memory_analysis()
     used = memory.temp_size_in_bytes + memory.argument_size_in_bytes if memory else 0
     log.info(
-        "stage %s: %s parameters trained, %d steps, %.1f GFLOP and %.2f GiB a step on each device; "
+        "stage %s: %s parameters trained, %d steps, %.1f GFLOP and %.2f GiB per step and device; "
         "compiled in %.1f s",
         name,
         f"{parameters:,}",
@@ -31,14 +31,14 @@ def describe(name: str, trained: Any, compiled: Any, steps: int, seconds: float)
 
 
 class Bar:
-    """Progress of one stage with loss, validation error and time left."""
+    """Progress bar of one stage with loss, validation error and time left."""
 
     def __init__(self, inner: tqdm):
         self._inner = inner
         self._shown: dict[str, str] = {}
 
     def advance(self, logged: Sequence[dict[str, float]], steps: int = 1) -> None:
-        """So many steps further; `logged` holds the metrics since the last validation."""
+        """Advances by `steps`; `logged` holds the metrics since the last validation."""
         if logged:
             self._shown["loss"] = f"{logged[-1]['loss']:.4g}"
         self._inner.set_postfix(self._shown, refresh=False)
@@ -53,7 +53,7 @@ class Bar:
 
 @contextmanager
 def bar(name: str, steps: int, at: int) -> Iterator[Bar]:
-    """A progress bar on a terminal, a line now and then elsewhere."""
+    """A progress bar on a terminal, otherwise an occasional line."""
     terminal = sys.stderr.isatty()
     with tqdm(
         total=steps,

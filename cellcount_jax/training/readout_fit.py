@@ -12,16 +12,17 @@ from cellcount_jax.methods.base import Decoder, Readout
 def fit_readout(
     readout: Readout, counts: Sequence[Count], samples: Sequence[Sample], *, radius: float
 ) -> Readout:
-    """The readout with the decoder and threshold of the highest F1 among its candidates.
+    """The readout with the decoder and threshold of highest F1 among its candidates.
 
-    Of a decoder's best thresholds the middle one is taken or, with `readout.f1_tolerance`, the one
-    with the least error of the number of points; of equally good decoders the first.
+    Among a decoder's equally good thresholds the middle one is taken or, with
+    `readout.f1_tolerance`, the one with the smallest error in the number of points; among equally
+    good decoders, the first.
 
     Args:
-      readout: unchanged if it has no candidates or no map of points.
-      counts: of the samples, with their maps.
-      samples: labelled.
-      radius: matching radius in pixels.
+      readout: Readout; returned unchanged if it has no candidates or no map of points.
+      counts: Counts of the samples, with their maps.
+      samples: Labelled samples.
+      radius: Matching radius in pixels.
     """
     if not readout.candidates or readout.points_map is None:
         return readout

@@ -1,6 +1,6 @@
-"""Batch statistics of the weights that predict, where these are averages over steps.
+"""Recomputes batch-norm statistics for averaged (EMA) weights.
 
-Averaged statistics are those of the weights of single steps; the averaged weights have others.
+Running statistics averaged over the steps do not match the averaged weights.
 """
 
 from collections.abc import Callable
@@ -18,16 +18,16 @@ STATISTICS = "batch_stats"
 def make_recalibration(
     stage: Stage, pipeline: InputPipeline, *, batches: int, seed: int
 ) -> Callable[[Variables], Variables]:
-    """A function that replaces the batch statistics of variables by those of training batches.
+    """A function that replaces the batch statistics of variables with those of training batches.
 
     Args:
-      stage: its loss returns the statistics of a batch.
-      pipeline: of the stage; the batches are its first ones, crops and flips included.
-      batches: so many of them.
-      seed: of the run, for losses that draw random numbers.
+      stage: Stage whose loss returns the statistics of a batch.
+      pipeline: Input of the stage; its first batches are used, crops and flips included.
+      batches: Number of training batches.
+      seed: Seed of the run, for losses that draw random numbers.
 
     Returns:
-      The function; variables without batch statistics stay as they are.
+      The function; it leaves variables without batch statistics unchanged.
     """
 
     @jax.jit

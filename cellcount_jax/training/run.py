@@ -28,7 +28,7 @@ from cellcount_jax.training.trainer import Run, fit
 log = logging.getLogger(__name__)
 
 EVALUATION_ORDER = ("test", "validation", "train")
-"""The first of these splits that has images is evaluated."""
+"""Splits in order of preference: the first with images is evaluated."""
 
 VERSIONED_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -37,17 +37,18 @@ def train(config: ConfigDict, workdir: epath.Path, *, download: bool = False) ->
     """Trains what is not trained yet, evaluates once, and writes results and report.
 
     Args:
-      config: see `configs/`.
-      workdir: made if missing; resumed if it already holds this run.
-      download: download the data if they are missing and their publisher's address is known.
+      config: Config of the run, see `configs/`.
+      workdir: Folder of the run, created if missing; resumed if it already holds this run.
+      download: Whether to download the data if they are missing and their publisher's address is
+        known.
 
     Returns:
       The content of `results.json`.
 
     Raises:
-      WorkdirError: the folder holds a run of another config.
+      WorkdirError: The folder holds a run of another config.
     """
-    if not config.data.folder:  # a lab's images and dots are read first: they may have changed
+    if not config.data.folder:  # of a lab's folder, images and dots may have changed
         workdirs.check_config(config, workdir)
         if (finished := workdirs.results_of(workdir)) is not None:
             return finished
@@ -63,25 +64,26 @@ def train_source(
     is_lab: bool = False,
     start: Counter | None = None,
 ) -> dict[str, Any]:
-    """`train` with data that are loaded already.
+    """Like `train`, with data that are already loaded.
 
     Args:
-      config: see `train`.
-      workdir: see `train`.
-      source: the data.
-      is_lab: they are a lab's own, which may change: a run is resumed only with the same.
-      start: trained counter whose weights training begins with.
+      config: See `train`.
+      workdir: See `train`.
+      source: The data.
+      is_lab: Whether they come from a lab's folder, which may change: a run resumes only if they
+        are unchanged.
+      start: Trained counter whose weights training starts from.
 
     Raises:
-      WorkdirError: see `train`; or images or dots have changed since the run began.
-      LockedError: another process trains in the folder.
+      WorkdirError: See `train`; or images or dots have changed since the run began.
+      LockedError: Another process trains in the folder.
     """
     with workdirs.locked(workdir):
         workdirs.check_data(source, workdir)
         workdirs.check_config(config, workdir)
         if (finished := workdirs.results_of(workdir)) is not None:
             return finished
-        split_to_evaluate(config, source)  # Raises before hours of training, not after.
+        split_to_evaluate(config, source)  # raises before hours of training, not after
         log.info("%s; on %s", source.description, sharding.describe_device())
         workdirs.claim(config, source, workdir, is_lab=is_lab)
         try:
@@ -103,19 +105,19 @@ def train_source(
 
 
 def _preprocessing(config: ConfigDict, source: load.SplitDataset) -> Preprocessing:
-    """Of the config; a mean or deviation of None is measured on the training images."""
+    """Preprocessing of the config; a mean or std of None is measured on the training images."""
     fields = config.preprocessing.to_dict()
     given = {name: value for name, value in fields.items() if value is not None}
     preprocessing = Preprocessing.from_dict(given)
     if len(given) == len(fields):
         return preprocessing
     measured = with_measured_range(preprocessing, (s.image for s in source.splits["train"]))
-    log.info("training images: mean %s, deviation %s", measured.mean, measured.std)
+    log.info("training images: mean %s, standard deviation %s", measured.mean, measured.std)
     return measured
 
 
 def _with_pixel_size(source: load.SplitDataset) -> load.SplitDataset:
-    """The same data; their resampling has the pixel size that the training images share."""
+    """The same data; images will be resampled to the pixel size that the training images share."""
     pixel_size = source.resampling.pixel_size or common_pixel_size(source.splits["train"])
     if pixel_size is not None:
         log.info("pixel size %s um; images of other pixel sizes are resized to it", pixel_size)
@@ -124,10 +126,10 @@ def _with_pixel_size(source: load.SplitDataset) -> load.SplitDataset:
 
 
 def load_source(config: ConfigDict, *, download: bool = False) -> load.SplitDataset:
-    """The data set of a config, split by its protocol and seed; or the lab's folder it names.
+    """The dataset of a config, split by its protocol and seed; or the lab's folder it names.
 
     Raises:
-      ValueError: the data are missing or wrong; one line that says what to do.
+      ValueError: The data are missing or wrong; one line says what to do.
     """
     data = config.data
     if data.name is None and not data.folder:
@@ -156,7 +158,7 @@ def evaluate_run(
     test = source.splits[split]
     if split != "test":
         log.warning("errors on the %s split are smaller than on new images", split)
-    next(iter(counter.count_all([test[0].image])))  # Compiles outside the measured time.
+    next(iter(counter.count_all([test[0].image])))  # compiles outside the measured time
     evaluation = evaluate(counter, test, radius=config.radius)
     explained = {}
     if counter.stage.explain is not None:
@@ -188,7 +190,7 @@ def split_to_evaluate(config: ConfigDict, source: load.SplitDataset) -> str:
     """The first split of `EVALUATION_ORDER`, from `config.evaluate_on` on, that has images.
 
     Raises:
-      ValueError: `config.evaluate_on` is no such split.
+      ValueError: `config.evaluate_on` is not such a split.
     """
     asked = config.evaluate_on
     if asked not in EVALUATION_ORDER:
@@ -222,7 +224,7 @@ def write_results(workdir: epath.Path, results: Mapping[str, Any], evaluation: E
 
 
 def predictions_table(evaluation: Evaluation) -> str:
-    """A line per evaluated image (or patch) with its error, the largest error first."""
+    """One line per evaluated image (or patch) with its error, largest error first."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("image", "true", "predicted", "error", "n_points", "tp", "fp", "fn"))

@@ -1,4 +1,4 @@
-"""One training step: a pure function, jitted in global view over the data mesh."""
+"""One training step: a pure function, jitted once over globally sharded arrays (SPMD)."""
 
 import dataclasses
 from collections.abc import Callable
@@ -24,12 +24,12 @@ REMAT: dict[str, Callable[..., bool] | None] = {
 }
 """Rematerialisation policies: `none` saves all residuals of the forward pass, `convolutions` the
 outputs of convolutions and matrix products (hardly slower), `pools` those of max pools (least
-memory, about 1.3x FLOPs). For accelerators only: XLA's schedule on CPU frees nothing."""
+memory, about 1.3x FLOPs). For accelerators: on CPU they save no memory."""
 
 
 @flax.struct.dataclass
 class State:
-    """What changes from step to step; arrays only. Frozen parts travel beside it, undonated."""
+    """What changes between steps; arrays only. Frozen parameters are passed apart, undonated."""
 
     step: jax.Array
     trained: Tree
@@ -37,22 +37,22 @@ class State:
     opt_state: Tree
     extras: dict[str, jax.Array]
     ema: Tree
-    """Moving averages of (trained, model_state), which then predict; {} if there are none."""
+    """Moving averages of (trained, model_state), used for prediction; {} if there are none."""
 
     def variables(self, frozen: Tree) -> Variables:
-        """The part that predicts."""
+        """The variables used for prediction."""
         trained, model_state = self.ema or (self.trained, self.model_state)
         return Variables(trained, frozen, model_state, self.extras)
 
 
 Gradients = Callable[[Tree, StepInput], tuple[Tree, Tree, Metrics]]
-"""(trained, inputs) -> gradients, model state, metrics with the loss."""
+"""(trained, inputs) -> gradients, model state, metrics including the loss."""
 
 
 def create_state(
     variables: Variables, tx: optax.GradientTransformation, *, ema_decay: float = 0.0
 ) -> State:
-    """Step 0; with `ema_decay`, the moving averages begin at the initial values."""
+    """The state at step 0; with `ema_decay`, moving averages start at the initial values."""
     moving = (variables.trained, variables.model_state)
     return State(
         step=jnp.zeros((), jnp.int32),
@@ -80,22 +80,23 @@ def make_step(
     """The jitted step of a stage.
 
     Args:
-      stage: whose loss is minimised over its trained part.
-      tx: optimiser.
-      sampler: (data, step) -> batch, pure; the data are all of them, or the rows of this step.
-      mesh: batches are split over it.
-      seed: of the run; the key of a step is folded from it and the step's number.
-      ema_decay: decay per step of a moving average of the weights, which then predicts; 0: none.
-      grad_accumulation: number of microbatches that pass the network one after the other, so that
-        the memory of one suffices; see `_accumulated`.
-      remat: what of the forward pass is kept for the backward pass, see `REMAT`.
-      steps: so many steps in one call, where all data are resident; metrics are then [steps].
+      stage: Stage whose loss is minimised over its trained part.
+      tx: Optimizer.
+      sampler: Pure function (data, step) -> batch; the data are all of them, or this step's rows.
+      mesh: Mesh over which batches are split.
+      seed: Seed of the run; the key of a step is folded from it and the step's number.
+      ema_decay: Decay per step of a moving average of the weights, which is then used for
+        prediction; 0: none.
+      grad_accumulation: Number of microbatches processed sequentially, so that only one is in
+        memory; see `_accumulated`.
+      remat: What of the forward pass is saved for the backward pass, see `REMAT`.
+      steps: Number of steps per call, if all data are resident; metrics are then [steps].
 
     Returns:
       (state, frozen, data) -> (state, metrics). The state is donated.
 
     Raises:
-      ValueError: an unknown `remat`; when it is traced, microbatches that do not divide the batch.
+      ValueError: Unknown `remat`; when traced, microbatches that do not divide the batch.
     """
     compute = _gradients(stage, remat)
     if grad_accumulation != 1:
@@ -118,7 +119,7 @@ def make_step(
 def _input(
     sampler: Callable[[Any, jax.Array], Batch], mesh: jax.sharding.Mesh, base: jax.Array
 ) -> Callable[[State, Tree, Any], StepInput]:
-    """(state, frozen, data) -> what the loss of the next step is given."""
+    """A function (state, frozen, data) -> input of the next step's loss."""
 
     def draw(state: State, frozen: Tree, data: Any) -> StepInput:
         batch = sharding.split_rows(sampler(data, state.step), mesh)
@@ -148,9 +149,9 @@ def _updated(
 
 
 def _gradients(stage: Stage, remat: str) -> Gradients:
-    """The gradients of the loss, for a whole batch at once."""
+    """A function that computes the loss's gradients for a whole batch at once."""
     if remat not in REMAT:
-        raise ValueError(f"remat is {remat!r}; it is one of {', '.join(REMAT)}")
+        raise ValueError(f"remat is {remat!r}; choose one of {', '.join(REMAT)}")
     policy = REMAT[remat]
     loss = stage.loss if policy is None else jax.checkpoint(stage.loss, policy=policy)
     value_and_grad = jax.value_and_grad(loss, has_aux=True)
@@ -163,10 +164,10 @@ def _gradients(stage: Stage, remat: str) -> Gradients:
 
 
 def _accumulated(compute: Gradients, name: str, mesh: jax.sharding.Mesh, n: int) -> Gradients:
-    """The same for n microbatches, one after the other.
+    """The same for n microbatches, processed sequentially.
 
-    The gradients are the mean over microbatches, weighted by their real labelled rows: those of the
-    whole batch for losses that are means over its rows. Batch norm normalises within a microbatch.
+    The gradients are averaged over microbatches, weighted by their real labelled rows: exact for
+    losses that are means over rows. Batch norm normalises within a microbatch.
     """
 
     def accumulate(trained: Tree, inputs: StepInput) -> tuple[Tree, Tree, Metrics]:
@@ -207,7 +208,7 @@ def _check_divides(name: str, batch: Batch, microbatches: int) -> None:
 def _moving_average(state: State, values: Tree, decay: float) -> Tree:
     if not decay:
         return {}
-    # Shorter at first, so that the initial values are soon forgotten.
+    # A smaller decay at first, so that the initial values are soon forgotten.
     step = state.step.astype(jnp.float32)
     rate = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return jax.tree.map(lambda old, new: rate * old + (1.0 - rate) * new, state.ema, values)

@@ -37,16 +37,16 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What every stage of a run shares.
+    """What all stages of a run share.
 
     Attributes:
-      config: of the run; the loop reads `seed`, `method`, `radius` and `stages`.
-      workdir: checkpoints and metrics go here.
-      source: the data, split.
-      preprocessing: from a file's pixels to the network's input.
-      stages: of the method.
-      mesh: of devices.
-      start: trained counter whose weights the first stage begins with; None: random ones.
+      config: Config of the run; the loop reads `seed`, `method`, `radius` and `stages`.
+      workdir: Folder of checkpoints and metrics.
+      source: The data, split.
+      preprocessing: How a file's pixels become the network's input.
+      stages: Stages of the method.
+      mesh: Mesh of devices.
+      start: Trained counter whose weights the first stage starts from; None: random weights.
     """
 
     config: ConfigDict
@@ -78,10 +78,10 @@ class _Job:
         return self.run.config.stages[self.stage.name]
 
     def predicting(self, state: State) -> Variables:
-        """The variables that predict if training ends here.
+        """The variables that would be used for prediction if training ended here.
 
-        With batch statistics of their own if the plan says so, and finished by the stage, so that
-        checkpoints are compared by what each would be delivered as.
+        Recalibrated if configured and passed through `stage.finish`, so that validation scores what
+        would be shipped.
         """
         variables = state.variables(self.frozen)
         variables = self.recalibrate(variables) if self.plan.recalibrate else variables
@@ -92,7 +92,7 @@ class _Job:
         return Counter(self.stage, variables, self.run.preprocessing, predict=self.predict)
 
     def next_stop(self, at: int) -> int:
-        """Before validation, and where the stage asks for it, at the end of every epoch."""
+        """The next step to stop at: for validation, or the end of an epoch if the stage asks."""
         epochs = 1 if self.stage.between_epochs is not None else self.plan.eval_every
         return next_stop(at, steps=self.steps, interval=epochs * self.steps_per_epoch)
 
@@ -101,10 +101,10 @@ def fit(run: Run) -> Counter:
     """Trains every stage that is not finished yet and returns the last one's counter.
 
     Args:
-      run: config, data and folder; resumed if the folder holds checkpoints of this run.
+      run: Config, data and folder; resumed if the folder holds checkpoints of this run.
 
     Raises:
-      TrainingError: the loss is no longer a finite number.
+      TrainingError: The loss is no longer finite.
     """
     previous: dict[str, Variables] = {}
     window: tuple[int, ...] | None = None
@@ -149,7 +149,7 @@ def _fit_stage(run: Run, stage: Stage, number: int, previous: Mapping[str, Varia
     frozen = jax.device_put(variables.frozen, everywhere)
     pipeline = input_pipeline.to_device(pipeline, stage, frozen, run.mesh)
     state = jax.device_put(create_state(variables, tx, ema_decay=plan.ema_decay), everywhere)
-    # Closing waits for a save that is under way, however the stage ends.
+    # Closing waits for a save in progress, however the stage ends.
     with contextlib.closing(checkpoint.open_manager(_folder(run, stage))) as manager:
         state, seconds = _resume(run, stage, manager, state)
         began = time.monotonic()
@@ -179,7 +179,7 @@ def _fit_stage(run: Run, stage: Stage, number: int, previous: Mapping[str, Varia
 def _resume(
     run: Run, stage: Stage, manager: ocp.CheckpointManager, fresh: State
 ) -> tuple[State, float]:
-    """The last saved state, or a fresh one, and the seconds of training behind it."""
+    """The last saved state, or a fresh one, and the seconds trained so far."""
     state, seconds = fresh, 0.0
     found = checkpoint.restore_latest(manager, fresh)
     if found is not None:
@@ -190,7 +190,7 @@ def _resume(
 
 
 def _take_steps(job: _Job, state: State, seconds: float) -> tuple[State, float]:
-    """Runs to the last step; validates, logs and saves at the end of every `eval_every` epochs."""
+    """Runs to the last step; validates, logs and saves every `eval_every` epochs."""
     started = time.monotonic() - seconds
     at = int(state.step)
     interval = job.steps_per_epoch * job.plan.eval_every
@@ -202,7 +202,7 @@ def _take_steps(job: _Job, state: State, seconds: float) -> tuple[State, float]:
             n = max(n for n in job.programs if n <= job.next_stop(at) - at)
             state, metrics = job.programs[n](state, job.frozen, next(data))
             at += n
-            # The metrics of a call are fetched when the next one is under way.
+            # The metrics of a call are fetched while the next one runs.
             waiting.append(metrics)
             due = at % interval == 0 or at == job.steps
             while len(waiting) > (0 if due else 1):
@@ -227,7 +227,7 @@ def _take_steps(job: _Job, state: State, seconds: float) -> tuple[State, float]:
 
 
 def next_stop(at: int, *, steps: int, interval: int) -> int:
-    """The step after `at` at which calls are interrupted: every `interval` steps, and the last."""
+    """The next step after `at` at which to stop: a multiple of `interval`, or the last."""
     return min(steps, (at // interval + 1) * interval)
 
 
@@ -246,13 +246,13 @@ def _between_epochs(job: _Job, state: State, epoch: int) -> State:
 
 
 def _validate(job: _Job, state: State, at: int, logged: list[dict[str, float]]) -> float:
-    """Logs mean training and validation metrics; returns the error to choose checkpoints by."""
+    """Logs mean training and validation metrics; returns the error for model selection."""
     where = {"step": at, "stage": job.stage.name}
     means = {key: float(np.mean([m[key] for m in logged])) for key in logged[-1]}
     run_files.append_metrics(job.run.workdir, {**where, "split": "train", **means})
     splits = job.run.source.splits
     if not splits.get("validation"):
-        return float(-at)  # Without validation the last step is the best.
+        return float(-at)  # without validation the last step wins
     counter = job.counter(job.predicting(state))
     error, values = model_selection.error(
         counter, splits["validation"], splits["train"], radius=job.run.config.radius

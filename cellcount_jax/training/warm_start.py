@@ -1,4 +1,4 @@
-"""Begins with what another run has trained: a whole stage, or weights to go on from."""
+"""Starts from another run: takes over a whole stage, or weights to continue from."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ from cellcount_jax.runtime import checkpoint
 log = logging.getLogger(__name__)
 
 COMPARED_FIELDS = ("seed", "dtype", "data", "preprocessing", "model")
-"""Fields of a config that the two runs must agree in: the network, and which images it saw."""
+"""Config fields in which the two runs must agree: the network, and which images it saw."""
 
 IGNORED_FIELDS = ("data.on_device_mib", "model.pretrained", "model.start_at_mean")
 """Fields that may differ because they do not affect the trained weights."""
@@ -28,11 +28,11 @@ def load_stage(
     """Copies the final variables of `config.init_from` if they are those of `stage`.
 
     Args:
-      config: of this run; `init_from` is "WORKDIR:STAGE" or None; "{seed}" in it stands for the
-        run's seed.
-      stages: of this run's method.
-      stage: the one to be trained next.
-      folder: of that stage in this run.
+      config: Config of this run; `init_from` is "WORKDIR:STAGE" or None; "{seed}" in it stands for
+        the run's seed.
+      stages: Stages of this run's method.
+      stage: The stage to be trained next.
+      folder: Folder of that stage in this run.
 
     Returns:
       Whether the stage is now finished.
@@ -65,12 +65,12 @@ def begin_with(fresh: Variables, known: Variables, name: str) -> Variables:
     """Fresh variables with the weights of a trained model of the same network.
 
     Args:
-      fresh: of the stage to be trained.
-      known: of the trained model.
-      name: of that model, for the log.
+      fresh: Initial variables of the stage to be trained.
+      known: Variables of the trained model.
+      name: Name of that model, for the log.
 
     Returns:
-      The fresh ones, with a warning, where the network is another one.
+      The initial variables, with a warning, if the networks differ.
     """
 
     def shapes(tree: Tree) -> Tree:
@@ -78,9 +78,9 @@ def begin_with(fresh: Variables, known: Variables, name: str) -> Variables:
 
     parts = ("trained", "model_state")
     if any(shapes(getattr(fresh, p)) != shapes(getattr(known, p)) for p in parts):
-        log.warning("%s: has another network, so training begins with random weights", name)
+        log.warning("%s: has a different network, so training starts from random weights", name)
         return fresh
-    log.info("training begins with the weights of %s", name)
+    log.info("training starts from the weights of %s", name)
     return fresh._replace(**{p: getattr(known, p) for p in parts})
 
 

@@ -21,7 +21,7 @@ from cellcount_jax.runtime.lock import exclusive
 log = logging.getLogger(__name__)
 
 IGNORED_FIELDS = ("data.folder", "data.name")
-"""Where a lab's folder lies and how it is written; what is in it is compared (`check_data`)."""
+"""The path of a lab's folder and how it is spelled; its content is compared (`check_data`)."""
 
 N_NAMES_IN_MESSAGE = 4
 
@@ -32,10 +32,10 @@ class WorkdirError(ValueError):
 
 @contextlib.contextmanager
 def locked(workdir: epath.Path) -> Iterator[None]:
-    """Keeps other processes of this machine out of a workdir; one in a bucket is not locked.
+    """Locks a workdir against other processes of this machine; one in a bucket is not locked.
 
     Raises:
-      LockedError: another run is in it.
+      LockedError: Another run uses it.
     """
     if "://" in os.fspath(workdir) or not distributed.is_first():
         yield
@@ -46,14 +46,14 @@ def locked(workdir: epath.Path) -> Iterator[None]:
         try:
             yield
         finally:
-            # A start that was refused leaves nothing behind.
+            # A refused start leaves nothing behind.
             if is_new and list(place.iterdir()) == [lock]:
                 lock.unlink()
                 place.rmdir()
 
 
 def results_of(workdir: epath.Path) -> dict[str, Any] | None:
-    """Results of a run that has finished, else None."""
+    """Results of a finished run, else None."""
     if not (workdir / "results.json").exists():
         return None
     log.info("%s: finished before; delete the folder to train again", workdir)
@@ -61,10 +61,10 @@ def results_of(workdir: epath.Path) -> dict[str, Any] | None:
 
 
 def check_config(config: ConfigDict, workdir: epath.Path) -> None:
-    """Checks that the run in a folder, if there is one, is of this config.
+    """Checks that the run in a folder, if any, has this config.
 
     Raises:
-      WorkdirError: it is not.
+      WorkdirError: It has another config.
     """
     path = workdir / "config.json"
     if not path.exists():
@@ -80,16 +80,16 @@ def check_config(config: ConfigDict, workdir: epath.Path) -> None:
     if differing:
         shown = ", ".join(differing[:4]) + (" ..." if len(differing) > 4 else "")
         raise WorkdirError(
-            f"{workdir}: belongs to a run of another config ({shown}); "
+            f"{workdir}: belongs to a run with another config ({shown}); "
             "give another --workdir or delete this one"
         )
 
 
 def check_data(source: SplitDataset, workdir: epath.Path) -> None:
-    """Checks that the run in a folder, if there is one, is of these images and dots.
+    """Checks that the run in a folder, if any, used these images and dots.
 
     Raises:
-      WorkdirError: some have changed, been added or removed.
+      WorkdirError: Some have changed, been added or removed.
     """
     path = workdir / "data.json"
     if not path.exists():
@@ -101,13 +101,13 @@ def check_data(source: SplitDataset, workdir: epath.Path) -> None:
         shown += " ..." if len(changed) > N_NAMES_IN_MESSAGE else ""
         raise WorkdirError(
             f"{workdir}: {len(changed)} of {len(mine)} images or their dots have changed since "
-            f"this training began ({shown}); delete this folder to train on them as they are now, "
+            f"this training began ({shown}); delete this folder to train on the current ones, "
             "or give another one"
         )
 
 
 def claim(config: ConfigDict, source: SplitDataset, workdir: epath.Path, *, is_lab: bool) -> None:
-    """Writes what the run in a folder is made from; a lab's images and dots may change later."""
+    """Records the config of a new run and, for a lab's folder, which may change, its digests."""
     if not (workdir / "config.json").exists():
         run_files.write_json(workdir / "config.json", _as_stored(config))
         if is_lab:
@@ -115,14 +115,14 @@ def claim(config: ConfigDict, source: SplitDataset, workdir: epath.Path, *, is_l
 
 
 def release(workdir: epath.Path) -> None:
-    """Takes a claim back whose training ended before it had saved anything."""
+    """Releases a claim if training ended before anything was saved."""
     if not (workdir / "checkpoints").exists():
         for name in ("config.json", "data.json"):
             (workdir / name).unlink(missing_ok=True)
 
 
 def fingerprint(source: SplitDataset) -> dict[str, str]:
-    """A digest of split, pixels and dots of each sample, by its name."""
+    """A digest of each sample's split, pixels and dots, by name."""
     return {
         sample.name: _digest(split, sample)
         for split, samples in source.splits.items()

@@ -80,7 +80,7 @@ def test_predict_writes_a_row_per_image_and_continues_after_one_that_fails(
     assert len(list((out / "overlays").glob("*.png"))) == 7
     said = capsys.readouterr().out
     assert "7 of 8 images counted" in said
-    assert "1 were not; its column status says why" in said
+    assert "1 failed; see the status column" in said
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,7 @@ def test_models_without_these_facts_say_what_they_cannot_know(caplog):
 def test_an_empty_image_fits_any_model_and_is_said_to_show_nothing(caplog):
     black = np.zeros((8, 8, 3), np.uint8)
     assert trained_on.fit(black, GREY, BY_IMAGE) is black
-    assert caplog.messages == ["is the same everywhere (value 0): it shows nothing"]
+    assert caplog.messages == ["is constant (value 0): no cells can be counted"]
 
 
 @pytest.mark.parametrize(("side", "said"), [(0, False), (20, True)])

@@ -93,7 +93,7 @@ def test_images_are_counted_without_naming_a_model(tmp_path, capsys):
     out = tmp_path / "out"
     assert main.main(["predict", str(tmp_path / "a.png"), "-o", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert "model: nuclei, which is bundled" in printed
+    assert "model: nuclei (bundled)" in printed
     with (out / "counts.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["model"] == "nuclei"

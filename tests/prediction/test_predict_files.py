@@ -109,7 +109,7 @@ def test_rows_of_another_model_are_set_aside(counter, images, tmp_path, counted,
     caplog.set_level(logging.WARNING)
     predict_files.predict_files(retrained, images[:2], out, model="m")
     assert counted == ["0.png", "1.png"] * 2
-    assert "is of another model or other settings" in caplog.text
+    assert "was made with another model or other settings" in caplog.text
     old, new = rows_of(out / "counts.before-1.csv"), rows_of(out / "counts.csv")
     for one, other in zip(old, new, strict=True):
         assert float(other["count"]) == pytest.approx(float(one["count"]) / 2, abs=1e-3)
@@ -497,7 +497,7 @@ def test_the_log_names_the_file_of_each_remark_and_says_it_once(counter, tmp_pat
     path = tmp_path / "black.tif"
     tifffile.imwrite(path, np.zeros((3, 40, 32), np.uint8), imagej=True, metadata={"axes": "TYX"})
     rows = counter.count_files(path, out=tmp_path / "out", model="m")
-    text = "is the same everywhere (value 0): it shows nothing"
+    text = "is constant (value 0): no cells can be counted"
     assert [row["remarks"] for row in rows] == [text] * 3
     assert [r.getMessage() for r in caplog.records if text in r.getMessage()] == [f"{path}: {text}"]
 

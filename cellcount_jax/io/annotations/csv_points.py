@@ -184,7 +184,7 @@ def _centres_of_shapes(table: csv_table.Table, options: base.Options) -> base.Ra
     for rows in shapes.values():
         name = table.columns[kind][rows[0]]
         if name not in _AREA_SHAPES:
-            text = f"holds a {name}, which is no outline of a cell. Remove it, or save points"
+            text = f"holds a {name}, which is not the outline of a cell. Remove it, or save points"
             table.file.fail(text, table.lines[rows[0]])
         ring = vertices[rows]
         if len(ring) < 3 or (ring[:, :-2] != ring[0, :-2]).any():

@@ -327,7 +327,7 @@ def test_a_napari_shapes_layer_has_a_dot_per_outline(tmp_path):
     path.write_text("\n".join(rows) + "\n")
     np.testing.assert_allclose(read_dots(path).points, [[12, 23], [32, 8]])
     path.write_text("\n".join([*rows, "2,line,0,1,1", "2,line,1,5,5"]) + "\n")
-    with pytest.raises(ValueError, match=r"line 10: .*holds a line, which is no outline"):
+    with pytest.raises(ValueError, match=r"line 10: .*holds a line, which is not the outline"):
         read_dots(path)
 
 
