@@ -24,6 +24,10 @@ UNSHARP_THRESHOLDS = (
 """The same for unsharp peaks, which are far lower in predicted maps than in true ones."""
 
 
+JITTER = ("contrast", "offset", "gamma", "noise", "blur", "colour", "sharpness")
+"""Changes of intensities, see data.augment.IntensityJitter."""
+
+
 def run(method: str, **fields: Any) -> ConfigDict:
     """The fields of every run; `fields` are added or replaced."""
     base = {
@@ -90,7 +94,7 @@ def stage(*, epochs: int | None = None, steps: int | None = None, **fields: Any)
         "mosaic": 0.0,  # probability of an image of quadrants of four others
         "flips": True,
         # Largest random changes of intensities, see data.augment.IntensityJitter
-        **dict.fromkeys(("contrast", "offset", "gamma", "noise", "blur", "colour"), 0.0),
+        **dict.fromkeys(JITTER, 0.0),
         "optimizer": optimizer,
     }
     plan = ConfigDict({**plan, **fields})
@@ -153,11 +157,20 @@ def consistency(*, ndim: int = 2) -> ConfigDict:
     }
     consistency = {
         "weight": 1.0,
+        "scale": "absolute",  # or relative: to the running sizes of the two terms
         "ramp_steps": 150,
         "ramp_shape": "exponential",
-        "noise_levels": "all",
-        "normalise": "nonzero",
-        "peak_threshold": config_dict.placeholder(float),
+        "noise_levels": "all",  # or last
+        "noise_amplitude": 1.0,  # of the features, relative
+        "normalise": "nonzero",  # or pixels, weight
+        # Share of a map's maximum; None, as released: every position of a flat map is a peak too,
+        # and unlabelled images teach that nothing is there.
+        "peak_threshold": 0.1,
+        "teacher": "student",  # or average: moving average of the weights
+        "teacher_views": False,  # the teacher's map is the mean over mirror images
+        "statistics": "labelled",  # or stream: whose statistics batch norm uses in training
+        # Largest random changes of the images that the student alone sees.
+        "view": dict.fromkeys(JITTER, 0.0),
     }
     plan = stage(
         steps=12_750,

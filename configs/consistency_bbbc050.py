@@ -43,6 +43,3 @@ def quick(config: ConfigDict) -> None:
     config.model.sigma = (1.37, 1.5, 1.5)
     config.model.window = (56, 72, 72)
     config.stages.consistency.update({"crop": (40, 48, 48), "steps": 300})
-    # Most of a crop is empty, and every position of a flat map is a peak: without a threshold
-    # unlabelled embryos teach that nothing is there.
-    config.consistency.peak_threshold = 0.1

@@ -5,14 +5,19 @@ labelled and 92 unlabelled images; by points, not by an integral).
     python -m cellcount_jax.main --config=configs/consistency_vgg.py:quick    # 2 CPU cores, minutes
     python -m cellcount_jax.main --config=configs/consistency_vgg.py:quick_supervised
     python -m cellcount_jax.main --config=configs/consistency_vgg.py:quick_gaussian
+    python -m cellcount_jax.main --config=configs/consistency_vgg.py:few      # 1 to 16 labels
 
 Protocol `consistency`: the published division by a fixed permutation; 8 labelled and 92 unlabelled
 images to train on, 100 to test, none for validation. The last checkpoint counts; decoder and
 threshold are chosen on the 8 labelled images. `supervised` drops the unlabelled images,
 `gaussian` also takes Gaussian targets: the rows of the paper's ablation, which
 `benchmarks/accuracy/consistency_ablation.py` runs over seeds.
-Where paper and released code differ, the code is followed; the paper's form is a flag:
-`--config.consistency.noise_levels=last`, `.normalise=pixels`, `.ramp_shape=squared`.
+Only peaks of at least a tenth of a map's maximum have a weight; `released` is the loss of the
+released code, where every position of a flat map is a peak (`peak_threshold=None`). Where else
+paper and released code differ, the code is followed; the paper's form is a flag:
+`--config.consistency.noise_levels=last`, `.normalise=pixels`, `.ramp_shape=squared`. Of our own
+are `scale=relative`, `normalise=weight`, `teacher=average`, `teacher_views`, `statistics=stream`
+(with batch norm) and `view`, what the student alone sees; the preset `few` uses some of them.
 Measured figures: docs/results/consistency.md.
 """
 
@@ -27,8 +32,8 @@ VGG_STD = (0.0031, 0.0031, 0.2066)
 
 
 def get_config(preset: str = "") -> ConfigDict:
-    """Settings of a preset: "" (the paper's), quick or tiny; each also with `supervised` (alone or
-    joined by an underscore) and `gaussian`."""
+    """Settings of a preset: "" (the paper's), quick, few or tiny; each also with `supervised`,
+    `gaussian` and `released` (alone or joined by underscores)."""
     config = defaults.consistency()
     config.data.name = "vgg_cells"
     config.data.protocol = "consistency"

@@ -131,6 +131,8 @@ class IntensityJitter(NamedTuple):
       noise: standard deviation of Gaussian noise that is added.
       blur: share of an image that is replaced by its own blur over three pixels.
       colour: relative change of the contrast, and shift, of each channel by itself.
+      sharpness: share of the difference from its own blur over three pixels that is added, or taken
+        away where negative.
     """
 
     contrast: float = 0.0
@@ -139,6 +141,7 @@ class IntensityJitter(NamedTuple):
     noise: float = 0.0
     blur: float = 0.0
     colour: float = 0.0
+    sharpness: float = 0.0
 
 
 NO_JITTER = IntensityJitter()
@@ -176,6 +179,10 @@ def random_intensity(
     if jitter.blur:
         share = jitter.blur * jax.random.uniform(keys[3], rows)
         image = (1 - share) * image + share * _binomial(image, ndim)
+    if jitter.sharpness:
+        key_c = jax.random.fold_in(key, 2)
+        share = jitter.sharpness * jax.random.uniform(key_c, rows, minval=-1.0)
+        image = image + share * (image - _binomial(image, ndim))
     if jitter.noise:
         key_a, key_b = jax.random.split(keys[4])
         deviation = jitter.noise * jax.random.uniform(key_a, rows)

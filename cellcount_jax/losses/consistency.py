@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from cellcount_jax.losses.gaussian_blur import gaussian_blur
 from cellcount_jax.losses.masked import image_mask
 
+NORMALISE = ("nonzero", "pixels", "weight")
+
 
 def focal_weight(teacher: jax.Array, *, peak_threshold: float | None = None) -> jax.Array:
     """Weight of each position by its closeness to the peaks of the teacher's map.
@@ -60,12 +62,13 @@ def focal_consistency(
       student: map of the student, [B, H, W] or [B, D, H, W].
       teacher: map of the teacher, same shape.
       normalise: divide the sum over the batch by the number of positions with a weight above 0
-        ("nonzero", released code) or by the number of all positions ("pixels").
+        ("nonzero", released code), by the number of all positions ("pixels"), or by the sum of the
+        weights ("weight"): a weighted mean, on the scale of the supervised error near cells.
       peak_threshold: see `focal_weight`.
       mask: images that count, [B]; None: all.
 
     Returns:
-      sum(alpha (student - teacher)^2) / number of positions, a float32 scalar.
+      sum(alpha (student - teacher)^2) / number of positions or sum(alpha), a float32 scalar.
 
     Raises:
       ValueError: shapes differ or `normalise` is unknown.
@@ -78,16 +81,22 @@ def focal_consistency(
             f"focal_consistency: student {student.shape} and teacher {teacher.shape} "
             "differ in shape"
         )
-    if normalise not in ("nonzero", "pixels"):
-        raise ValueError(f"focal_consistency: normalise {normalise!r} is not 'nonzero' or 'pixels'")
+    if normalise not in NORMALISE:
+        raise ValueError(
+            f"focal_consistency: normalise {normalise!r} is not one of {', '.join(NORMALISE)}"
+        )
     teacher = jax.lax.stop_gradient(teacher.astype(jnp.float32))
     alpha = jax.lax.stop_gradient(focal_weight(teacher, peak_threshold=peak_threshold))
-    counted = alpha > 0 if normalise == "nonzero" else jnp.ones(alpha.shape, bool)
+    counted = {
+        "nonzero": (alpha > 0).astype(jnp.float32),
+        "pixels": jnp.ones_like(alpha),
+        "weight": alpha,
+    }[normalise]
     if mask is not None:
         real = image_mask(mask, alpha.shape[0]).reshape((-1,) + (1,) * (alpha.ndim - 1))
-        alpha, counted = alpha * real, counted & (real > 0)
+        alpha, counted = alpha * real, counted * real
     total = (alpha * jnp.square(student.astype(jnp.float32) - teacher)).sum()
-    return total / jnp.maximum(counted.sum().astype(jnp.float32), 1.0)
+    return total / jnp.maximum(counted.sum(), 1.0)
 
 
 def consistency_ramp(

@@ -127,6 +127,7 @@ class StepInput(NamedTuple):
       step: number of steps done, int32.
       frozen: variables of earlier stages.
       model_state: of the trained part, before this step.
+      average: moving averages of (trained, model_state) before this step; None without `ema_decay`.
     """
 
     batch: Batch
@@ -134,6 +135,7 @@ class StepInput(NamedTuple):
     step: jax.Array
     frozen: Tree
     model_state: Tree
+    average: tuple[Tree, Tree] | None = None
 
 
 LossResult = tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]

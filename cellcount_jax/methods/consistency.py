@@ -1,7 +1,7 @@
 """Focal consistency: SAU-Net on inverse-distance maps, with unlabelled images (MOVI 2022).
 
 The student sees labelled and unlabelled crops, the unlabelled ones with noise on their features;
-the teacher is the same network without noise, dropout and gradient. Both look at the same crops.
+the teacher is the same network without noise, dropout and gradient, see `consistency_loss`.
 Without unlabelled images, or with a consistency weight of 0, this is the original SAU-Net (ACM BCB
 2019), on inverse-distance or Gaussian targets.
 """
@@ -15,21 +15,24 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from cellcount_jax import losses
 from cellcount_jax.data import targets
 from cellcount_jax.methods import postprocess
 from cellcount_jax.methods.base import (
     Batch,
-    LossResult,
     Readout,
     Stage,
-    StepInput,
     Tree,
     Variables,
     single_cell_peak,
 )
+from cellcount_jax.methods.consistency_loss import (
+    check_options,
+    initial_sizes,
+    make_loss,
+    standardised,
+)
 from cellcount_jax.models.recalibrate_batch_norm import recalibrate_batch_norm
-from cellcount_jax.models.sau_net import SAUNet, inject_noise
+from cellcount_jax.models.sau_net import SAUNet
 
 MAP_NAMES = {"inverse_distance": "inverse_distance", "gaussian": "density"}
 """Name of the map that a network with each kind of target predicts."""
@@ -53,13 +56,15 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
     """One stage, `consistency`.
 
     Raises:
-      ValueError: an unknown kind of target.
+      ValueError: an unknown kind of target, or options that `check_options` refuses.
     """
     model, window = config.model, tuple(config.model.window)
     if model.target not in MAP_NAMES:
         raise ValueError(
             f"config.model.target: {model.target!r} is not one of {', '.join(sorted(MAP_NAMES))}"
         )
+    check_options(config)
+    relative = config.consistency.scale == "relative"
     network = SAUNet(
         ndim=len(window),
         base_channels=model.base_channels,
@@ -75,13 +80,15 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
         corner = (slice(1), *[slice(2 ** (model.levels - 1))] * len(window))
         image = jnp.asarray(batch["labelled"]["image"])[corner]
         variables = dict(jax.jit(network.init)(key, image))
-        return Variables(variables.pop("params"), {}, variables, {})
+        trained = variables.pop("params")
+        sizes = {"term_sizes": initial_sizes()} if relative else {}
+        return Variables(trained, {}, {**variables, **sizes}, {})
 
     return (
         Stage(
             name="consistency",
             init=init,
-            loss=_loss(network, config),
+            loss=make_loss(network, config),
             predict=_predict(network, model),
             readout=_readout(model),
             stride=2 ** (model.levels - 1),
@@ -161,81 +168,6 @@ def _readout(model: ConfigDict) -> Readout:
         candidates=candidates,
         f1_tolerance=model.f1_tolerance,
     )
-
-
-def standardised(images: jax.Array, *, least: jax.Array | float = 0.0) -> jax.Array:
-    """Each crop or window [B, *space, C] with mean 0 and standard deviation 1 per channel.
-
-    Args:
-      images: crops or windows.
-      least: standard deviation [C] below which a channel is not stretched any further.
-    """
-    space = tuple(range(1, images.ndim - 1))
-    least = jnp.maximum(jnp.asarray(least, jnp.float32), 1e-6).reshape((1,) * len(space) + (1, -1))
-    spread = jnp.maximum(images.std(axis=space, keepdims=True), least)
-    return (images - images.mean(axis=space, keepdims=True)) / spread
-
-
-def _loss(network: SAUNet, config: ConfigDict) -> Callable[[Tree, StepInput], LossResult]:
-    """Mean squared error of labelled crops plus, ramped up, the focal consistency of the others."""
-    options, scale = config.consistency, float(config.model.target_scale)
-
-    def loss(trained: Tree, inputs: StepInput) -> LossResult:
-        batch = inputs.batch
-        if config.model.standardise:
-            batch = {n: {**b, "image": standardised(b["image"])} for n, b in batch.items()}
-        rows = batch["labelled"]
-        inputs = inputs._replace(batch=batch)
-        output, model_state = _student(network, trained, inputs, noise_levels=options.noise_levels)
-        n = rows["image"].shape[0]
-        supervised = losses.density_mse(output[:n], scale * rows["target"], mask=rows["mask"])
-        metrics = {"supervised": supervised}
-        value = supervised
-        if "unlabelled" in batch:
-            others = batch["unlabelled"]
-            teacher = network.apply({"params": trained, **inputs.model_state}, others["image"])
-            agreement = losses.focal_consistency(
-                output[n:],
-                jax.lax.stop_gradient(jnp.asarray(teacher)),
-                normalise=options.normalise,
-                peak_threshold=options.peak_threshold,
-                mask=others["mask"],
-            )
-            weight = options.weight * losses.consistency_ramp(
-                inputs.step, ramp_steps=options.ramp_steps, shape=options.ramp_shape
-            )
-            metrics |= {"consistency": agreement, "consistency_weight": weight}
-            value = supervised + weight * agreement
-        return value, (model_state, {**metrics, "loss": value})
-
-    return loss
-
-
-def _student(
-    network: SAUNet, trained: Tree, inputs: StepInput, *, noise_levels: str
-) -> tuple[jax.Array, Tree]:
-    """Maps of all crops, labelled ones first, and the model state after them.
-
-    Batch statistics are those of the labelled crops: noise in them would reach every crop.
-    """
-    streams = [inputs.batch[n] for n in ("labelled", "unlabelled") if n in inputs.batch]
-    images = jnp.concatenate([rows["image"] for rows in streams])
-    n = streams[0]["image"].shape[0]
-    mask = jnp.zeros(len(images)).at[:n].set(streams[0]["mask"])
-    dropout_key, noise_key = jax.random.split(inputs.key)
-    noise = functools.partial(
-        inject_noise, noise_key, rows=jnp.arange(len(images)) >= n, levels=noise_levels
-    )
-    output, updates = network.apply(
-        {"params": trained, **inputs.model_state},
-        images,
-        train=True,
-        mask=mask,
-        noise=noise if len(streams) > 1 else None,
-        rngs={"dropout": dropout_key},
-        mutable=["batch_stats"],
-    )
-    return jnp.asarray(output), {**inputs.model_state, **updates}
 
 
 def _finish(network: SAUNet, model: ConfigDict) -> Callable[[Variables, Tree], Variables] | None:

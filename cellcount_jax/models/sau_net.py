@@ -151,14 +151,18 @@ def inject_noise(
     *,
     rows: jax.Array | None = None,
     levels: str = "all",
+    amplitude: float = 1.0,
 ) -> list[jax.Array]:
-    """Encoder features times 1 + U(-1, 1), drawn per position and channel, the same for all rows.
+    """Encoder features times 1 + U(-amplitude, amplitude), the same noise for all rows.
+
+    It is drawn per position and channel.
 
     Args:
       key: random key.
       features: [B, *space, C] of each level, finest first.
       rows: [B], nonzero for the rows to disturb; None: all. The others are returned as they are.
       levels: "all" levels, as released with MOVI 2022, or the "last" one, as its text has it.
+      amplitude: largest relative change, 1 as released; 0: none.
 
     Returns:
       Features of the same shapes and dtypes.
@@ -173,7 +177,7 @@ def inject_noise(
         x = disturbed[level]
         shape = (1, *x.shape[1:])
         noise = jax.random.uniform(jax.random.fold_in(key, level), shape, minval=-1.0, maxval=1.0)
-        noisy = x * (1 + noise).astype(x.dtype)
+        noisy = x * (1 + amplitude * noise).astype(x.dtype)
         if rows is not None:
             chosen = jnp.asarray(rows).astype(bool).reshape(-1, *(1,) * (x.ndim - 1))
             noisy = jnp.where(chosen, noisy, x)

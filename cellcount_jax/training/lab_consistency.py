@@ -15,10 +15,6 @@ WINDOW_CROPS = 2
 """Windows are so many crops long: instance norm sees more of the image than in training, and what
 lies at a window's border matters less."""
 
-PEAK_THRESHOLD = 0.1
-"""Lower peaks of the teacher are none: every position of a flat map is a peak, and where little of
-an image is cells, unlabelled ones would teach that nothing is there."""
-
 
 def config_for(found: InferredSettings, *, seed: int, steps: int | None) -> ConfigDict:
     """The config of a short training on labelled and unlabelled images.
@@ -43,7 +39,6 @@ def config_for(found: InferredSettings, *, seed: int, steps: int | None) -> Conf
     config.model.update(defaults.unsharp_peaks(0.6))
     config.model.sigma = (found.sigma,) * ndim
     config.model.window = tuple(WINDOW_CROPS * side for side in found.crop)
-    config.consistency.peak_threshold = PEAK_THRESHOLD
     plan = config.stages.consistency
     plan.batch_size.update(BATCH[ndim])
     plan.update({"crop": found.crop, "eval_every": 50, "ema_decay": 0.98})

@@ -124,7 +124,8 @@ def _input(
     def draw(state: State, frozen: Tree, data: Any) -> StepInput:
         batch = sharding.split_rows(sampler(data, state.step), mesh)
         key = jax.random.fold_in(base, state.step)
-        return StepInput(batch, key, state.step, frozen, state.model_state)
+        average = state.ema or None
+        return StepInput(batch, key, state.step, frozen, state.model_state, average)
 
     return draw
 

@@ -256,10 +256,20 @@ def test_focal_consistency_leaves_padding_out():
     random = np.random.default_rng(3)
     student, teacher = random.random((2, 3, 6, 7)).astype(np.float32)
     mask = jnp.array([1, 1, 0])
-    for normalise in ("nonzero", "pixels"):
+    for normalise in ("nonzero", "pixels", "weight"):
         real = focal_consistency(student[:2], teacher[:2], normalise=normalise)
         padded = focal_consistency(student, teacher, normalise=normalise, mask=mask)
         np.testing.assert_allclose(padded, real, rtol=1e-6)
+
+
+def test_focal_consistency_by_weight_is_a_weighted_mean():
+    """A difference that is the same everywhere comes out as its square, whatever the peaks."""
+    teacher = np.random.default_rng(6).random((2, 9, 10)).astype(np.float32)
+    for threshold in (None, 0.9):
+        found = focal_consistency(
+            teacher + 0.5, teacher, normalise="weight", peak_threshold=threshold
+        )
+        np.testing.assert_allclose(found, 0.25, rtol=1e-5)
 
 
 def test_focal_consistency_says_what_is_wrong():

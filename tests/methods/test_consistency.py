@@ -9,9 +9,9 @@ import pytest
 
 from cellcount_jax import defaults
 from cellcount_jax.data import targets
-from cellcount_jax.methods import build_stages, consistency
+from cellcount_jax.methods import build_stages, consistency_loss
 from cellcount_jax.methods.base import Variables
-from cellcount_jax.methods.consistency import standardised
+from cellcount_jax.methods.consistency_loss import standardised
 from cellcount_jax.training import optimizer
 from configs import consistency_vgg
 from tests.methods.step_input import step_input
@@ -82,7 +82,7 @@ def test_noise_reaches_unlabelled_rows_alone():
 
 def test_without_noise_and_dropout_the_student_is_its_teacher(monkeypatch):
     """The consistency is 0 and adds no gradient, so none comes through the teacher either."""
-    monkeypatch.setattr(consistency, "inject_noise", lambda key, features, **_: list(features))
+    monkeypatch.setattr(consistency_loss, "inject_noise", lambda key, features, **_: list(features))
     (stage,) = build_stages(small(model__dropout=0.0))
     variables = fresh()
     (_, (_, metrics)), both = loss_of(stage, variables, batch())
