@@ -1,4 +1,4 @@
-"""Random crops, mosaics, flips, rotations and changes of intensity, inside the jitted step.
+"""Random crops, mosaics, flips, rotations and intensity changes, inside the jitted step.
 
 All maps of a row (image, target, raster of dots) are transformed alike. Works for [B, H, W, ...]
 and [B, D, H, W, ...]; rotations are in the plane of the last two space axes.
@@ -17,13 +17,13 @@ def random_crop(
     """Crops each row at a random position inside its real size.
 
     Args:
-      key: random key.
-      maps: name -> [B, *space] or [B, *space, C].
-      sizes: [B, ndim] real size of each row, without padding.
-      crop: side per space axis; no larger than the padded rows.
+      key: Random key.
+      maps: Arrays by name, [B, *space] or [B, *space, C].
+      sizes: Real size of each row without padding, [B, ndim].
+      crop: Side per space axis; at most that of the padded rows.
 
     Returns:
-      name -> [B, *crop] or [B, *crop, C].
+      Arrays by name, [B, *crop] or [B, *crop, C].
     """
     ndim = len(crop)
     room = jnp.maximum(sizes - jnp.asarray(crop)[None], 0)
@@ -45,9 +45,9 @@ def random_flips_and_rotations(
     Together these are all eight symmetries of the square, including rotations by 90 degrees.
 
     Args:
-      key: random key.
-      maps: name -> [B, *space] or [B, *space, C], the same space for all.
-      ndim: number of space axes, 2 or 3.
+      key: Random key.
+      maps: Arrays by name, [B, *space] or [B, *space, C], the same space for all.
+      ndim: Number of space axes, 2 or 3.
 
     Returns:
       Maps of the same shapes.
@@ -76,12 +76,12 @@ def random_mosaics(
     """Turns rows into mosaics: a quadrant of the row itself and one of each of the three before it.
 
     Every quadrant stays in its corner, so that borders and size are those of real images. The
-    count of a mosaic is that of the dots in its quadrants.
+    count of a mosaic is the number of dots in its quadrants.
 
     Args:
-      key: random key.
-      maps: name -> [B, H, W] or [B, H, W, C], the same space for all.
-      probability: that a row becomes a mosaic.
+      key: Random key.
+      maps: Arrays by name, [B, H, W] or [B, H, W, C], the same space for all.
+      probability: Probability that a row becomes a mosaic.
 
     Returns:
       Maps of the same shapes.
@@ -101,17 +101,17 @@ def random_mosaics(
     return {name: change(value) for name, value in maps.items()}
 
 
-def random_brightness(
+def random_contrast_and_offset(
     key: jax.Array, image: jax.Array, *, ndim: int, contrast: float, offset: float
 ) -> jax.Array:
-    """Scales the contrast of each row about its mean, and shifts its brightness.
+    """Scales the contrast of each row about its mean, and adds an offset.
 
     Args:
-      key: random key.
-      image: [B, *space, C].
-      ndim: number of space axes.
-      contrast: the factor is uniform between 1 - contrast and 1 + contrast.
-      offset: the shift is uniform between -offset and offset.
+      key: Random key.
+      image: Images [B, *space, C].
+      ndim: Number of space axes.
+      contrast: The factor is uniform between 1 - contrast and 1 + contrast.
+      offset: The offset is uniform between -offset and offset.
     """
     rows = (image.shape[0], *([1] * (image.ndim - 1)))
     key_a, key_b = jax.random.split(key)
@@ -122,17 +122,17 @@ def random_brightness(
 
 
 class IntensityJitter(NamedTuple):
-    """Largest random changes of intensities, of an image normalised to about unit deviation.
+    """Largest random intensity changes of an image normalised to about unit standard deviation.
 
     Attributes:
-      contrast: relative change of the contrast about the mean of a row.
-      offset: shift of the brightness.
-      gamma: the exponent lies between 1 / (1 + gamma) and 1 + gamma.
-      noise: standard deviation of Gaussian noise that is added.
-      blur: share of an image that is replaced by its own blur over three pixels.
-      colour: relative change of the contrast, and shift, of each channel by itself.
-      sharpness: share of the difference from its own blur over three pixels that is added, or taken
-        away where negative.
+      contrast: Relative change of the contrast about the mean of a row.
+      offset: Largest intensity offset.
+      gamma: The exponent lies between 1 / (1 + gamma) and 1 + gamma.
+      noise: Standard deviation of added Gaussian noise.
+      blur: Fraction of an image that is replaced by its blur over three pixels.
+      colour: Relative change of the contrast, and offset, of each channel on its own.
+      sharpness: Fraction of the difference from its blur over three pixels that is added, or
+        subtracted if negative.
     """
 
     contrast: float = 0.0
@@ -154,13 +154,13 @@ def random_intensity(
     """Changes the intensities of each row as another camera, stain or focus would.
 
     Args:
-      key: random key.
-      image: [B, *space, C].
-      ndim: number of space axes.
-      jitter: largest changes; what is 0 does not occur.
+      key: Random key.
+      image: Images [B, *space, C].
+      ndim: Number of space axes.
+      jitter: Largest changes; 0 switches one off.
     """
     if jitter.contrast or jitter.offset:
-        image = random_brightness(
+        image = random_contrast_and_offset(
             key, image, ndim=ndim, contrast=jitter.contrast, offset=jitter.offset
         )
     keys = jax.random.split(jax.random.fold_in(key, 1), 5)
@@ -191,7 +191,7 @@ def random_intensity(
 
 
 def _binomial(image: jax.Array, ndim: int) -> jax.Array:
-    """Blurred over three pixels along each space axis, its edges repeated."""
+    """The image blurred over three pixels along each space axis, with repeated edges."""
     for axis in range(1, ndim + 1):
         n = image.shape[axis]
         index = jnp.arange(n)

@@ -37,19 +37,19 @@ def stack_samples(
     reflection, with its dots and target; the padding beyond that is never used.
 
     Args:
-      samples: images, all 2-D or all 3-D.
-      preprocessing: applied to each whole image.
-      target: dots and space shape -> map; without it there is no field `target`.
-      crop: side of random crops per space axis; None for whole images.
-      multiple: sides of the rows become multiples of it.
+      samples: Images, all 2-D or all 3-D.
+      preprocessing: Applied to each whole image.
+      target: Makes a map from dots and space shape; without it there is no field `target`.
+      crop: Side of random crops per space axis; None for whole images.
+      multiple: Sides of the rows become multiples of it.
 
     Returns:
-      image [N, *space, C] float32, count [N] (dots of the reflected image), index [N], size
+      Image [N, *space, C] float32, count [N] (dots of the reflected image), index [N], size
       [N, ndim] (region to crop from), dots [N, *space] uint8 (raster of dots), and target
       [N, *space].
 
     Raises:
-      ValueError: there are no samples.
+      ValueError: There are no samples.
     """
     if not samples:
         raise ValueError("no images to train on: this split is empty")
@@ -108,9 +108,9 @@ def stream_keys(key: jax.Array, number: jax.Array | int, step: jax.Array | int) 
     """Keys of a step.
 
     Args:
-      key: the run's data key.
-      number: of the stream in the sorted names of the streams.
-      step: may be traced.
+      key: The run's data key.
+      number: Index of the stream in the sorted names of the streams.
+      step: Number of the step; may be traced.
     """
     order, change = jax.random.split(jax.random.fold_in(key, number))
     return StreamKeys(order, *jax.random.split(jax.random.fold_in(change, step), 3))
@@ -143,17 +143,17 @@ def sample_batch(
     """The batch of a step, with augmentation.
 
     Args:
-      data: stream name -> fields of `stack_samples`, on the device.
-      step: may be traced.
-      key: the run's data key, the same for all steps.
-      sizes: rows per batch of each stream.
-      crop: side per space axis of random crops; None takes whole images.
-      mosaic: probability that an image is replaced by a mosaic, see `augment.random_mosaics`.
-      flips: random flips and rotations by 90 degrees.
-      jitter: largest changes of intensities.
+      data: Fields of `stack_samples` by stream name, on the device.
+      step: Number of the step; may be traced.
+      key: The run's data key, the same for all steps.
+      sizes: Number of rows per batch of each stream.
+      crop: Side per space axis of random crops; None takes whole images.
+      mosaic: Probability that an image is replaced by a mosaic, see `augment.random_mosaics`.
+      flips: Whether to flip, and rotate by multiples of 90 degrees, at random.
+      jitter: Largest intensity changes.
 
     Returns:
-      stream -> image, count, mask, index and, if present, target. The count of a crop or mosaic
+      Image, count, mask, index and, if present, target, by stream. The count of a crop or mosaic
       is the number of dots inside it.
     """
     batch = {}
@@ -183,14 +183,14 @@ def augment_batch(
     flips: bool = True,
     jitter: augment.IntensityJitter = augment.NO_JITTER,
 ) -> dict[str, dict[str, jax.Array]]:
-    """Augments each row by flips, rotations and changes of jitter.
+    """Augments each row by random flips, rotations and intensity changes.
 
     Args:
-      batch: stream name -> fields of whole images or crops, as from `streaming.open_stream`.
-      step: as in `sample_batch`, like all arguments below.
-      key: the run's data key.
-      flips: random flips and rotations.
-      jitter: largest changes of intensities.
+      batch: Fields of whole images or crops by stream name, as from `streaming.open_stream`.
+      step: As in `sample_batch`, like all arguments below.
+      key: The run's data key.
+      flips: Whether to flip and rotate at random.
+      jitter: Largest intensity changes.
 
     Returns:
       The same fields; only image and target are changed.

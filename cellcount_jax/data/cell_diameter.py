@@ -1,7 +1,7 @@
 """Estimates the mean diameter of the cells of an image; the true one from an instance mask.
 
 A network that was trained on cells of one size sees every image resized to that size. The size
-need only be right within a factor of about one and a half, so plain image processing will do.
+need only be right within a factor of about 1.5, so classical image processing suffices.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -16,33 +16,32 @@ MIN_DIAMETER, MAX_DIAMETER = 6.0, 200.0
 """Limits of an estimate, in pixels; an image of pure noise would give less."""
 
 BACKGROUND_WIDTHS = (256, 128, 64, 32, 16)
-"""Widths in pixels over which the background is averaged, widest first."""
+"""Window widths of the moving-average background estimate in pixels, widest first."""
 
 MIN_SIZE_RATIO = 0.75
-"""Cells keep at least this share of their size when the background is averaged over half the
-width."""
+"""Cells keep at least this fraction of their size when the window width is halved."""
 
 PATCH_SIDE = 512
-"""Side in pixels of the patches measured where an image is larger than two of them."""
+"""Side in pixels of the patches that are measured in a large image."""
 
 N_PATCHES = 4
-"""Number of patches, those with the most contrast, whose median is taken."""
+"""Number of patches with the highest contrast, over which the median is taken."""
 
 CENTRAL_SIDE = 384
-"""Side in pixels of the middle of an image."""
+"""Side in pixels of the central part that `central_diameter` measures."""
 
 MAX_IGNORED_SCALE = 1.1
 """Images within this factor of the wanted size are not resized: the estimate is no better."""
 
 
 def mean_diameter(labels: np.ndarray) -> float | None:
-    """Mean over the cells of the diameter in pixels of the disc of the same area.
+    """Mean diameter of the cells in pixels, each that of the disc of equal area.
 
     Args:
-      labels: [H, W] instance mask, 0 background.
+      labels: Instance mask [H, W], 0 is background.
 
     Returns:
-      None without cells.
+      The diameter; None without cells.
     """
     areas = np.bincount(labels.ravel())[1:]
     areas = areas[areas > 0]
@@ -50,13 +49,13 @@ def mean_diameter(labels: np.ndarray) -> float | None:
 
 
 def scale_to(diameter: float, image: np.ndarray | Readable) -> float:
-    """Factor that makes the cells of an image `diameter` pixels wide, by the estimate.
+    """Factor that makes the cells of an image `diameter` pixels wide, by estimate.
 
     Returns:
       1 for a constant image, and where the factor is within `MAX_IGNORED_SCALE` of 1.
 
     Raises:
-      ValueError: see `estimate_diameter`.
+      ValueError: See `estimate_diameter`.
     """
     found = estimate_diameter(image)
     scale = diameter / found if found else 1.0
@@ -66,20 +65,20 @@ def scale_to(diameter: float, image: np.ndarray | Readable) -> float:
 def estimate_diameter(image: np.ndarray | Readable) -> float | None:
     """Mean diameter in pixels of bright cells on a darker background.
 
-    The background, a mean over a width, is subtracted, and the rest is thresholded (Otsu). A
-    disc's mean distance to its rim is a sixth of its diameter, also where discs touch a little. Of
-    the widths the widest is taken from which the result hardly changes to the next: fluorescent
-    tissue falls apart into its cells, a cell keeps its size.
+    The background, a moving average, is subtracted and the rest is thresholded (Otsu). A disc's
+    mean distance to its rim is a sixth of its diameter, even if discs touch a little. The widest
+    window is used for which the next one hardly changes the result: fluorescent tissue then falls
+    apart into its cells, and a cell keeps its size.
 
     Args:
-      image: [H, W, C] as read from a file, in memory or read in parts. Of a large one nine patches
-        are measured, and the median of the four with the most contrast is taken.
+      image: Image [H, W, C] as read from a file, in memory or read in parts. In a large one nine
+        patches are measured; the result is the median over the four with the highest contrast.
 
     Returns:
       Between `MIN_DIAMETER` and `MAX_DIAMETER`; None for a constant image.
 
     Raises:
-      ValueError: a volume, or pixels that are not finite.
+      ValueError: The image is a volume, or has pixels that are not finite.
     """
     if len(image.shape) != 3:
         raise ValueError(
@@ -94,16 +93,16 @@ def estimate_diameter(image: np.ndarray | Readable) -> float | None:
         patch = image[window] if isinstance(image, np.ndarray) else image.read(window)
         patches.append(apply(patch, brightness, range_).mean(axis=-1))
     patches.sort(key=lambda patch: -float(patch.std()))
-    with ThreadPoolExecutor(N_PATCHES) as threads:  # SciPy's filters release the lock
+    with ThreadPoolExecutor(N_PATCHES) as threads:  # SciPy's filters release the GIL
         found = [d for d in threads.map(_in_patch, patches[:N_PATCHES]) if d is not None]
     return float(np.clip(np.median(found), MIN_DIAMETER, MAX_DIAMETER)) if found else None
 
 
 def central_diameter(image: np.ndarray) -> float | None:
-    """As `estimate_diameter`, of the middle of an image in memory: in at most 30 ms.
+    """Like `estimate_diameter`, for the central part of an image in memory; takes at most 30 ms.
 
     Args:
-      image: [H, W, C].
+      image: Image [H, W, C].
     """
     starts = [max(0, (n - CENTRAL_SIDE) // 2) for n in image.shape[:2]]
     y, x = (slice(start, start + CENTRAL_SIDE) for start in starts)
@@ -130,7 +129,7 @@ def _in_patch(grey: np.ndarray) -> float | None:
         return None
     previous = None
     for width in BACKGROUND_WIDTHS:
-        # A moving mean twice is close to a Gaussian and costs the same at any width.
+        # Two moving averages approximate a Gaussian and cost the same at any width.
         background = ndimage.uniform_filter(ndimage.uniform_filter(smooth, width), width)
         found = _disc_diameter(smooth - background)
         if previous is not None and found >= MIN_SIZE_RATIO * previous:
@@ -146,11 +145,11 @@ def _disc_diameter(above: np.ndarray) -> float:
     nearest = ndimage.distance_transform_edt(inside, return_distances=False, return_indices=True)
     at = np.stack(np.nonzero(cells)) + 1
     depth = np.linalg.norm(nearest[:, *at] - at, axis=0)
-    # A sixth in the plane; counted in pixels, with cells that touch, real ones give 1.22 of it.
+    # A sixth in the continuum; measured in pixels on real, touching cells, 1.22 times that.
     return 6 / 1.22 * float(depth.mean()) if depth.size else 0.0
 
 
 def fill_holes(cells: np.ndarray) -> np.ndarray:
-    """As `ndimage.binary_fill_holes`, in a fifth of its time."""
+    """Like `ndimage.binary_fill_holes`, in a fifth of its time."""
     parts, _ = ndimage.label(np.pad(~cells, 1, constant_values=True))
     return (parts != parts[0, 0])[1:-1, 1:-1]

@@ -1,4 +1,4 @@
-"""Exact distance from every pixel or voxel to its nearest dot, for dots between pixels too."""
+"""Exact distance from every pixel or voxel to its nearest dot; dots may lie between pixels."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 CHUNK_SIZE = 2**20
-"""Pixels, or pairs of a block and a dot, that are computed together: bounds the memory."""
+"""Number of pixels, or of pairs of block and dot, computed together: bounds the memory."""
 
 SMALL_BLOCK = 512
 """Pixels of a block that is only divided further if it has more than `MANY_DOTS` dots."""
@@ -38,14 +38,14 @@ def anisotropy(spacing: Sequence[float] | None, ndim: int) -> np.ndarray:
     """Voxel size per axis relative to the last axis.
 
     Args:
-      spacing: voxel size per axis in any unit; None for isotropic pixels.
-      ndim: number of space axes.
+      spacing: Voxel size per axis in any unit; None for isotropic pixels.
+      ndim: Number of space axes.
 
     Returns:
       [ndim] float64; ones if there is no spacing.
 
     Raises:
-      ValueError: the spacing has another number of axes or is not positive.
+      ValueError: The spacing has another number of axes or is not positive.
     """
     if spacing is None:
         return np.ones(ndim)
@@ -63,9 +63,9 @@ def nearest_distance(dots: np.ndarray, shape: Sequence[int], weights: np.ndarray
     therefore never dropped, and comparing a small block's pixels with its few dots is exact.
 
     Args:
-      dots: [N, ndim] float64, N >= 1, pixels.
-      shape: sides of the image, each >= 1.
-      weights: [ndim] voxel size along each axis.
+      dots: Positions [N, ndim] float64 in pixels, N >= 1.
+      shape: Sides of the image, each >= 1.
+      weights: Voxel size along each axis, [ndim].
 
     Returns:
       [*shape] float32, in the units of `weights`.
@@ -166,7 +166,7 @@ def _compare(blocks: Blocks, points: np.ndarray, weights: np.ndarray) -> np.ndar
 
 
 def _write(squared: np.ndarray, origins: np.ndarray, values: np.ndarray) -> None:
-    """Writes blocks [n, *sides] into the image; what reaches beyond the border is dropped."""
+    """Writes blocks [n, *sides] into the image; parts beyond the border are dropped."""
     ndim = squared.ndim
     index, keep = [], np.ones((1,) * values.ndim, bool)
     for axis in range(ndim):

@@ -11,7 +11,7 @@ from cellcount_jax.data.resize import Scale
 from cellcount_jax.data.sample import Sample
 
 TARGET_SPACING = 16.0
-"""Images whose cells are more than twice this far apart, in pixels, are downscaled to it."""
+"""Images whose cells are more than twice this distance apart, in pixels, are downscaled to it."""
 
 CROP_MULTIPLE = 8
 """Sides of crops are multiples of it, as the U-Net requires."""
@@ -20,7 +20,7 @@ MAX_CROP = {2: 128, 3: 32}
 """Side of crops, in pixels, unless images are smaller, by number of space axes."""
 
 VOLUME_SPACING = 10.0
-"""Volumes are resized until their cells are so many voxels apart, if they are further apart."""
+"""Volumes whose cells are further apart, in voxels, are downscaled to this distance."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +28,13 @@ class InferredSettings:
     """Settings inferred from training images; lengths in pixels of the resized images.
 
     Attributes:
-      scale: factor by which images are resized first, of all axes or of each.
-      spacing: distance from a dot to its nearest neighbour, lower quartile over all dots.
-      sigma: of the Gaussian target: an eighth of the spacing, 1 to 4 px.
-      radius: matching radius: half the spacing, 2 to 15 px.
-      crop: sides of training crops.
-      channels: of the images.
-      mean_count: dots per image.
+      scale: Factor by which images are resized first, one number or one per axis.
+      spacing: Distance from a dot to its nearest neighbour, lower quartile over all dots.
+      sigma: Sigma of the Gaussian target: an eighth of the spacing, 1 to 4 px.
+      radius: Matching radius: half the spacing, 2 to 15 px.
+      crop: Sides of training crops.
+      channels: Number of channels of the images.
+      mean_count: Mean number of dots per image.
     """
 
     scale: Scale
@@ -60,7 +60,7 @@ def infer_settings(samples: Sequence[Sample]) -> InferredSettings:
     """Infers settings from labelled training images.
 
     Raises:
-      ValueError: images differ in channels or number of axes, or no image has a dot.
+      ValueError: Images differ in channels or number of axes, or no image has a dot.
     """
     shapes = {(s.image.ndim, s.image.shape[-1]) for s in samples}
     if len(shapes) > 1:
@@ -74,7 +74,7 @@ def infer_settings(samples: Sequence[Sample]) -> InferredSettings:
         plane = scale = 1.0 if spacing <= 2 * TARGET_SPACING else TARGET_SPACING / spacing
     spacing *= plane
     sides = np.array([s.image.shape[:-1] for s in samples]).min(axis=0) * scale
-    sides[-2:] = sides[-2:].min()  # Only squares can be rotated.
+    sides[-2:] = sides[-2:].min()  # only squares can be rotated
     crop = np.clip(
         sides // CROP_MULTIPLE * CROP_MULTIPLE, CROP_MULTIPLE, MAX_CROP[len(ratio)]
     ).astype(int)
@@ -90,7 +90,7 @@ def infer_settings(samples: Sequence[Sample]) -> InferredSettings:
 
 
 def voxel_ratio(samples: Sequence[Sample]) -> tuple[float, ...]:
-    """Median size of a voxel along each axis in units of the last; 1 where it is not known."""
+    """Median voxel size along each axis relative to the last; 1 if unknown."""
     ndim = next(s.dots.shape[1] for s in samples if s.dots is not None)
     known = [anisotropy(s.spacing, ndim) for s in samples if s.spacing]
     return tuple(np.median(known, axis=0).tolist()) if known and ndim == 3 else (1.0,) * ndim
@@ -99,10 +99,10 @@ def voxel_ratio(samples: Sequence[Sample]) -> tuple[float, ...]:
 def nearest_spacing(samples: Sequence[Sample]) -> float:
     """Lower quartile of the distances from dots to their nearest neighbours.
 
-    In pixels, of volumes in pixels of the last axis.
+    In pixels; for volumes, in pixels of the last axis.
 
     Raises:
-      ValueError: no image has a dot.
+      ValueError: No image has a dot.
     """
     distances, ratio = [], voxel_ratio(samples)
     for sample in samples:

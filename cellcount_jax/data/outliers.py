@@ -1,7 +1,9 @@
-"""Values that are no measurement: hot pixels, salt noise, and what fills stitched images.
+"""Pixel values that are not measurements: hot pixels, salt noise and fill values of stitched
+images.
 
-A single pixel of 65535 looks like a cell to a counter, and a filled corner sets the brightness
-range of the whole image, so both are replaced before the brightness is looked at.
+A single pixel of 65535 looks like a cell to a counter, and a filled corner sets the intensity range
+of the whole image, so both are replaced before the range is measured: always in inference, and in
+training on a lab's folder (benchmarks keep their pixels).
 """
 
 import dataclasses
@@ -18,30 +20,30 @@ from cellcount_jax.data.preprocess import Readable, sample_grid
 log = logging.getLogger(__name__)
 
 MIN_FILL = 0.02
-"""Share of an image from which one extreme value is looked at as a fill."""
+"""Fraction of an image above which an extreme value may be a fill value."""
 
 AT_BORDER = 0.9
-"""Share of a fill's pixels that lie in regions which reach the border of the image."""
+"""Least fraction of a fill's pixels in regions that touch the border of the image."""
 
 GAP = 0.1
-"""Part of the range of brightness between a fill and the rest that holds no other values."""
+"""Least gap between a fill value and all others, as a fraction of the intensity range."""
 
 MAX_BACKGROUND = 1 / 3
-"""Of an image with dark background, the median lies below this part of its range."""
+"""The median of an image with a dark background is below this fraction of its range."""
 
 ISOLATED = 5.0
-"""A hot pixel is so many times further from its neighbours than these are from the background; the
-narrowest image of a point that a microscope makes, of sigma 0.6 pixels, reaches 3."""
+"""A hot pixel exceeds its neighbours by this many times their height above the background; the
+narrowest point-spread function of a microscope, sigma 0.6 pixels, reaches 3."""
 
 MIN_HEIGHT = {"deviations": 20.0, "levels": 16.0}
-"""How far hot pixels stand out at least: in robust standard deviations, and in levels of integers;
-also further than what is bright over several pixels."""
+"""Least height of hot pixels: in robust standard deviations, and in integer levels; they must also
+exceed anything bright that spans several pixels."""
 
 MIN_GAP = 5
-"""Levels of integers between a fill and the rest."""
+"""Least gap between a fill value and all others, in integer levels."""
 
-MAX_STATISTICS = 200_000
-"""Values of which median and percentiles are taken."""
+MAX_SAMPLED_VALUES = 200_000
+"""Maximum number of values from which median and percentiles are computed."""
 
 CHUNK = 1_000_000
 
@@ -51,9 +53,9 @@ class Levels:
     """What is replaced in an image.
 
     Attributes:
-      fills: per channel, the values that fill it.
-      median: [C] of the rest, which takes their place.
-      height: [C] over the median from which on a pixel may be hot.
+      fills: Fill values of each channel.
+      median: Median [C] of all other values, which replaces them.
+      height: Height [C] above the median from which a pixel may be hot.
     """
 
     fills: tuple[tuple[float, ...], ...]
@@ -63,9 +65,9 @@ class Levels:
 
 @dataclasses.dataclass(frozen=True)
 class WithoutOutliers:
-    """An image that is read by parts, without hot pixels and fills.
+    """An image read in parts, with hot pixels and fills replaced.
 
-    Where a part is read with steps, only fills are replaced.
+    If a part is read with steps, only fills are replaced.
     """
 
     image: Readable
@@ -78,7 +80,7 @@ class WithoutOutliers:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the stored values."""
+        """Data type of the stored values."""
         return self.image.dtype
 
     def read(self, slices: Sequence[slice] = ()) -> np.ndarray:
@@ -108,11 +110,11 @@ def replace_outliers(image: Any, name: str = "") -> tuple[Any, np.ndarray]:
     Hot pixels take the median of their eight neighbours, fills that of the image.
 
     Args:
-      image: [*space, C], an array or an image that is read by parts.
-      name: of its file, for the log.
+      image: Image [*space, C], an array or read in parts.
+      name: Name of its file, for the log.
 
     Returns:
-      The image, itself where nothing is to be replaced, and its values on `sample_grid`.
+      The image (the same object if nothing is replaced) and its values on `sample_grid`.
     """
     is_array = isinstance(image, np.ndarray)
     grid = sample_grid(tuple(image.shape))
@@ -148,14 +150,14 @@ def _levels(view: np.ndarray) -> Levels:
         values = view[..., channel]
         found = tuple(v for v in _extremes(values) if _is_fill(values, v))
         rest = values[~np.isin(values, found)] if found else values.ravel()
-        rest = rest[:: -(-rest.size // MAX_STATISTICS) or 1].astype(np.float64)
+        rest = rest[:: -(-rest.size // MAX_SAMPLED_VALUES) or 1].astype(np.float64)
         median = float(np.median(rest)) if rest.size else 0.0
         spread = 1.4826 * float(np.median(np.abs(rest - median))) if rest.size else 0.0
         height = MIN_HEIGHT["deviations"] * spread
         if view.dtype.kind in "ui":
             height = max(height, MIN_HEIGHT["levels"])
         bright = np.nonzero((values > median + height) & ~np.isin(values, found))
-        bright = tuple(axis[:: -(-len(axis) // MAX_STATISTICS) or 1] for axis in bright)
+        bright = tuple(axis[:: -(-len(axis) // MAX_SAMPLED_VALUES) or 1] for axis in bright)
         if len(bright[0]):
             third = _neighbours(values[..., None], (*bright, np.zeros_like(bright[0])))[-3]
             height = max(height, float(np.percentile(third, 99.9)) - median)
@@ -166,14 +168,14 @@ def _levels(view: np.ndarray) -> Levels:
 
 
 def _extremes(values: np.ndarray) -> tuple[float, ...]:
-    """The values that programs fill with, where they are the extremes of an image."""
+    """The usual fill values of programs that are extremes of the image."""
     low, high = float(values.min()), float(values.max())
     top = float(np.iinfo(values.dtype).max) if values.dtype.kind in "ui" else high
     return (*((low,) if low == 0 else ()), *((high,) if high == top > low else ()))
 
 
 def _is_fill(values: np.ndarray, value: float) -> bool:
-    """Whether one extreme value of an image [*space] is no measurement."""
+    """Whether an extreme value of an image [*space] is a fill value."""
     is_value = values == value
     if not MIN_FILL < is_value.mean() < 1 - MIN_FILL:
         return False
@@ -184,7 +186,7 @@ def _is_fill(values: np.ndarray, value: float) -> bool:
         return False
     if value > median and high > median + (1 - GAP) * (value - median):
         return False
-    # Where the background was set to 0, what is left are the cells: bright in the median.
+    # If the background was set to 0, only cells are left, and their median is bright.
     if value < median and (
         low - value < max(GAP / 2 * (bright - low), min_gap)
         or median - low > MAX_BACKGROUND * (bright - low)
@@ -228,9 +230,9 @@ def _replaced(values: np.ndarray, levels: Levels, *, hot: bool) -> tuple[np.ndar
 def _hot(
     values: np.ndarray, place: tuple[np.ndarray, ...], levels: Levels
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which pixels stand alone, and the median of the neighbours of each."""
+    """The isolated bright pixels, and the median of each one's neighbours."""
     ordered, channel = _neighbours(values, place), place[-1]
-    third = ordered[-3]  # Two neighbours may be hot themselves.
+    third = ordered[-3]  # two neighbours may be hot themselves
     above = values[place] - third
     far = ISOLATED * np.abs(third - levels.median[channel])
     is_hot = above > np.maximum(levels.height[channel], far)
@@ -238,7 +240,7 @@ def _hot(
 
 
 def _neighbours(values: np.ndarray, place: tuple[np.ndarray, ...]) -> np.ndarray:
-    """[8, N] values around pixels of an image [*space, C] in its plane, lowest first."""
+    """The 8 in-plane neighbours of pixels of an image [*space, C], sorted, [8, N]."""
     *planes, y, x, channel = place
     height, width = values.shape[-3:-1]
     around = [

@@ -22,18 +22,18 @@ def cut(
     to the nearest multiple, cut into tiles, and each tile is resized.
 
     Args:
-      sample: 2-D image.
-      tile: side of the square tiles in pixels; None keeps the image whole.
-      resize: side that each tile (or the image) gets, in pixels.
-      pad_square: whether to pad to a square first.
-      resize_to_multiple: each side becomes its nearest multiple of this before cutting.
+      sample: A 2-D image.
+      tile: Side of the square tiles in pixels; None keeps the image whole.
+      resize: Side to which each tile (or the image) is resized, in pixels.
+      pad_square: Whether to pad to a square first.
+      resize_to_multiple: Each side becomes its nearest multiple of this before cutting.
 
     Returns:
       Patches row by row. The group of a patch is the name of its image, its name is
       `IMAGE@ROW-COLUMN`; an image that stays whole keeps name and group.
 
     Raises:
-      ValueError: a volume, or a side that is no multiple of the tile.
+      ValueError: The image is a volume, or a side is not a multiple of the tile.
 
     Source: the patches of DCL (MICCAI 2024).
     """

@@ -15,15 +15,15 @@ from cellcount_jax.data.resize import Scale, in_plane, resize_sample, resized_sh
 from cellcount_jax.data.sample import Sample
 
 SAME_SIZE_TOLERANCE = 0.02
-"""Pixel sizes that differ by less than this share are one size."""
+"""Relative difference below which two pixel sizes are taken to be equal."""
 
 MAX_PIXEL_RATIO = 1.5
-"""Images whose pixels are more times larger or smaller than all of training are remarked on."""
+"""Ratio to the training images' pixel sizes above which a remark is made."""
 
 MAX_CELL_RATIO = 1.4
-"""The same for the estimated diameter of the cells. Of 140 unchanged images of seven public sets,
-after 20 others of their set, none was remarked on; of 140 reduced to 0.4 of their size four in ten
-were: a wrong alarm is worse than none."""
+"""The same for the estimated cell diameter. Of 140 unchanged images of seven public datasets,
+compared with 20 others of their dataset, none got a remark; of 140 reduced to 0.4 of their size,
+four in ten did: a false alarm is worse than none."""
 
 MAX_SCALE = 16.0
 """Larger ratios of two pixel sizes are refused: one of them must be wrong."""
@@ -40,14 +40,14 @@ class Resampling:
     it, and a counter resizes new images by it (`scale_for`). The default leaves images as they are.
 
     Attributes:
-      factor: pixels of the network's image per pixel of the file's, of all axes or of each.
-      patches: arguments of `patches.cut`. Training images are cut; new ones stay whole and are
+      factor: Resize factor, one number or one per axis.
+      patches: Arguments of `patches.cut`. Training images are cut; new ones stay whole and are
         resized as much as the patches were (see `_patch_scale`).
-      pixel_size: micrometres per pixel of the network's images if known: that of the plane, or of
-        volumes one per axis (z, y, x). Images of known pixel size are resized to it, whatever the
-        other fields say.
-      cell_diameter: images are resized so that their cells, by an estimate from the image, are
-        about so many pixels wide; takes precedence over `factor` and `patches`.
+      pixel_size: Micrometres per pixel of the network's images if known: in the plane, or, for
+        volumes, one per axis (z, y, x). Images of known pixel size are resized to it; takes
+        precedence over the other fields.
+      cell_diameter: Images are resized so that their cells, as estimated from the image, have
+        this diameter in pixels; takes precedence over `factor` and `patches`.
     """
 
     factor: Scale = 1.0
@@ -70,12 +70,12 @@ class Resampling:
         """Factor by which an image is resized before the network sees it.
 
         Args:
-          image: [*space, C] as read from a file, in memory or read in parts.
-          spacing: micrometres per pixel, (y, x) or (z, y, x), if known.
+          image: Image [*space, C] as read from a file, in memory or read in parts.
+          spacing: Micrometres per pixel, (y, x) or (z, y, x), if known.
 
         Raises:
-          ValueError: pixel sizes that cannot be right, or a volume whose cells' diameter would
-            have to be estimated.
+          ValueError: The pixel sizes cannot be right, or the cell diameter of a volume would have
+            to be estimated.
         """
         if spacing and self.pixel_size is not None:
             return scale_between(spacing, self.pixel_size)
@@ -97,10 +97,10 @@ class Resampling:
         Cells are measured in 2-D images in memory, because large ones are to be read once.
 
         Args:
-          image: [*space, C] as it was given.
-          trained: of `trained_on.describe`, of images as the network sees them.
-          scale: of `scale_for`.
-          spacing: micrometres per pixel, if known.
+          image: Image [*space, C] as given.
+          trained: Result of `trained_on.describe` for images as the network sees them.
+          scale: Result of `scale_for`.
+          spacing: Micrometres per pixel, if known.
         """
         facts, factor = trained or {}, in_plane(scale)
         pixels, cells = facts.get("pixel_size"), facts.get("cell_size")
@@ -124,7 +124,7 @@ class Resampling:
         """A sample as the network sees it: resized, or its patches.
 
         Raises:
-          ValueError: the sample has no pixel size where one is needed, or cannot be cut.
+          ValueError: The sample lacks a pixel size that is needed, or cannot be cut.
         """
         if self.pixel_size is not None:
             return [_to_pixel_size(sample, np.ravel(self.pixel_size).tolist())]
@@ -134,10 +134,10 @@ class Resampling:
         return cut(resized, **self.patches) if self.patches else [resized]
 
     def with_cell_diameter(self, diameter: float) -> "Resampling":
-        """The same for images whose cells are `diameter` pixels wide, in place of the estimate.
+        """A copy for images whose cells are `diameter` pixels wide, in place of the estimate.
 
         Raises:
-          ValueError: a diameter that is not positive, or cells were not brought to one size.
+          ValueError: The diameter is not positive, or cells were not resized to one size.
         """
         if self.cell_diameter is None:
             raise ValueError(
@@ -150,7 +150,7 @@ class Resampling:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, read back by `from_dict`."""
+        """The fields as JSON types, read back by `from_dict`."""
         fields = dataclasses.asdict(self)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
@@ -159,7 +159,7 @@ class Resampling:
         """From the fields of `to_dict`.
 
         Raises:
-          ValueError: an unknown field, or a value out of range.
+          ValueError: Unknown field, or a value out of range.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
@@ -195,7 +195,7 @@ def _to_pixel_size(sample: Sample, pixel_size: Sequence[float]) -> Sample:
             f"{sample.name}: its voxel size is not known, so config.data.voxel_size cannot be used"
         )
     resized = _resize(sample, scale_between(sample.spacing, pixel_size))
-    # Sides are whole pixels, so sizes differ a little from volume to volume; they count as one.
+    # Sides are whole pixels, so sizes differ slightly between volumes; they are taken as equal.
     return dataclasses.replace(resized, spacing=tuple(pixel_size))
 
 
@@ -203,7 +203,7 @@ def common_pixel_size(samples: Iterable[Sample]) -> Scale | None:
     """Micrometres per pixel that all samples share.
 
     Returns:
-      That of the plane for images, one per axis for volumes; None if a sample has no pixel size,
+      The in-plane size for images, one per axis for volumes; None if a sample has no pixel size,
       or a different one.
     """
     spacings = [sample.spacing for sample in samples]
@@ -223,12 +223,12 @@ def scale_between(spacing: Sequence[float], pixel_size: float | Sequence[float])
     """Factor that brings an image to the pixel size of a network.
 
     Args:
-      spacing: micrometres per pixel of the image, (y, x) or (z, y, x).
-      pixel_size: of the images that the network was trained on: one number, that of the plane,
-        by which all axes are resized alike; or one per axis, each resized on its own.
+      spacing: Micrometres per pixel of the image, (y, x) or (z, y, x).
+      pixel_size: Pixel size of the training images: one number, in the plane, and all axes are
+        resized alike; or one per axis, each resized on its own.
 
     Raises:
-      ValueError: the sizes are so far apart that one of them must be wrong.
+      ValueError: The sizes are so far apart that one of them must be wrong.
     """
     trained = [float(size) for size in np.ravel(pixel_size)]
     scale = [float(spacing[-1]) / trained[-1]] * len(spacing)
@@ -244,7 +244,7 @@ def scale_between(spacing: Sequence[float], pixel_size: float | Sequence[float])
 
 
 def _short(values: list[float]) -> Scale:
-    """One number if all are the same, and for images, whose pixels are taken to be square."""
+    """One number if all are equal, and for images, whose pixels are assumed to be square."""
     if len(values) == 2 or all(
         abs(value / values[-1] - 1) < SAME_SIZE_TOLERANCE for value in values
     ):

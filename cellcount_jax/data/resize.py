@@ -15,7 +15,7 @@ Box = tuple[slice, ...]
 """Start and stop per axis."""
 
 Scale = float | tuple[float, ...]
-"""A factor of all axes, or one per axis."""
+"""Resize factor, one number or one per axis."""
 
 
 def in_plane(scale: Scale) -> float:
@@ -56,8 +56,8 @@ def resize_array(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Linear interpolation with antialiasing: the triangle widens with the reduction.
 
     Args:
-      image: [*space, C], any number of space axes.
-      shape: new size of each space axis.
+      image: Image [*space, C], any number of space axes.
+      shape: New size of each space axis.
 
     Returns:
       [*shape, C] of the same dtype; integers are rounded.
@@ -78,10 +78,10 @@ def resize_part(
     """A box of the resized image, from the part of the image that it depends on.
 
     Args:
-      read: box of the image -> [*box, C].
-      old: space shape of the image.
-      new: space shape that it gets.
-      box: start and stop per axis, in pixels of the new size.
+      read: Reads a box of the image as [*box, C].
+      old: Space shape of the image.
+      new: Space shape of the resized image.
+      box: Start and stop per axis, in pixels of the resized image.
 
     Returns:
       [*box, C], equal to that box of `resize_array`.
@@ -137,8 +137,8 @@ def unfold(part: np.ndarray, at: Sequence[np.ndarray]) -> np.ndarray:
     """A window from the box of pixels that it contains.
 
     Args:
-      part: values from the first to the last pixel in `at`, along the leading axes.
-      at: pixels of the window along each of these axes.
+      part: Values from the first to the last pixel in `at`, along the leading axes.
+      at: Pixels of the window along each of these axes.
     """
     for axis, pixels in enumerate(at):
         if pixels[-1] - pixels[0] != len(pixels) - 1:  # some are reflected

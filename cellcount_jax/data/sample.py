@@ -10,15 +10,15 @@ class Sample:
     """One image with its dots.
 
     Attributes:
-      name: unique within its dataset; the file's name without its ending.
-      image: [H, W, C] or [D, H, W, C], the file's own dtype and values.
-      dots: [N, ndim] float32, (y, x) or (z, y, x) in pixels of `image`, integer = pixel centre;
-        None if the image is not labelled.
-      group: images that may have to stay in one split (slide, embryo, laboratory) or, for a
+      name: Name, unique within its dataset; the file's name without its suffix.
+      image: Image [H, W, C] or [D, H, W, C] with the file's own dtype and values.
+      dots: Positions [N, ndim] float32, (y, x) or (z, y, x) in pixels of `image`, integer = pixel
+        centre; None if the image is not labelled.
+      group: Name of a group (slide, embryo, laboratory) that may have to stay in one split; for a
         patch, the name of the image it was cut from.
-      spacing: pixel size in micrometres, (y, x) or (z, y, x), if known.
-      channel_names: as the image's file names its channels, or empty.
-      labels: instance mask of the same space shape, if the publisher provides one.
+      spacing: Pixel size in micrometres, (y, x) or (z, y, x), if known.
+      channel_names: Names of the channels in the image's file, or empty.
+      labels: Instance mask of the same space shape, if the publisher provides one.
     """
 
     name: str

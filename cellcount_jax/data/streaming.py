@@ -1,7 +1,7 @@
 """Batches of datasets that do not fit on the device: cropped on the host, prefetched by Grain.
 
-The stream is that of `batches.take_batch`: the same shuffled epochs and the same crops, drawn from
-the same keys, so results do not depend on where the data are. The batch of a step is a pure
+The stream is that of `batches.sample_batch`: the same shuffled epochs and the same crops, drawn
+from the same keys, so results do not depend on where the data are. The batch of a step is a pure
 function of seed and step: a run resumed after step k opens its stream at k, and a host that reads
 some rows of a batch gets those of the whole batch.
 """
@@ -29,7 +29,7 @@ Rows = dict[str, np.ndarray]
 THREADS = min(8, os.cpu_count() or 1)
 
 PREFETCH_PER_THREAD = 2
-"""Batches per thread that are read in advance."""
+"""Number of batches per thread that are prefetched."""
 
 
 def open_stream(
@@ -49,30 +49,30 @@ def open_stream(
     """Endless batches of random crops, or of whole images.
 
     Args:
-      samples: by index, read when needed; all 2-D or all 3-D.
-      preprocessing: of whole images.
-      batch_size: rows of the batch over all hosts.
-      seed: of the run; its data key is `jax.random.key(seed)`.
-      target: dots and space shape -> map; without it no `target` is made.
-      crop: side per space axis of random crops; None takes whole images padded to one size, as
+      samples: Samples by index, read when needed; all 2-D or all 3-D.
+      preprocessing: Preprocessing of whole images.
+      batch_size: Number of rows of the batch over all hosts.
+      seed: Seed of the run; its data key is `jax.random.key(seed)`.
+      target: Makes a map from dots and space shape; without it no `target` is made.
+      crop: Side per space axis of random crops; None takes whole images padded to one size, as
         `batches.stack_samples` does, for which the size of every image is read first.
-      multiple: without crops, sides become multiples of it.
-      number: of the stream in the sorted names of the run's streams.
-      start_step: step of the first batch.
-      rows: of each batch that this host reads; None: all.
-      threads: that read; 0 reads on demand.
+      multiple: Without crops, sides become multiples of it.
+      number: Index of the stream in the sorted names of the run's streams.
+      start_step: Step of the first batch.
+      rows: Rows of each batch that this host reads; None: all.
+      threads: Number of reading threads; 0 reads on demand.
 
     Returns:
       Iterator over image [b, *side, C], target [b, *side], count [b], mask [b] (ones) and index
-      [b], before flips and brightness changes, which `batches.augment_batch` makes on the device.
+      [b], before flips and intensity changes, which `batches.augment_batch` makes on the device.
       Must be closed.
 
     Raises:
-      ValueError: there are no samples; while reading, an unusable image, by name.
+      ValueError: There are no samples; or, while reading, an image cannot be used, which is named.
     """
     if not len(samples):
         raise ValueError("no images to read: this split is empty")
-    import grain  # takes half a second, and only large datasets need it
+    import grain  # importing takes half a second, and only large datasets need it
 
     side = common_side(samples, multiple) if crop is None else np.asarray(crop)
     batch = functools.partial(
@@ -99,13 +99,13 @@ def fits_device(
     """Whether `batches.stack_samples` of all streams together fits within a limit.
 
     Args:
-      streams: samples of each. Of a stream far too large only the first few are read.
-      limit_bytes: of device memory.
-      channels: of the network's input.
-      crop: as in `batches.stack_samples`.
+      streams: Samples of each stream. Of one far too large only the first few are read.
+      limit_bytes: Limit of device memory in bytes.
+      channels: Number of channels of the network's input.
+      crop: As in `batches.stack_samples`.
 
     Returns:
-      An estimate from float32 images and targets and the raster of dots.
+      Whether they fit, estimated from float32 images and targets and the raster of dots.
     """
     per_pixel = 4 * channels + 4 + 1
     total = 0
@@ -120,7 +120,7 @@ def fits_device(
 
 
 def common_side(samples: Sequence[Sample], multiple: int) -> np.ndarray:
-    """Sides of the largest image along each axis, made multiples of a number."""
+    """Sides of the largest image along each axis, rounded up to multiples of a number."""
     largest = functools.reduce(np.maximum, (np.array(s.image.shape[:-1]) for s in samples))
     return -(-largest // multiple) * multiple
 
@@ -155,13 +155,13 @@ def _epoch_order(key: jax.Array, number: int, epoch: int, *, n: int) -> jax.Arra
 
 @jax.jit
 def _crop_corners(key: jax.Array, number: int, step: int, room: np.ndarray) -> jax.Array:
-    """As drawn by `augment.random_crop`; each row's depends only on its own room."""
+    """Crop corners as drawn by `augment.random_crop`; a row's depends only on its own room."""
     drawn = batches.stream_keys(key, number, step).crop
     return jax.random.randint(drawn, room.shape, 0, room + 1)
 
 
 def _drawing_device() -> jax.Device:
-    """The CPU if JAX may use it: drawing a batch then transfers nothing."""
+    """The CPU if JAX may use it: drawing a batch then needs no transfer."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from cellcount_jax.data.distance_transform import anisotropy, nearest_distance
 
 CHUNK_SIZE = 2**21
-"""Kernel values that are computed together; bounds the memory."""
+"""Number of kernel values computed together; bounds the memory."""
 
 AXIS_NAMES = {1: "x", 2: "yx", 3: "zyx"}
 
@@ -34,17 +34,17 @@ def gaussian_density(
     pixels on each side, normalised inside the image: no mass is lost at the border.
 
     Args:
-      dots: [N, ndim] pixels; duplicates add up.
-      shape: sides of the image, (H, W) or (D, H, W).
-      sigma: standard deviation in pixels: a number; a tuple or list with one per axis; or an array
+      dots: Positions [N, ndim] in pixels; duplicates add up.
+      shape: Sides of the image, (H, W) or (D, H, W).
+      sigma: Standard deviation in pixels: a number; a tuple or list with one per axis; or an array
         with one per dot, [N] or [N, ndim]. 0 assigns a dot to its nearest pixel.
-      truncate: radius of the window in standard deviations.
+      truncate: Radius of the window in standard deviations.
 
     Returns:
       [*shape] float32, cells per pixel.
 
     Raises:
-      ValueError: a dot lies outside the image, or sigma does not fit or is negative.
+      ValueError: A dot lies outside the image, or sigma does not fit or is negative.
 
     Source: MCNN (CVPR 2016), Eq. 1, renormalised at the border.
     """
@@ -67,17 +67,17 @@ def adaptive_sigma(
     """Standard deviation per dot from the distance to its neighbours.
 
     Args:
-      dots: [N, ndim] pixels.
-      beta: sigma is beta times the mean distance to the `k` nearest other dots (all others if
-        there are fewer).
-      k: number of neighbours.
-      shape: sides of the image; the sigma of a single dot is a quarter of their mean.
+      dots: Positions [N, ndim] in pixels.
+      beta: Ratio of sigma to the mean distance to the `k` nearest other dots (all others if there
+        are fewer).
+      k: Number of neighbours.
+      shape: Sides of the image; the sigma of a single dot is a quarter of their mean.
 
     Returns:
       [N] float32, pixels; 0 for a dot whose neighbours all coincide with it.
 
     Raises:
-      ValueError: a single dot and no `shape`.
+      ValueError: A single dot and no `shape`.
 
     Source: MCNN (CVPR 2016), Section 2.2; the rule for a single dot is that of the CSRNet code.
     """
@@ -105,17 +105,17 @@ def inverse_distance_map(
     """The focal inverse-distance map 1 / (L^(0.02 L + 0.75) + 1), 1 at a dot; not a density.
 
     Args:
-      dots: [N, ndim] pixels.
-      shape: sides of the image, (H, W) or (D, H, W).
-      spacing: voxel size per axis in any unit; L is then the physical distance divided by the
+      dots: Positions [N, ndim] in pixels.
+      shape: Sides of the image, (H, W) or (D, H, W).
+      spacing: Voxel size per axis in any unit; L is then the physical distance divided by the
         in-plane spacing (the last axis's). None: L in pixels or voxels.
-      cutoff: smaller values become 0 (0.01 in the FIDTM code, about L > 30).
+      cutoff: Values below it become 0 (0.01 in the FIDTM code, about L > 30).
 
     Returns:
       [*shape] float32 in [0, 1]; zeros if there are no dots.
 
     Raises:
-      ValueError: a dot lies outside the image, or the spacing does not fit.
+      ValueError: A dot lies outside the image, or the spacing does not fit.
 
     Source: FIDTM (IEEE TMM 2022), Eq. 2, with C = 1.
     """
@@ -139,15 +139,15 @@ def distance_map(
     """Exact distance from each pixel's centre to the nearest dot.
 
     Args:
-      dots: [N, ndim] pixels.
-      shape: sides of the image, (H, W) or (D, H, W).
-      spacing: as in `inverse_distance_map`.
+      dots: Positions [N, ndim] in pixels.
+      shape: Sides of the image, (H, W) or (D, H, W).
+      spacing: As in `inverse_distance_map`.
 
     Returns:
       [*shape] float32, pixels (of the last axis); infinite if there are no dots.
 
     Raises:
-      ValueError: a dot lies outside the image, or the spacing does not fit.
+      ValueError: A dot lies outside the image, or the spacing does not fit.
     """
     points = _checked(dots, shape)
     weights = anisotropy(spacing, len(shape))
@@ -160,16 +160,15 @@ def sum_pool(density: Any, stride: int | Sequence[int]) -> Any:
     """Sums of blocks: a coarser density with the same total.
 
     Args:
-      density: [H, W] or [D, H, W], of NumPy or, inside a compiled step, of JAX; any array if
-        `stride` names every axis.
-      stride: side of a block, one for all axes or one per axis; the last block of an axis may be
+      density: NumPy or JAX array [H, W] or [D, H, W]; any array if `stride` names every axis.
+      stride: Side of a block, one for all axes or one per axis; the last block of an axis may be
         smaller.
 
     Returns:
-      Each side divided by the stride, rounded up; the dtype of `density`.
+      The density with each side divided by the stride, rounded up, in the dtype of `density`.
 
     Raises:
-      ValueError: the strides do not fit the axes.
+      ValueError: The strides do not fit the axes.
     """
     xp: Any = jnp if isinstance(density, jax.Array) else np
     pooled = xp.asarray(density)

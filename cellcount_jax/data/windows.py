@@ -25,10 +25,10 @@ class WindowReader:
     The intensity range of an image is computed when it is first read, and kept.
 
     Args:
-      preprocessing: of whole images.
-      target: dots and space shape -> map. A `targets.gaussian_density` with one sigma is computed
-        around the window; any other is computed for the whole image and cached.
-      cache_bytes: size of the cache of whole targets.
+      preprocessing: Preprocessing of whole images.
+      target: Makes a map from dots and space shape. A `targets.gaussian_density` with one sigma is
+        computed around the window; any other is computed for the whole image and cached.
+      cache_bytes: Size of the cache of whole targets.
     """
 
     def __init__(
@@ -46,20 +46,20 @@ class WindowReader:
     def read(
         self, index: int, sample: Sample, corner: np.ndarray, side: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """One window.
+        """Reads one window.
 
         Args:
-          index: of the sample in its dataset; the key of the caches.
-          sample: the image with its dots, if it has any.
-          corner: first pixel of the window.
-          side: of the window, per space axis.
+          index: Index of the sample in its dataset; the key of the caches.
+          sample: The image with its dots, if it has any.
+          corner: First pixel of the window.
+          side: Side of the window per space axis.
 
         Returns:
-          image [*side, C] float32, dots (raster) [*side] uint8 and, if there is one, target
+          The image [*side, C] float32, dots (raster) [*side] uint8 and, if there is one, target
           [*side] float32.
 
         Raises:
-          ValueError: unusable pixels or dots, with the sample's name.
+          ValueError: Pixels or dots cannot be used; names the sample.
         """
         shape = sample.image.shape[:-1]
         at = [reflected_indices(n, c, s) for n, c, s in zip(shape, corner, side, strict=True)]

@@ -28,20 +28,20 @@ class Benchmark:
     """One public dataset.
 
     Attributes:
-      name: of its folder, and in configs.
-      title: one line for people.
-      page: official page.
-      licence: as stated there.
+      name: Name of its folder, and in configs.
+      title: One line for people.
+      page: Official page.
+      licence: Licence as stated there.
       citation: reference.
-      raw_layout: files expected in the folder, one line.
-      published: published statistics.
-      read: folder -> samples, in the order of their names.
-      protocols: by name; the first is the default.
+      raw_layout: Files expected in the folder, one line.
+      published: Published statistics.
+      read: Folder -> samples, in the order of their names.
+      protocols: By name; the first is the default.
       ndim: 2 or 3.
-      channels: of the images as read.
-      dtype: of the images as read.
-      has_labels: whether instance masks come with the images.
-      archive: official address of a zip with everything, where there is one.
+      channels: Number of channels of the images as read.
+      dtype: Data type of the images as read.
+      has_labels: Whether instance masks come with the images.
+      archive: Official address of a zip with everything, if there is one.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Benchmark:
 
     @property
     def default_protocol(self) -> str:
-        """Name of the protocol that is used unless another is named."""
+        """Name of the protocol used by default."""
         return next(iter(self.protocols))
 
 
@@ -71,15 +71,15 @@ def by_name(*protocols: Protocol) -> dict[str, Protocol]:
 
 
 def read_pixels(path: Path, *, channels: int) -> np.ndarray:
-    """[H, W, channels] uint8: grey is repeated, colour becomes grey if one channel is wanted.
+    """Reads [H, W, channels] uint8; grey is repeated, colour becomes grey if one channel is wanted.
 
     Raises:
-      ValueError: the file is missing or not an 8-bit image.
+      ValueError: The file is missing or not an 8-bit image.
     """
     pixels = read_image(path).pixels
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] not in (1, 3):
         raise ValueError(
-            f"{path}: an 8-bit grey or RGB image expected, found {pixels.dtype} of shape "
+            f"{path}: expected an 8-bit grey or RGB image, found {pixels.dtype} of shape "
             f"{pixels.shape}"
         )
     if pixels.shape[-1] > channels:
@@ -88,15 +88,15 @@ def read_pixels(path: Path, *, channels: int) -> np.ndarray:
 
 
 def read_volume(path: Path) -> np.ndarray:
-    """[D, H, W, 1] of a multi-page TIFF with its own dtype."""
+    """Reads a multi-page TIFF as [D, H, W, 1] with its own dtype."""
     return read_image(path, axes="ZYX").pixels
 
 
 def read_dots_image(path: Path, image: np.ndarray, *, threshold: int) -> np.ndarray:
-    """[N, 2] float32: one dot per pixel whose red (or only) channel is above the threshold.
+    """Reads dots [N, 2] float32: one per pixel whose red (or only) channel exceeds the threshold.
 
     Raises:
-      ValueError: its size is not that of the image.
+      ValueError: Its size is not that of the image.
     """
     marks = read_image(path).pixels[..., 0]
     _check_shape(path, image, marks)
@@ -104,10 +104,10 @@ def read_dots_image(path: Path, image: np.ndarray, *, threshold: int) -> np.ndar
 
 
 def read_labels(path: Path, image: np.ndarray) -> np.ndarray:
-    """[*space] instance mask of an image with its own dtype.
+    """Reads the instance mask [*space] of an image with its own dtype.
 
     Raises:
-      ValueError: its size is not that of the image.
+      ValueError: Its size is not that of the image.
     """
     axes = "YX" if image.ndim == 3 else "ZYX"
     labels = read_image(path, axes=axes, stored=True).pixels[..., 0]
@@ -130,10 +130,10 @@ def matching_file(path: Path, image_path: Path) -> Path:
 
 
 def read_columns(path: Path, columns: tuple[str, ...]) -> np.ndarray:
-    """[N, len(columns)] float32 of a comma-separated table, columns found by name.
+    """Reads columns of a comma-separated table by name, [N, len(columns)] float32.
 
     Raises:
-      ValueError: a column is missing, or a value is no finite number.
+      ValueError: A column is missing, or a value is not finite.
     """
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         rows = list(csv.reader(file))

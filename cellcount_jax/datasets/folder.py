@@ -33,7 +33,7 @@ from cellcount_jax.runtime.path_text import path_text
 SPLITS = ("train", "validation", "test")
 
 MAX_NAMED = 20
-"""Most images that cannot be used of which each is named."""
+"""Maximum number of unusable images that are named."""
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +47,17 @@ def read_folder(
     """All images of a folder with their dots.
 
     Args:
-      folder: with the layout above.
-      voxel_size: micrometres per pixel, (z, y, x), in place of what the files say.
+      folder: Folder with the layout above.
+      voxel_size: Micrometres per pixel, (z, y, x), in place of the files' metadata.
       **chosen: `channels`, `axes`, `scene` and `time` of `read_image`.
 
     Returns:
       Samples in the order of their files; those without annotations have dots None.
 
     Raises:
-      FolderError: nothing to train on, or several images that have dots cannot be used; the log
-        names each.
-      ValueError: one cannot be used; the line names it.
+      FolderError: There is nothing to train on, or several images that have dots cannot be used;
+        the log names each.
+      ValueError: One image cannot be used; the message names it.
     """
     images, pairs = find_pairs(folder)
     samples, errors = [], []
@@ -68,7 +68,7 @@ def read_folder(
             if path in pairs:
                 errors.append(error)
             else:
-                log.error("%s", error)  # without dots it is not needed
+                log.error("%s", error)  # not needed: it has no dots
         else:
             samples.append(sample)
     if len(errors) == 1:
@@ -121,7 +121,7 @@ def read_unlabelled(
     """All images of files and folders, as images without dots, by their paths.
 
     Raises:
-      ValueError: there are none, or a file cannot be read; the line names it.
+      ValueError: There are none, or a file cannot be read; the message names it.
     """
     samples = []
     for path in list_images(paths) if paths else ():
@@ -132,7 +132,7 @@ def read_unlabelled(
 
 
 def _clean(image: Image) -> np.ndarray:
-    """Pixels without hot pixels and fills, which counters do not see either."""
+    """Pixels with hot pixels and fills replaced, as in counting."""
     return outliers.replace_outliers(image.pixels, name=str(image.path))[0]
 
 
@@ -140,12 +140,12 @@ def with_unlabelled(source: SplitDataset, samples: Sequence[Sample]) -> SplitDat
     """The same data with more images without dots.
 
     Raises:
-      FolderError: it has none then.
-      ValueError: the axes, channels or pixel sizes of one are not those of the annotated ones.
+      FolderError: There are none.
+      ValueError: The axes, channels or pixel size of one differ from those of the annotated ones.
     """
     every = [*source.splits.get("unlabelled", ()), *samples]
     if not every:
-        raise FolderError("no images without dots to train on: name a folder behind --unlabelled")
+        raise FolderError("no images without dots to train on: name a folder after --unlabelled")
     first = source.splits["train"][0]
     for sample in every:
         alike = sample.image.ndim == first.image.ndim
@@ -181,7 +181,7 @@ def load_folder(
     test and a tenth for validation; of fewer, all are trained on.
 
     Raises:
-      ValueError: nothing to train on, or a wrong `split.csv`.
+      ValueError: There is nothing to train on, or `split.csv` is wrong.
     """
     samples = read_folder(folder, voxel_size=voxel_size, **chosen)
     for line in misplaced(samples):

@@ -25,17 +25,17 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class SplitDataset:
-    """Samples, split.
+    """A dataset split into training, validation, test and unlabelled samples.
 
     Attributes:
-      name: of the dataset.
-      protocol: name of the protocol.
-      seed: of the split.
-      splits: split (train, validation, test, unlabelled) -> samples; empty splits are left out.
-      is_fallback: whether these are simulated cells in place of the real dataset.
-      split_hash: identifies which images are in which split.
-      description: one line for logs and reports.
-      resampling: how the images were resized from those of the files; counters repeat it.
+      name: Name of the dataset.
+      protocol: Name of the protocol.
+      seed: Seed of the split.
+      splits: Samples by split (train, validation, test, unlabelled); empty splits are left out.
+      is_fallback: Whether these are simulated cells in place of the real dataset.
+      split_hash: Identifies which images are in which split.
+      description: One line for logs and reports.
+      resampling: How the files' images were resized; counters repeat it.
     """
 
     name: str
@@ -61,18 +61,18 @@ def load_dataset(
     """Loads and splits a benchmark, preparing it from its raw files if necessary.
 
     Args:
-      name: of the benchmark.
-      protocol: one of its protocols, None for its default; `NAME:GROUP` takes only the images
+      name: Name of the benchmark.
+      protocol: One of its protocols, None for its default; `NAME:GROUP` takes only the images
         of one group (a stain, a slide).
-      seed: of the split.
-      raw_dir: folder with one folder per benchmark; None: CELLCOUNT_RAW_DIR. If it is set, the
+      seed: Seed of the split.
+      raw_dir: Folder with one folder per benchmark; None: CELLCOUNT_RAW_DIR. If it is set, the
         benchmark must be in it.
-      data_dir: folder of prepared data; None: TFDS_DATA_DIR, else ~/tensorflow_datasets.
-      download: download the official archive if there are neither raw nor prepared data.
-      n_train: number of labelled images to train on (0 and None: all).
+      data_dir: Folder of prepared data; None: TFDS_DATA_DIR, else ~/tensorflow_datasets.
+      download: Whether to download the official archive if there are neither raw nor prepared data.
+      n_train: Number of labelled images to train on (0 and None: all).
 
     Raises:
-      ValueError: unknown names, missing or wrong files.
+      ValueError: Unknown names, missing or wrong files.
     """
     benchmark = get_benchmark(name)
     chosen = get_protocol(benchmark, protocol)
@@ -101,10 +101,10 @@ def load_dataset(
 
 
 def resampled(dataset: SplitDataset, resampling: Resampling) -> SplitDataset:
-    """The same data with every image resized or cut, and the record of it for counters.
+    """The same data with every image resized or cut, and a record of that for counters.
 
     Raises:
-      ValueError: see `Resampling.apply`.
+      ValueError: See `Resampling.apply`.
     """
     splits = {
         split: [new for sample in samples for new in resampling.apply(sample)]
@@ -136,7 +136,7 @@ def _samples(
     data_dir: FilePath | None,
     download: bool,
 ) -> tuple[list[Sample], bool, str]:
-    """All samples, whether they are simulated, and their provenance for people."""
+    """All samples, whether they are simulated, and their provenance in words."""
     records = open_records(benchmark, raw_dir, data_dir, may_download=download)
     if records is not None:
         return list(records), False, f"{benchmark.name} ({benchmark.title})"

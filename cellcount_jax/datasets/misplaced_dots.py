@@ -1,8 +1,8 @@
-"""Finds dots that do not belong to their image, by what the image shows at their places.
+"""Finds dots that do not belong to their image, by what the image shows at their positions.
 
-A linear measure of brightness and contrast at six scales is fitted to a folder, so that it tells
-the places of dots from the same places on the other images. A file of dots whose places stand out
-no more on its own image than elsewhere, where those of nearly all other files do, is named.
+A linear score of intensity and contrast at six scales is fitted to a folder to distinguish the
+positions of dots from the same positions in other images. A file of dots is reported if it scores
+no higher on its own image than on others while nearly all other files do.
 """
 
 import collections
@@ -14,34 +14,34 @@ import numpy as np
 from scipy import ndimage
 
 SIGMAS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Of the blurs, in pixels; differences of neighbours are the contrast at a scale."""
+"""Sigmas of the blurs, in pixels; differences of neighbours are the contrast at a scale."""
 
 MIN_IMAGES = 8
-"""Of one size, with dots; below, the folder cannot say what is usual."""
+"""Least number of images of one size with dots; fewer do not show what is usual."""
 
 MIN_DOTS, MAX_DOTS = 10, 200
-"""Fewer dots decide nothing; more are thinned out evenly."""
+"""Least and largest number of dots per file: fewer decide nothing, more are thinned out evenly."""
 
 OTHERS = 12
-"""Images that each file of dots is laid on besides its own: those next to it in the order."""
+"""Number of other images, next in order, on which each file of dots is scored."""
 
 POWER = 4.0
-"""Usual score of dots on their own image that a group needs, in spreads of the scores on others."""
+"""Least typical score of dots on their own image in a group, in spreads of the scores on others."""
 
 UNLIKE, CHANCE = 0.3, 2.5
-"""A file is named if its score is less than this share of the usual one and than this score, which
-one file in fifty reaches on images that are not its own."""
+"""A file is reported if it scores below this fraction of the typical score and below this score,
+which one file in fifty reaches on images that are not its own."""
 
 
 class Fit(NamedTuple):
-    """What the dots of a group of images say.
+    """The score fitted to the dots of a group of images.
 
     Attributes:
-      scores: [n, 1 + others] of the dots of each file on its image (column 0) and on those after
-        it; 0 is the median over other images, 1 their spread (scaled MAD).
-      direction: [scale], the weights of the contrasts.
-      level: of the weighted contrasts, as usual at the places of dots.
-      floor: least brightness spread that an image is divided by.
+      scores: Scores [n, 1 + others] of each file's dots on its own image (column 0) and on the
+        next ones; 0 is the median over other images, 1 their spread (scaled MAD).
+      direction: Weights of the contrasts, [scale].
+      level: Typical weighted contrast at dots.
+      floor: Least intensity spread that an image is divided by.
     """
 
     scores: np.ndarray
@@ -53,15 +53,15 @@ class Fit(NamedTuple):
 def find_misplaced(
     images: Sequence[np.ndarray], dots: Sequence[np.ndarray | None], names: Sequence[str]
 ) -> dict[str, str]:
-    """Lines for the images whose dots fit them no better than they fit the others.
+    """Reports images whose dots fit them no better than other images.
 
     Args:
-      images: [y, x] or [y, x, channel], of any type; volumes are passed over.
-      dots: [N, 2] y and x in pixels for each image, or None.
-      names: of the images, unique.
+      images: Arrays [y, x] or [y, x, channel] of any type; volumes are skipped.
+      dots: Positions [N, 2], y and x in pixels, for each image, or None.
+      names: Unique names of the images.
 
     Returns:
-      One line for each name whose dots do not fit; empty where the folder cannot tell.
+      A message by name for each image whose dots do not fit; empty if the folder cannot tell.
     """
     groups = collections.defaultdict(list)
     for name, image, found in zip(names, images, dots, strict=True):
@@ -102,7 +102,7 @@ def _misplaced(scores: np.ndarray, names: Sequence[str]) -> dict[str, str]:
 
 
 def fit_dots(images: Sequence[np.ndarray], dots: Sequence[np.ndarray]) -> Fit:
-    """Fits the measure to n images of one shape, each with dots [N, 2]."""
+    """Fits the score to n images of one shape, each with dots [N, 2]."""
     n, others = len(images), min(OTHERS, len(images) - 1)
     floor = 0.3 * float(np.median([image.std() for image in images]))
     means = np.zeros((n, 1 + others, len(SIGMAS)))
@@ -124,7 +124,7 @@ def fit_dots(images: Sequence[np.ndarray], dots: Sequence[np.ndarray]) -> Fit:
 
 
 def contrasts(image: np.ndarray, floor: float) -> np.ndarray:
-    """Contrast of each pixel at each scale, [scale, y, x], in spreads of the image's brightness."""
+    """Contrast of each pixel at each scale, [scale, y, x], in spreads of the image's intensity."""
     grey = image.astype(np.float32)
     grey = grey.mean(-1) if grey.ndim == 3 else grey
     grey = (grey - grey.mean()) / max(float(image.std()), floor, 1e-6)

@@ -18,13 +18,13 @@ from cellcount_jax.datasets.load import SplitDataset, resampled
 from cellcount_jax.simulation.simulate import simulate_cells
 
 SIMULATED_CELLS = (5, 150)
-"""Fewest and most cells of a simulated image, 256 x 256 pixels before it is resized."""
+"""Fewest and most cells of a simulated image of 256 x 256 pixels before resizing."""
 
 EMPTY_IMAGE_INTERVAL = 5
-"""One of so many simulated images is empty: background stretched to full range is no cell."""
+"""One in this many simulated images is empty, to teach that stretched background is not a cell."""
 
 NOISE_SIDE = 256
-"""Sides in pixels of an image of noise alone: a camera on an empty field."""
+"""Sides in pixels of an image of pure noise: a camera on an empty field."""
 
 GRAIN_SIGMA = 3.0
 """Typical sigma in pixels of the grain of autofluorescence: finer than a nucleus."""
@@ -49,19 +49,19 @@ def normalise_cell_diameter(
     array. The other splits are resized by the estimate, as new images will be.
 
     Args:
-      dataset: labelled images with instance masks.
-      diameter: of a cell, in pixels.
-      jitter: training sizes are drawn between `diameter / jitter` and `diameter * jitter`, evenly
+      dataset: Labelled images with instance masks.
+      diameter: Cell diameter in pixels.
+      jitter: Training sizes are drawn between `diameter / jitter` and `diameter * jitter`, evenly
         on a logarithmic scale.
-      copies: how often each training image is taken, each time at another size.
-      window: longest side of a training window in pixels.
-      n_simulated: simulated images that are added to the training split.
-      n_noise: images of noise alone that are added to the training split.
-      autofluorescence: share of the training copies to which `add_autofluorescence` is applied.
-      seed: of sizes, simulated cells, noise and autofluorescence.
+      copies: Number of times each training image is used, each time at another size.
+      window: Longest side of a training window in pixels.
+      n_simulated: Number of simulated images that are added to the training split.
+      n_noise: Number of images of pure noise that are added to the training split.
+      autofluorescence: Fraction of the training copies to which `add_autofluorescence` is applied.
+      seed: Seed of sizes, simulated cells, noise and autofluorescence.
 
     Raises:
-      ValueError: a training image has no mask of its cells.
+      ValueError: A training image has no mask of its cells.
     """
     train = [*dataset.splits["train"], *_simulated(n_simulated, seed), *_noise(n_noise, seed)]
     rng = np.random.default_rng(seed)
@@ -76,7 +76,7 @@ def normalise_cell_diameter(
             if rng.random() < autofluorescence:
                 image = add_autofluorescence(image, rng)
             named = dataclasses.replace(resized, name=f"{sample.name}~{copy}", image=image)
-            # A window's brightness is normalised by its own range: without cells that is noise.
+            # A window is normalised by its own intensity range: without cells that is noise.
             windows += [w for w in cut_windows(named, window) if w.count or not sample.count]
     others = {
         split: [dataclasses.replace(sample, labels=None) for sample in samples]
@@ -101,11 +101,11 @@ def add_autofluorescence(image: np.ndarray, rng: np.random.Generator) -> np.ndar
     cells, its grains up to twice that.
 
     Args:
-      image: [H, W, C] integers.
-      rng: draws place, size, strength and grain.
+      image: Image [H, W, C] of integers.
+      rng: Draws position, size, strength and grain.
 
     Returns:
-      The same shape and dtype.
+      An image of the same shape and dtype.
     """
     shape = image.shape[:2]
     low, high = np.percentile(image, (1.0, 99.8))
@@ -126,8 +126,8 @@ def cut_windows(sample: Sample, longest: int) -> Iterator[Sample]:
     """Cuts a 2-D image into nearly equal windows, each dot in exactly one.
 
     Args:
-      sample: with dots.
-      longest: side of a window in pixels that is not exceeded.
+      sample: Sample with dots.
+      longest: Maximum side of a window in pixels.
     """
     edges = [
         np.linspace(0, n, -(-n // longest) + 1).round().astype(int) for n in sample.image.shape[:2]
@@ -152,7 +152,7 @@ def cut_windows(sample: Sample, longest: int) -> Iterator[Sample]:
 
 
 def _training_diameter(sample: Sample, otherwise: float) -> float:
-    """Mean diameter in pixels by the mask; of an image without cells by the estimate."""
+    """Mean diameter in pixels from the mask; for an image without cells, the estimate."""
     if sample.labels is None:
         raise ValueError(f"{sample.name}: no mask of its cells, so their size is not known")
     return mean_diameter(sample.labels) or estimate_diameter(sample.image) or otherwise
@@ -171,7 +171,7 @@ def _simulated(n: int, seed: int) -> Sequence[Sample]:
 
 
 def _noise(n: int, seed: int) -> Sequence[Sample]:
-    """Images without a cell: noise of any strength and grain on an uneven background."""
+    """Images without cells: noise of any strength and grain on an uneven background."""
     samples = []
     side = np.linspace(-1.0, 1.0, NOISE_SIDE)
     for i in range(n):
@@ -180,7 +180,7 @@ def _noise(n: int, seed: int) -> Sequence[Sample]:
             rng.standard_normal((NOISE_SIDE, NOISE_SIDE)),
             rng.choice([0.0, 0.5, 1.0, 1.5]),
         )
-        slope = rng.normal(size=2) * rng.choice([0.0, 1.0])  # of the light, in units of noise
+        slope = rng.normal(size=2) * rng.choice([0.0, 1.0])  # in units of noise
         uneven = slope[0] * side[:, None] + slope[1] * side
         image = 30 + rng.uniform(1.5, 8.0) * (grain / grain.std() + uneven)
         grey = np.clip(np.rint(image), 0, 255).astype(np.uint8)[..., None]

@@ -30,7 +30,7 @@ def find_raw(benchmark: Benchmark, raw_dir: FilePath | None = None) -> Path | No
     """Folder of the raw files; None if no raw folder is set.
 
     Raises:
-      ValueError: a raw folder is set and the benchmark is missing in it.
+      ValueError: A raw folder is set and the benchmark is missing in it.
     """
     root = raw_dir or os.environ.get(RAW_DIR)
     if not root:
@@ -64,9 +64,9 @@ def open_records(
     preparation is used, else, if allowed, the official archive is downloaded.
 
     Raises:
-      ValueError: missing or wrong files.
+      ValueError: Missing or wrong files.
     """
-    # TensorFlow Datasets takes half a second to import, so only when data are needed.
+    # Importing TensorFlow Datasets takes half a second, so only when data are needed.
     from cellcount_jax.datasets import tfds_builder
 
     root = prepared_root(data_dir)

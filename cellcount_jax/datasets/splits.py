@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 Splits = dict[str, list[int]]
-"""Split (train, validation, test, unlabelled) -> indices into the list of names."""
+"""Indices into the list of names by split (train, validation, test, unlabelled)."""
 
 MAX_WITHOUT_VALIDATION = 10
-"""With at most this many training images none is set aside for validation."""
+"""With at most this many training images, none are set aside for validation."""
 
 LEGACY_SEED = 5455
 """Seed of the NumPy permutation in the focal-consistency code."""
@@ -23,21 +23,21 @@ class Protocol:
     """How many images go into which split, and which must stay together.
 
     Attributes:
-      name: short name in configs and commands.
-      source: where it was published, or its purpose.
-      train: images for training; with `test` and `validation` a ratio if the dataset on disk is
+      name: Short name in configs and commands.
+      source: Where it was published, or its purpose.
+      train: Images for training; with `test` and `validation` a ratio if the dataset on disk is
         larger or smaller than the published one.
-      test: images for test.
-      validation: images for validation; 0 takes a tenth (at least two) of `train`.
+      test: Images for test.
+      validation: Images for validation; 0 takes a tenth (at least two) of `train`.
       unit: `image` shuffles images, `group` keeps groups whole, `stratified` splits every group
         in the same ratio, `legacy` is the fixed permutation of the focal-consistency code,
         `published` uses the group names `train` and `test`.
-      labelled: number of training images that keep their labels; the other training images become
+      labelled: Number of training images that keep their labels; the other training images become
         unlabelled, as do images without dots.
-      rest_unlabelled: whether training images beyond `labelled` are used without their labels.
-      fullest_first: whether the images with most cells keep their labels, as a person who labels
+      rest_unlabelled: Whether training images beyond `labelled` are used without their labels.
+      fullest_first: Whether the images with most cells keep their labels, as a person who labels
         one or two would choose; else the first after shuffling.
-      only: names of the groups that are used; all if empty.
+      only: Names of the groups that are used; all if empty.
     """
 
     name: str
@@ -65,21 +65,21 @@ def split(
     """Splits a dataset.
 
     Args:
-      protocol: the rule.
-      names: unique name of each image; the result does not depend on their order.
-      groups: group of each image.
-      labelled: whether each image has dots.
-      seed: of the shuffle; no effect on the unit `legacy`.
-      n_train: use only this many labelled images for training, including any taken from them for
+      protocol: The rule.
+      names: Unique name of each image; the result does not depend on their order.
+      groups: Group of each image.
+      labelled: Whether each image has dots.
+      seed: Seed of the shuffle; no effect on the unit `legacy`.
+      n_train: Use only this many labelled images for training, including any taken from them for
         validation; the protocol's own validation split is then left out, so that no further
         labels are seen.
-      counts: cells per image, needed by a protocol with `fullest_first`.
+      counts: Cells per image, needed by a protocol with `fullest_first`.
 
     Returns:
-      Split -> indices, shuffled; empty splits are left out.
+      Shuffled indices by split; empty splits are left out.
 
     Raises:
-      ValueError: names are not unique, or too few images.
+      ValueError: Names are not unique, or too few images.
     """
     if len(set(names)) != len(names):
         raise ValueError("two images have the same name; names must be unique")

@@ -26,7 +26,7 @@ tfds.disable_progress_bar()
 
 
 class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Writes what `benchmark.read` yields from the folder `raw`."""
+    """Writes the samples that `benchmark.read` yields from the folder `raw`."""
 
     VERSION = tfds.core.Version(VERSION)
 
@@ -136,14 +136,14 @@ class Records(Sequence[Sample]):
 
 @contextlib.contextmanager
 def _damage_named(folder: Path) -> Iterator[None]:
-    """Whatever TFDS raises on damaged files becomes one line with what to do.
+    """Turns whatever TFDS raises on damaged files into one line that says what to do.
 
     Raises:
-      ValueError: the prepared data cannot be read.
+      ValueError: The prepared data cannot be read.
     """
     try:
         yield
-    except Exception as error:  # of TFDS, Protobuf, Riegeli or JSON
+    except Exception as error:  # from TFDS, Protobuf, Riegeli or JSON
         text = " ".join(str(error).split())[:160] or type(error).__name__
         raise ValueError(
             f"{folder}: the prepared data are damaged ({text}); delete this folder, and the same "
@@ -155,13 +155,13 @@ def prepare(benchmark: Benchmark, raw: Path, *, data_dir: Path, name: str) -> Re
     """The samples of the raw folder, in the order of `benchmark.read`, prepared if necessary.
 
     Args:
-      benchmark: the dataset.
-      raw: folder of the raw files.
+      benchmark: The dataset.
+      raw: Folder of the raw files.
       data_dir: TFDS folder.
-      name: of the preparation, such as the fingerprint of the raw files.
+      name: Name of the preparation, such as the fingerprint of the raw files.
 
     Raises:
-      ValueError: the raw files are wrong, or contain no image.
+      ValueError: The raw files are wrong, or contain no image.
     """
     folder = data_dir / benchmark.name / name / VERSION
     if not folder.exists():
@@ -170,7 +170,8 @@ def prepare(benchmark: Benchmark, raw: Path, *, data_dir: Path, name: str) -> Re
                 builder = BenchmarkBuilder(benchmark, raw, data_dir=data_dir, name=name)
                 builder.download_and_prepare()
         except OSError:
-            # Another process finished first: TFDS cannot rename its folder over a full one.
+            # Another process finished first: TFDS cannot rename its folder onto one that is not
+            # empty.
             if not folder.exists():
                 raise
     return Records(folder)
@@ -178,7 +179,7 @@ def prepare(benchmark: Benchmark, raw: Path, *, data_dir: Path, name: str) -> Re
 
 @contextlib.contextmanager
 def _isolated() -> Iterator[None]:
-    """Silences TFDS, and lets it name its unfinished folder at random.
+    """Silences TFDS and lets it name its unfinished folder at random.
 
     It draws the name from Python's global generator, so processes seeded alike would use one.
     """

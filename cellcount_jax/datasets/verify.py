@@ -36,16 +36,16 @@ def check(
     """Compares a benchmark on disk with its published statistics; writes nothing.
 
     Args:
-      name: of the benchmark.
-      raw_dir: as in `load_dataset`.
-      data_dir: as in `load_dataset`.
+      name: Name of the benchmark.
+      raw_dir: As in `load_dataset`.
+      data_dir: As in `load_dataset`.
 
     Returns:
       Lines for people; differences begin with `warning`. A missing dataset gives one line that
       says where to get it and where to put it.
 
     Raises:
-      ValueError: no such benchmark.
+      ValueError: No such benchmark.
     """
     benchmark = get_benchmark(name)
     try:

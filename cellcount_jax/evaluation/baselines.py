@@ -1,7 +1,7 @@
-"""Counters that never look for a cell: the figures that any method must beat.
+"""Baselines that never look for a cell: the errors that any method must beat.
 
 Each takes N training images [*space, C] with the file's own values, their counts [N] and M test
-images, and returns counts [M] float64. An image's brightness is the mean over its channels, divided
+images, and returns counts [M] float64. An image's intensity is the mean over its channels, divided
 by 255 for 8-bit images (other types by the training images' range).
 """
 
@@ -18,14 +18,14 @@ from cellcount_jax.evaluation.summary import count_figures
 N_BINS = 16
 
 RIDGE_PENALTIES = np.logspace(-4, 4, 33)
-"""Ridge penalties tried, for standardised histograms."""
+"""Candidate ridge penalties, for standardised histograms."""
 
 
 def baseline_errors(train: Sequence[Sample], evaluation: Evaluation) -> dict[str, float]:
     """Errors of all baselines, fitted on `train`, on the evaluated samples.
 
     Returns:
-      `baseline_NAME_mae` for `mean`, `intensity` and `histogram` and, where images are cut,
+      `baseline_NAME_mae` for `mean`, `intensity` and `histogram` and, if images are cut,
       `baseline_NAME_patch_mae`.
     """
     counts = np.array([s.count for s in train], float)
@@ -52,10 +52,10 @@ def baseline_mean(train_counts: ArrayLike, n_test: int) -> np.ndarray:
 def baseline_intensity(
     train_images: Sequence[np.ndarray], train_counts: ArrayLike, test_images: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """A straight line through the images' total intensity, by least squares."""
+    """Least-squares linear fit of the count to an image's total intensity."""
     train, test = (
-        np.array([brightness.sum() for brightness in images])
-        for images in _brightness(train_images, test_images)
+        np.array([intensity.sum() for intensity in images])
+        for images in _intensity(train_images, test_images)
     )
     counts = np.asarray(train_counts, np.float64)
     centred = train - train.mean()
@@ -67,10 +67,10 @@ def baseline_intensity(
 def baseline_histogram(
     train_images: Sequence[np.ndarray], train_counts: ArrayLike, test_images: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Ridge regression on the numbers of pixels in 16 bins of brightness."""
+    """Ridge regression on the intensity histogram with 16 bins."""
     train, test = (
-        np.array([_histogram(brightness) for brightness in images]).reshape(-1, N_BINS)
-        for images in _brightness(train_images, test_images)
+        np.array([_histogram(intensity) for intensity in images]).reshape(-1, N_BINS)
+        for images in _intensity(train_images, test_images)
     )
     counts = np.asarray(train_counts, np.float64)
     mean, spread = train.mean(axis=0), train.std(axis=0)
@@ -79,15 +79,15 @@ def baseline_histogram(
 
 
 def ridge(features: np.ndarray, counts: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Ridge regression; the penalty is the one with the least leave-one-out error.
+    """Ridge regression; the penalty has the least leave-one-out error.
 
     Args:
-      features: [N, d], each column with mean 0; the intercept is not penalised.
-      counts: [N].
-      at: [M, d] where to predict.
+      features: Features [N, d], each column with mean 0; the intercept is not penalised.
+      counts: Counts [N].
+      at: Features [M, d] at which to predict.
 
     Returns:
-      [M] predictions.
+      Predictions [M].
     """
     u, s, vt = np.linalg.svd(features, full_matrices=False)
     centred = counts - counts.mean()
@@ -95,7 +95,7 @@ def ridge(features: np.ndarray, counts: np.ndarray, at: np.ndarray) -> np.ndarra
     for penalty in RIDGE_PENALTIES:
         shrink = s**2 / (s**2 + penalty)
         fitted = u @ (shrink * (u.T @ centred))
-        # Its leverage gives a point's error when it is left out, in closed form.
+        # A point's leverage gives its leave-one-out error in closed form.
         leverage = (u**2 @ shrink) + 1 / len(counts)
         error = np.square((centred - fitted) / np.maximum(1 - leverage, 1e-9)).sum()
         if error < best:
@@ -104,10 +104,10 @@ def ridge(features: np.ndarray, counts: np.ndarray, at: np.ndarray) -> np.ndarra
     return counts.mean() + at @ slope
 
 
-def _brightness(
+def _intensity(
     train_images: Sequence[np.ndarray], test_images: Sequence[np.ndarray]
 ) -> list[Iterator[np.ndarray]]:
-    """Brightness [*space] of each image of both lists, on the scale of the training images."""
+    """Intensity [*space] of each image of both lists, on the scale of the training images."""
     scale = 255.0
     if any(image.dtype != np.uint8 for image in train_images):
         scale = max(1e-12, *(float(image.mean(axis=-1).max()) for image in train_images))
@@ -117,7 +117,7 @@ def _brightness(
     ]
 
 
-def _histogram(brightness: np.ndarray) -> np.ndarray:
-    """Pixels per bin between 0 and 1; those outside fall in the outermost bins."""
-    index = np.clip((brightness * N_BINS).astype(np.int64), 0, N_BINS - 1)
+def _histogram(intensity: np.ndarray) -> np.ndarray:
+    """Number of pixels per bin between 0 and 1; values outside go to the outermost bins."""
+    index = np.clip((intensity * N_BINS).astype(np.int64), 0, N_BINS - 1)
     return np.bincount(index.ravel(), minlength=N_BINS)

@@ -1,4 +1,4 @@
-"""A counter against labelled samples."""
+"""Evaluates a counter on labelled samples."""
 
 import time
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from cellcount_jax.methods.base import Readout
 
 
 class Evaluation(NamedTuple):
-    """One counter on labelled samples.
+    """Evaluation of one counter on labelled samples.
 
     Attributes:
-      samples: what was counted (patches, where images are cut).
-      counts: a `Count` for each.
-      images: a record for each.
-      summary: flat figures of all, see `summarise`.
-      seconds: that counting took.
+      samples: Samples that were counted (patches, if images are cut).
+      counts: A `Count` for each.
+      images: A record for each.
+      summary: Flat figures over all, see `summarise`.
+      seconds: Duration of counting.
     """
 
     samples: Sequence[Sample]
@@ -37,16 +37,16 @@ class Evaluation(NamedTuple):
 def evaluate(
     counter: Counter, samples: Sequence[Sample], *, radius: float, details: bool = True
 ) -> Evaluation:
-    """Counts labelled samples that are resampled already, and compares.
+    """Counts labelled samples that are resampled already, and compares with their dots.
 
     Args:
-      counter: trained.
-      samples: labelled.
-      radius: see `evaluate_image`, in pixels of the samples.
-      details: see `evaluate_image`.
+      counter: Trained counter.
+      samples: Labelled samples.
+      radius: See `evaluate_image`, in pixels of the samples.
+      details: See `evaluate_image`.
 
     Raises:
-      ValueError: a sample has no dots.
+      ValueError: A sample has no dots.
     """
     missing = [s.name for s in samples if s.dots is None]
     if missing:
@@ -64,13 +64,13 @@ def evaluate(
 def decoder_errors(
     counts: Sequence[Count], samples: Sequence[Sample], readout: Readout, *, radius: float
 ) -> dict[str, Any]:
-    """Errors of the points by each fitted decoder of a readout.
+    """Errors of the points from each fitted decoder of a readout.
 
     Args:
-      counts: of the samples, with their maps, not resampled.
-      samples: labelled.
-      readout: fitted.
-      radius: matching radius in pixels.
+      counts: Counts of the samples, with their maps, not resampled.
+      samples: Labelled samples.
+      readout: Fitted readout.
+      radius: Matching radius in pixels.
 
     Returns:
       For each decoder `NAME_threshold, NAME_f1, NAME_precision, NAME_recall, NAME_mae,
@@ -89,7 +89,7 @@ def decoder_errors(
 def decoded_points(
     counts: Sequence[Count], readout: Readout, *, decoder: Decoder, threshold: float
 ) -> list[np.ndarray]:
-    """Points in each image by another decoder than the readout's own."""
+    """Points in each image from a decoder other than the readout's own."""
     assert readout.points_map is not None
     return [
         find_points(

@@ -1,7 +1,7 @@
-"""A counter against a folder with truth: one record per image, and per region of it if given.
+"""Evaluates a counter on an annotated folder: a record per image, and per region if given.
 
 The folder is laid out as `io.pairing` says. Images may belong to groups (a plate, a staining):
-those that `groups.csv` (columns image, group) names, else the sub-folder that an image lies in.
+those of `groups.csv` (columns image, group), else the sub-folders of the images.
 """
 
 import collections
@@ -48,16 +48,16 @@ def evaluate_folder(
     regions: Path | None = None,
     **chosen: Any,
 ) -> Iterator[ImageEvaluation]:
-    """Counts each image of a folder and compares, one after the other.
+    """Counts each image of a folder and compares with its dots, one after the other.
 
     Args:
-      counter: trained.
-      folder: images with annotations.
-      radius: matching radius in pixels of the images; None takes the one that the counter was
-        trained with, at the scale at which it sees each image.
-      diameter: of the cells in pixels, for counters that resize images by it.
-      voxel_size: micrometres per pixel, (z, y, x), in place of what the files say.
-      regions: a file of regions, or a folder of files named like the images.
+      counter: Trained counter.
+      folder: Folder of images with annotations.
+      radius: Matching radius in pixels of the images; None takes the one that the counter was
+        trained with, converted to pixels of each image.
+      diameter: Cell diameter in pixels, for counters that resize images by it.
+      voxel_size: Micrometres per pixel, (z, y, x), in place of the files' metadata.
+      regions: A file of regions, or a folder of files named like the images.
       **chosen: `channels`, `axes`, `scene` and `time` of `read_image`.
 
     Returns:
@@ -65,7 +65,7 @@ def evaluate_folder(
       an image that cannot be compared has a record whose status says why.
 
     Raises:
-      ValueError: no images or no annotations, or a wrong `groups.csv`.
+      ValueError: No images or no annotations, or a wrong `groups.csv`.
     """
     images, pairs = find_pairs(folder)
     if not pairs:
@@ -112,7 +112,7 @@ def evaluate_folder(
 
 
 def names_in_training(counter: Counter, images: Sequence[ImageEvaluation]) -> list[str]:
-    """Images that have the name of one that trained the counter."""
+    """Names of images that are also names of the counter's training images."""
     known = {name.partition("@")[0] for name in counter.facts.get("train_names", ())}
     return [image.name for image in images if image.name in known and not image.roi]
 

@@ -1,4 +1,4 @@
-"""One image against its dots: the record that a run and a lab's folder have in common."""
+"""Compares one image's count with its dots: the record shared by runs and labs' folders."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from cellcount_jax.evaluation.metrics import Matches
 from cellcount_jax.inference.readout import Count
 
 MATCH_RADII = (3.0, 5.0, 8.0)
-"""Matching radii in pixels that are reported beside the chosen one."""
+"""Matching radii in pixels that are reported in addition to the chosen one."""
 
 GAME_LEVELS = (0, 1, 2, 3)
 
@@ -22,20 +22,21 @@ OK, WITHOUT_DOTS = "ok", "no dots"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageEvaluation:
-    """One image (or a patch or region of it) against its dots.
+    """One image (or a patch or region of it) compared with its dots.
 
     Attributes:
-      name: of the sample, or path of the image inside the folder.
-      group: of the sample; "" if there is none.
-      roi: region of the image; "" for all of it.
+      name: Name of the sample, or path of the image inside the folder.
+      group: Group of the sample; "" if there is none.
+      roi: Region of the image; "" for the whole image.
       status: `ok`, `no dots`, or `error: ...`.
-      predicted: the method's own count; None after an error.
-      points: [N, ndim] found; None if the method gives none.
-      dots: [N, ndim] true cells; None without them.
-      radius: matching radius in pixels.
-      matches: (tp, fp, fn) by matching radius in pixels; empty without points or dots.
-      label_matches: (tp, fp, fn) of the points in an instance mask, if the sample has one.
-      game: grid error at each of `GAME_LEVELS`, in cells; empty if it was not computed.
+      predicted: The method's own count; None after an error.
+      points: Points found, [N, ndim]; None if the method gives none.
+      dots: True cells, [N, ndim]; None if not annotated.
+      radius: Matching radius in pixels.
+      matches: True positives, false positives and false negatives (tp, fp, fn) by matching radius
+        in pixels; empty without points or dots.
+      label_matches: The same for the points in an instance mask, if the sample has one.
+      game: Grid error at each of `GAME_LEVELS`, in cells; empty if it was not computed.
     """
 
     name: str
@@ -79,12 +80,12 @@ def evaluate_image(
     """The record of one image.
 
     Args:
-      sample: counted; distances in a volume (or image) of known spacing are physical.
-      found: in it, points in its pixels.
-      radius: matching radius in pixels (of the last axis).
-      factors: points are matched at these multiples of the radius.
-      details: also match at `MATCH_RADII` and in an instance mask, and compute GAME; False during
-        training, which needs none of it.
+      sample: Sample that was counted; if its spacing is known, distances are physical.
+      found: Its count, with points in its pixels.
+      radius: Matching radius in pixels (of the last axis).
+      factors: Multiples of the radius at which points are matched.
+      details: Whether to match also at `MATCH_RADII` and in an instance mask, and compute GAME;
+        False during training.
     """
     dots, points = sample.dots, found.points
     record = ImageEvaluation(
@@ -115,13 +116,13 @@ def spacing_of(sample: Sample) -> Sequence[float] | None:
 
 
 def grid_errors(dots: np.ndarray, shape: Sequence[int], found: Count) -> tuple[float, ...]:
-    """GAME at each of `GAME_LEVELS`: of the points, else of the density, else nothing."""
+    """GAME at each of `GAME_LEVELS`, of the points, else of the density; empty without either."""
     points, density = found.points, found.density
     if points is not None:
         return tuple(metrics.game_points(points, dots, shape, level=n) for n in GAME_LEVELS)
     if density is None:
         return ()
-    # The map may be smaller than the image: dots are moved to where they lie on it.
+    # The map may be smaller than the image: dots are converted to its positions.
     scale = np.array(density.shape) / np.asarray(shape)
     truth = rasterize_counts((dots.reshape(-1, len(shape)) + 0.5) * scale - 0.5, density.shape)
     return tuple(metrics.game(density, truth, level=level) for level in GAME_LEVELS)

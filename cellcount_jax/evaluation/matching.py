@@ -1,4 +1,4 @@
-"""Predicted points against true dots: one-to-one within a radius, or against an instance mask."""
+"""Matches predicted points to true dots, one to one within a radius, or to an instance mask."""
 
 from collections.abc import Sequence
 
@@ -18,19 +18,19 @@ def match_pairs(
     radius: float,
     spacing: Sequence[float] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One-to-one pairs at distance <= radius: as many as possible, then of least total distance.
+    """One-to-one pairs at distance <= radius: as many as possible, then with least total distance.
 
     Args:
-      predicted: [N, ndim] pixels.
-      true: [M, ndim] pixels.
-      radius: pixels; with `spacing`, in pixels of the last axis.
-      spacing: voxel size per axis in any unit, to measure in physical proportions.
+      predicted: Points [N, ndim] in pixels.
+      true: Dots [M, ndim] in pixels.
+      radius: Radius in pixels; with `spacing`, in pixels of the last axis.
+      spacing: Voxel size per axis in any unit, to measure physical distances.
 
     Returns:
       Pairs [K, 2] of indices (predicted, true), sorted, and their distances [K] float64.
 
     Raises:
-      ValueError: the points have different numbers of axes, or the radius is negative or infinite.
+      ValueError: The points have different numbers of axes, or the radius is negative or infinite.
     """
     found, dots = _points_of(predicted), _points_of(true)
     if not 0 <= radius < np.inf:
@@ -67,11 +67,11 @@ def _assign(pairs: np.ndarray, distances: np.ndarray, sizes: tuple[int, int]) ->
     if not len(pairs):
         return np.zeros(0, np.int64)
     n, m = sizes
-    if n > m:  # A row is added at a time, and a poor counter finds a point in every fourth pixel.
+    if n > m:  # The solver adds rows one by one, and a poor counter may predict very many points.
         return _assign(pairs[:, ::-1], distances, (m, n))
-    # A matching of all rows always exists once every row may fall back on a column of its own.
-    # That costs more than any rearrangement can save, so the fewest possible rows do. All costs
-    # are raised alike, because the solver takes a zero for a missing edge.
+    # Every row gets a fallback column of its own, so that a full matching always exists. A fallback
+    # costs more than any rearrangement can save, so the fewest possible rows use it. All costs are
+    # raised alike, because the solver takes a zero for a missing edge.
     longest = max(float(distances.max()), 1.0)
     raised = longest + 1.0
     dear = raised + (min(n, m) + 1) * longest
@@ -96,10 +96,10 @@ def match_points(
     """True positives, false positives and false negatives of one image.
 
     Args:
-      predicted: [N, ndim] pixels.
-      true: [M, ndim] pixels.
-      radius: of `match_pairs`.
-      spacing: of `match_pairs`.
+      predicted: Points [N, ndim] in pixels.
+      true: Dots [M, ndim] in pixels.
+      radius: As in `match_pairs`.
+      spacing: As in `match_pairs`.
 
     Returns:
       (tp, fp, fn): matched pairs, predictions and dots left over.
@@ -109,19 +109,19 @@ def match_points(
 
 
 def match_labels(points: ArrayLike, labels: np.ndarray) -> tuple[int, int, int]:
-    """Points against an instance mask: a label that holds exactly one point is found.
+    """Matches points to an instance mask: a label that holds exactly one point is found.
 
     Args:
-      points: [N, ndim] pixels; each belongs to the pixel it lies in.
-      labels: [*space] integers, 0 is background.
+      points: Points [N, ndim] in pixels; each belongs to the pixel it lies in.
+      labels: Instance mask [*space] of integers, 0 is background.
 
     Returns:
       (tp, fp, fn). tp: labels with exactly one point. fp: labels with several (one each, however
       many points) plus points on the background. fn: labels with none. A label with several
-      points is no miss, so tp + fn can be less than the number of labels.
+      points is not a miss, so tp + fn can be less than the number of labels.
 
     Raises:
-      ValueError: a point lies outside the mask.
+      ValueError: A point lies outside the mask.
 
     Source: evaluation of NuMorph (Cell Reports 2021): precision = correct / (correct + multiple +
     empty), recall = correct / (correct + merged + missed).

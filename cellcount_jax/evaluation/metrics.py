@@ -14,17 +14,17 @@ def count_errors(predicted: ArrayLike, true: ArrayLike) -> dict[str, Any]:
     """Errors of counts over images.
 
     Args:
-      predicted: [N] counts.
-      true: [N] numbers of dots.
+      predicted: Predicted counts [N].
+      true: Numbers of dots [N].
 
     Returns:
       `n`; `mae`; `mse` and its root `rmse`; `bias` = mean of predicted - true; `mape` in percent
       over the images with true > 0; `limits_of_agreement` = [bias - 1.96 sd, bias + 1.96 sd]
-      with the sample standard deviation of the differences. What is not defined is None: all of
-      them without images, `mape` where every image is empty, the limits of one image.
+      with the sample standard deviation of the differences. Undefined values are None: all
+      without images, `mape` if every image is empty, the limits for a single image.
 
     Raises:
-      ValueError: lengths differ, or a count is not a finite number.
+      ValueError: Lengths differ, or a count is not finite.
 
     Source: Bland and Altman (Lancet 1986) for the limits of agreement.
     """
@@ -57,19 +57,19 @@ def count_errors(predicted: ArrayLike, true: ArrayLike) -> dict[str, Any]:
 
 
 def game(predicted: ArrayLike, true: ArrayLike, *, level: int) -> float:
-    """Grid average mean error of one image: absolute count errors of 2^level parts per axis.
+    """Grid average mean absolute error of one image, over 2^level parts per axis.
 
     Args:
-      predicted: [H, W] (or one volume [D, H, W]) density in cells.
-      true: the same shape.
-      level: 0 compares the whole image; sides are padded with zeros, behind, to multiples of
+      predicted: Density [H, W] (or one volume [D, H, W]) in cells.
+      true: True density of the same shape.
+      level: 0 compares the whole image; sides are padded with zeros at the end to multiples of
         2^level.
 
     Returns:
       Sum of the parts' absolute errors, in cells. Average over images for a test set's figure.
 
     Raises:
-      ValueError: shapes differ or are not those of one image, or the level is negative.
+      ValueError: Shapes differ or are not those of one image, or the level is negative.
 
     Source: Guerrero-Gomez-Olmedo et al. (IbPRIA 2015).
     """
@@ -90,13 +90,13 @@ def game(predicted: ArrayLike, true: ArrayLike, *, level: int) -> float:
 def game_points(
     predicted: ArrayLike, true: ArrayLike, shape: Sequence[int], *, level: int
 ) -> float:
-    """`game` of points: each counts in the part that its pixel lies in.
+    """`game` of points: each counts in the part that contains its pixel.
 
     Args:
-      predicted: [N, ndim] pixels.
-      true: [M, ndim] pixels.
-      shape: sides of the image.
-      level: as in `game`.
+      predicted: Points [N, ndim] in pixels.
+      true: Dots [M, ndim] in pixels.
+      shape: Sides of the image.
+      level: As in `game`.
 
     Returns:
       Sum of the parts' absolute errors, in cells.
@@ -121,8 +121,8 @@ def _parts(level: int) -> int:
 def precision_recall_f1(tp: int, fp: int, fn: int) -> dict[str, float]:
     """Precision, recall and F1; always finite.
 
-    All three are 1 where there are neither cells nor predictions. Where only one side is empty,
-    its undefined ratio (precision without predictions, recall without dots) is 0.
+    All three are 1 if there are neither cells nor predictions. If only one side is empty, the
+    undefined ratio (precision without predictions, recall without dots) is 0.
     """
     perfect = 1.0 if tp + fp + fn == 0 else 0.0
     return {
@@ -133,10 +133,10 @@ def precision_recall_f1(tp: int, fp: int, fn: int) -> dict[str, float]:
 
 
 def localisation(matches: Sequence[Matches]) -> dict[str, Any]:
-    """How well points meet cells over images.
+    """Localisation accuracy of points over images.
 
     Args:
-      matches: (tp, fp, fn) of each image, by `matching.match_points` or `match_labels`.
+      matches: Counts (tp, fp, fn) of each image, from `matching.match_points` or `match_labels`.
 
     Returns:
       `tp, fp, fn` summed; `precision, recall, f1` of the sums (micro); `macro_precision,

@@ -1,4 +1,4 @@
-"""An image's count against the truth, region by region."""
+"""Compares an image's count with the ground truth, region by region."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,21 +17,20 @@ from cellcount_jax.io.regions import Region, Shape
 def evaluate_regions(
     whole: ImageEvaluation, found: Count, regions: Sequence[Region], sample: Sample
 ) -> list[ImageEvaluation]:
-    """A record per region, and a last one for what lies outside all of them.
+    """One record per region, and a last one for everything outside.
 
-    Points are matched in the image as a whole, so that a border between a cell and its point
-    makes no error. A pair belongs to the region of its true cell, a point without a partner to
-    its own: tp, fp and fn of regions that do not overlap and of the outside add up to the
-    image's.
+    Points are matched in the whole image, so a region border between a dot and its match is not
+    counted as an error. A pair belongs to the region of its dot, an unmatched point to its own: tp,
+    fp and fn of regions without overlap and of the outside add up to the image's.
 
     Args:
-      whole: record of the image.
-      found: in it.
-      regions: of it; none give no records.
-      sample: the image with its dots.
+      whole: Record of the image.
+      found: Its count.
+      regions: Its regions; without any there are no records.
+      sample: The image with its dots.
 
     Returns:
-      Records with `roi`, without GAME: that is of whole images.
+      Records with `roi`, without GAME, which is defined for whole images.
     """
     if not regions:
         return []
@@ -46,7 +45,7 @@ def evaluate_regions(
     records = []
     for part, region in zip(counted, [*regions, covered], strict=True):
         points, dots = (_inside(places, region, shape) for places in (whole.points, whole.dots))
-        if region is covered:  # the last record is of what no region covers
+        if region is covered:  # the last record is for what no region covers
             points, dots = (None if mask is None else ~mask for mask in (points, dots))
         records.append(
             dataclasses.replace(

@@ -1,4 +1,4 @@
-"""From the records of many images to the figures of `results.json` and `evaluation.json`."""
+"""Summarises records of images as the figures of `results.json` and `evaluation.json`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,17 +15,17 @@ from cellcount_jax.evaluation.image import (
 )
 
 RADIUS_FACTORS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
-"""Multiples of an image's matching radius at which `over_radius` gives figures."""
+"""Multiples of an image's matching radius that `over_radius` reports."""
 
 
 def summarise(images: Sequence[ImageEvaluation]) -> dict[str, Any]:
     """Figures over images; numbers are finite or None.
 
     Args:
-      images: any; only those with status ok are compared.
+      images: Records; only those with status ok are used.
 
     Returns:
-      Those of `count_figures`; `n_cells`; `game_0` to `game_3`. If the method gives points:
+      The figures of `count_figures`; `n_cells`; `game_0` to `game_3`. If the method gives points:
       `n_points_mae, n_points_bias`; `f1, precision, recall, tp, fp, fn` of the sums over all
       images and `macro_...` of their means at the radius; `radius`, the median over images;
       `f1_at_3px`, ...; `label_...` in instance masks; and, where images were matched at
@@ -43,7 +43,7 @@ def count_figures(images: Sequence[ImageEvaluation]) -> dict[str, Any]:
     """Errors of counts.
 
     Args:
-      images: compared; those that are patches of an image are summed over it.
+      images: Records with status ok; patches are summed over their image.
 
     Returns:
       `n_images, mae, rmse, mse, bias, mape, agreement_low, agreement_high` over images and, if
@@ -78,7 +78,7 @@ def _per_image(images: Sequence[ImageEvaluation], values: np.ndarray) -> np.ndar
 
 
 def _point_figures(images: Sequence[ImageEvaluation]) -> dict[str, Any]:
-    """Figures of points; nothing where there are none."""
+    """Figures of points; empty without points."""
     if not images:
         return {}
     found, true = (
@@ -109,19 +109,19 @@ def _point_figures(images: Sequence[ImageEvaluation]) -> dict[str, Any]:
 
 
 def _localisation(images: Sequence[ImageEvaluation], *, factor: float) -> dict[str, Any]:
-    """`localisation` at a multiple of each image's own radius."""
+    """`localisation` at a multiple of each image's radius."""
     return metrics.localisation([image.matches[image.radius * factor] for image in images])
 
 
 def summarise_folder(images: Sequence[ImageEvaluation]) -> dict[str, Any]:
-    """Figures of a lab's folder, of all images, of each group and of each region.
+    """Figures of a lab's folder: over all images, each group and each region.
 
     Returns:
       `summarise` of the whole images with `n_failed` and `n_without_dots`; `groups`, group -> the
       same; `regions`, region -> the same, if there are any.
 
     Raises:
-      ValueError: no image could be compared.
+      ValueError: No image could be compared.
     """
     whole = [image for image in images if not image.roi]
     found = _with_failures(whole)

@@ -48,8 +48,8 @@ def scores(questions: Sequence[Question], raters: Sequence[Rater]) -> dict[str, 
     """Figures of all raters together, for each group of questions and for all of them.
 
     Args:
-      questions: of the key.
-      raters: at least one; each has answered all questions.
+      questions: Of the key.
+      raters: At least one; each has answered all questions.
 
     Returns:
       `groups`: for each group that was asked about and for `all`, see `_group`; `raters`: for
@@ -150,7 +150,7 @@ def fleiss_kappa(votes: np.ndarray) -> float | None:
     """Agreement between raters beyond that of random answers with the same frequencies.
 
     Args:
-      votes: as for `percent_agreement`.
+      votes: As for `percent_agreement`.
 
     Returns:
       1 for full agreement, 0 for that of chance; None where it is not defined: fewer than two

@@ -18,7 +18,7 @@ def read_key(path: Path) -> tuple[str, list[Question]]:
     """The survey's identity and its questions.
 
     Raises:
-      ValueError: no key, or a damaged one.
+      ValueError: No key, or a damaged one.
     """
     key = _read(path, KEY_FORMAT, "the key that `survey make` wrote")
     try:
@@ -42,13 +42,13 @@ def read_raters(
     """The answers of each rater.
 
     Args:
-      paths: files that the page saved, one per rater.
-      survey: identity of the survey.
-      questions: of its key.
-      key: file of the key, which errors name.
+      paths: Files that the page saved, one per rater.
+      survey: Identity of the survey.
+      questions: Of its key.
+      key: File of the key, which errors name.
 
     Raises:
-      ValueError: a file holds no answers, those of another survey, too few, or the answers of a
+      ValueError: A file holds no answers, those of another survey, too few, or the answers of a
         rater who has another file.
     """
     raters, files = [], dict[str, Path]()

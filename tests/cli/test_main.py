@@ -166,7 +166,7 @@ def test_version_help_and_a_mistyped_command(capsys):
 COMMANDS = (
     *("train", "predict", "merge", "evaluate", "explain", "export", "annotate", "agreement"),
     *("propose", "data", "data list", "data check", "dots", "dots check", "dots convert"),
-    "simulate",
+    *("simulate", "survey"),
 )
 
 

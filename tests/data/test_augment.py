@@ -62,7 +62,7 @@ def test_a_share_of_rows_becomes_mosaics():
 def changes(space, *, contrast: float, offset: float) -> tuple[np.ndarray, np.ndarray]:
     """Contrast factor and brightness shift of 400 rows of noise; all else is checked here."""
     image = jax.random.uniform(jax.random.key(0), (400, *space, 2))
-    out = augment.random_brightness(
+    out = augment.random_contrast_and_offset(
         jax.random.key(1), image, ndim=len(space), contrast=contrast, offset=offset
     )
     axes = tuple(range(1, len(space) + 1))
