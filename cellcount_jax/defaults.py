@@ -61,9 +61,9 @@ def stage(*, epochs: int | None = None, steps: int | None = None, **fields: Any)
     """How a stage is trained: batch 8, Adam 1e-4, cosine with doubling warm restarts.
 
     Args:
-      epochs: of the labelled images; give these or `steps`.
-      steps: takes precedence over epochs.
-      **fields: added or replaced; those of `optimizer` one by one.
+      epochs: Number of epochs over the labelled images; give these or `steps`.
+      steps: Takes precedence over epochs.
+      **fields: Added or replaced; those of `optimizer` one by one.
     """
     optimizer = {
         "name": "adam",

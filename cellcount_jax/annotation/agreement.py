@@ -23,7 +23,7 @@ class Pair:
     """One image with the dots of two observers.
 
     Attributes:
-      name: of the image.
+      name: Name of the image.
       first: [N, ndim] pixels.
       second: [M, ndim] pixels.
       spacing: voxel size, if the file says.
@@ -62,7 +62,7 @@ def compare(pairs: Sequence[Pair], *, radius: float) -> dict[str, Any]:
     """Counts and dots of two observers; neither is taken for the truth.
 
     Args:
-      pairs: by `pairs_of`.
+      pairs: Pairs from `pairs_of`.
       radius: matching radius in pixels of the last axis.
 
     Returns:
@@ -114,8 +114,8 @@ def page(found: dict[str, Any], names: tuple[str, str]) -> str:
     """A self-contained HTML page of `compare`.
 
     Args:
-      found: by `compare`.
-      names: of the observers.
+      found: Result of `compare`.
+      names: Names of the observers.
     """
     first, second = (html.text(name) for name in names)
     rows, limits = found["images"], found["limits_of_agreement"]
@@ -163,7 +163,7 @@ def write_page(
     """Compares the first observer of a folder with another one and writes `agreement.html`.
 
     Args:
-      folder: that both have annotated.
+      folder: Folder that both have annotated.
       observer: the other one; not needed if there is only one.
       radius: matching radius in pixels; by default `radius_of`.
 

@@ -42,8 +42,8 @@ class Project:
     """A folder of images, and the person who annotates it.
 
     Attributes:
-      folder: with the images.
-      images: in the order of their names.
+      folder: Folder with the images.
+      images: Images in the order of their names.
       dots: image -> the file of dots that it had when the folder was opened.
       who: the person.
       observer: name of a second observer, who is blind to the first; None for the first.
@@ -153,10 +153,10 @@ def save(
     A file of dots that this tool did not write is kept in `annotation/originals`.
 
     Args:
-      project: of the image.
-      image: that was annotated.
+      project: Project of the image.
+      image: Image that was annotated.
       session: its dots.
-      path: of the file; by default `dots/<name>.csv`.
+      path: Path of the file; by default `dots/<name>.csv`.
       format: one of `FORMAT_NAMES`.
 
     Returns:

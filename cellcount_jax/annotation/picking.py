@@ -35,10 +35,10 @@ def pick(
     """The dot at a click: on its slice the nearest within `radius`, else one of a near slice.
 
     Args:
-      rows: of all dots.
+      rows: Positions of all dots.
       shown: [n] dots that can be clicked.
-      point: of the click, pixels.
-      radius: in pixels of the last axis, on the slice of the click.
+      point: Position of the click in pixels.
+      radius: Radius in pixels of the last axis, on the slice of the click.
       near_radius: matching radius in space, in pixels of the last axis, for dots of other slices;
         `radius` if not given.
       spacing: voxel size per axis, to measure in physical proportions.
@@ -87,9 +87,9 @@ def next_doubtful(rows: Rows, threshold: float, current: int | None, *, step: in
     """The dot to look at next: forwards one that nobody has judged, backwards the one before.
 
     Args:
-      rows: of all dots.
-      threshold: of the scores.
-      current: where one is now; None begins.
+      rows: Positions of all dots.
+      threshold: Threshold of the scores.
+      current: The current dot; None: start with the first.
       step: 1 or -1.
 
     Returns:

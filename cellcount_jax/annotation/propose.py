@@ -39,7 +39,7 @@ class Proposals:
       points: [N, ndim] float32.
       scores: [N] float32, higher is more certain.
       threshold: score that separates cells from the rest; -inf if all of them are meant.
-      count: of the counter; None for other methods.
+      count: Count by the counter; None for other methods.
     """
 
     points: np.ndarray
@@ -64,7 +64,7 @@ def classical(
     Args:
       image: [*space, C], read by block beyond 2^25 pixels; a block is thresholded by itself.
       method: `otsu` or `log`.
-      diameter: of a cell in pixels; estimated (block by block) if not given.
+      diameter: Cell diameter in pixels; estimated (block by block) if not given.
       dark: cells are darker than the background.
       spacing: size of a voxel along each axis of a volume.
       on_block: called with the number of blocks done and of all.
@@ -100,7 +100,7 @@ def contrast(
     Args:
       pixels: [*space, C]; of the channels the sum is taken.
       points: [N, ndim].
-      diameter: of a cell in pixels; the surroundings are three diameters wide.
+      diameter: Cell diameter in pixels; the surroundings are three diameters wide.
       dark: cells are darker than the background.
     """
     if not len(points):
@@ -126,7 +126,7 @@ def by_model(
     """Points of a trained counter, also weaker ones than it counts; read window by window.
 
     Args:
-      counter: that gives points.
+      counter: Counter that gives points.
       image: [*space, C].
       spacing: micrometres per pixel.
       on_block: called with the number of windows done and of all of a large image.
@@ -158,7 +158,7 @@ def model_finder(model: str) -> Callable[[Image], Dots]:
     """A function that proposes what a trained counter finds in an image, with scores.
 
     Args:
-      model: as `Counter.load` takes it.
+      model: Model as in `Counter.load`.
     """
     counter = Counter.load(model)
 

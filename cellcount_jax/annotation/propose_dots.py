@@ -45,7 +45,7 @@ def propose_folder(
     Args:
       folder: images in it or in its `images/`.
       method: `otsu` or `log`.
-      diameter: of a cell in pixels; estimated from each image if not given.
+      diameter: Cell diameter in pixels; estimated from each image if not given.
       dark: cells are darker than the background.
       overwrite: also for images with annotations.
       voxel_size: micrometres per pixel, (z, y, x), in place of what the files say.
@@ -98,10 +98,10 @@ def propose(
     """Dots [N, ndim] float32 of the cells in an image [*space, C] or volume.
 
     Args:
-      pixels: as read from a file.
+      pixels: Pixels as read from a file.
       method: `otsu`: threshold, components, touching cells split at the peaks of the distance to
         the background; `log`: maxima of the Laplacian of Gaussian.
-      diameter: of a cell in pixels of the plane; that of the median component if not given.
+      diameter: Cell diameter in pixels of the plane; that of the median component if not given.
       dark: cells are darker than the background.
       spacing: size of a voxel along each axis of a volume, in any unit: it is looked at with voxels
         that are cubes of the same volume.

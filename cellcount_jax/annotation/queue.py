@@ -24,8 +24,8 @@ class Doubt:
 
     Attributes:
       image: name.
-      count: of the counter.
-      n_points: of the counter.
+      count: Count by the counter.
+      n_points: Number of points by the counter.
       readouts: |count - number of points|, relative to the larger of them.
       mirrored: the same between the image and its mirror image.
       near_threshold: share of the points whose scores are near the threshold.
@@ -56,9 +56,9 @@ def doubt_of(
     """How doubtful the count of an image is.
 
     Args:
-      counter: that gives points.
-      image: in memory.
-      name: of the image.
+      counter: Counter that gives points.
+      image: Image in memory.
+      name: Name of the image.
       reference: [M, 4] `features` of training images; None leaves this part out.
     """
     found = by_model(counter, ArrayReader(image.pixels, image.ndim), spacing=image.spacing)
@@ -113,9 +113,9 @@ def rank_folder(
     """Counts every image that has no dots yet, the most doubtful first.
 
     Args:
-      counter: that gives points.
+      counter: Counter that gives points.
       images: files, all of them read whole.
-      names: of the images.
+      names: Names of the images.
       labelled: images with dots, which the others are compared with.
     """
     reference = None

@@ -39,10 +39,10 @@ def start(
     """Starts `cellcount train` in the background; its messages go to `out`.log.
 
     Args:
-      folder: with images and dots.
+      folder: Folder with images and dots.
       out: folder of the run.
       start_from: model whose weights it begins with; None begins with random ones.
-      steps: of training.
+      steps: Number of training steps.
     """
     command = [sys.executable, "-m", "cellcount_jax.cli.main", "train", str(folder)]
     command += ["--out", str(out)]

@@ -39,7 +39,7 @@ class Session:
         """Opens the journal and plays what it holds.
 
         Args:
-          path: of the journal; made if missing.
+          path: Path of the journal; created if missing.
           shape: (H, W) or (D, H, W) of the image.
           who: name of the person.
           spacing: size of a pixel per axis in any unit, for distances in a volume.

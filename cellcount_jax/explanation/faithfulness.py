@@ -29,9 +29,9 @@ def measure(counter: Counter, evaluation: Evaluation, *, seed: int = 0) -> dict[
     """Measures of the explanations of all evaluated samples.
 
     Args:
-      counter: with prototypes.
-      evaluation: of it.
-      seed: of the random boxes.
+      counter: Counter with prototypes.
+      evaluation: Evaluation of the counter.
+      seed: Seed of the random boxes.
 
     Returns:
       Flat numbers, None where one is not defined: `box_purity_cell` (share of the cell prototypes'
@@ -138,8 +138,8 @@ def group_distances(vectors: np.ndarray, n_cell: int, *, prefix: str = "") -> di
 
     Args:
       vectors: [K, d].
-      n_cell: number of cell prototypes, which come first.
-      prefix: of the names.
+      n_cell: Number of cell prototypes, which come first.
+      prefix: Prefix of the names.
 
     Returns:
       `distance_cell_min`, `distance_cell_mean`, `squared_distance_cell_min`, ...; None for a group

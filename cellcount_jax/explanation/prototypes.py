@@ -28,14 +28,14 @@ class Explanation:
     """One image's count as a sum of contributions.
 
     Attributes:
-      count: number of cells.
+      count: Number of cells.
       similarity: [h, w, K].
       contribution: [h, w, K] cells per position of the map.
-      boxes: for each prototype [n, 4] int: top, left, bottom, right in pixels of the image, the
-        last two exclusive; of whole positions, so that a box may end beyond the image's border.
+      boxes: Boxes [n, 4] int of each prototype: top, left, bottom, right in pixels of the image,
+        the last two exclusive; of whole positions, so that a box may end beyond the image's border.
       cells: [K] cells that each prototype adds (or removes).
-      bias_cells: cells that the bias adds; with `cells` it sums to `count`.
-      pixels: of the image per position of the maps.
+      bias_cells: Cells that the bias adds; with `cells` it sums to `count`.
+      pixels: Number of image pixels per position of the maps.
     """
 
     count: float
@@ -51,7 +51,7 @@ def prototypes_of(counter: Counter) -> Prototypes:
     """The prototypes of a trained counter.
 
     Raises:
-      ValueError: it has none.
+      ValueError: It has none.
     """
     if counter.stage.explain is None:
         method = counter.facts.get("method", counter.stage.name)
@@ -73,12 +73,12 @@ def explain(
     """Counts one image and splits the count into contributions.
 
     Args:
-      counter: with prototypes.
-      image: as `Counter.count` takes it.
+      counter: Counter with prototypes.
+      image: Image as in `Counter.count`.
       spacing: likewise.
 
     Raises:
-      ValueError: the counter has no prototypes, or the image is a volume or smaller than one
+      ValueError: The counter has no prototypes, or the image is a volume or smaller than one
         position of the map.
     """
     prototypes, stored = prototypes_of(counter), to_image(image, None)
@@ -98,8 +98,8 @@ def split_count(found: Count, prototypes: Prototypes) -> Explanation:
     """The explanation of a count from its maps.
 
     Args:
-      found: of a counter with prototypes.
-      prototypes: of that counter.
+      found: Count from a counter with prototypes.
+      prototypes: Prototypes of that counter.
     """
     similarity = found.maps["similarity"]
     contribution = found.maps["contribution"].astype(np.float64)
@@ -122,7 +122,7 @@ def boxes_of(similarity: np.ndarray, *, pixels: float = 1.0) -> np.ndarray:
 
     Args:
       similarity: [h, w] of one prototype.
-      pixels: of the image per position.
+      pixels: Number of image pixels per position.
 
     Returns:
       [n, 4] int, top, left, bottom, right of each 4-connected component of the positions from the

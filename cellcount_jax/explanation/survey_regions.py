@@ -26,10 +26,10 @@ class Region(NamedTuple):
     """One question of a survey.
 
     Attributes:
-      image: key of the image.
-      group: of `GROUPS`: the kind of the prototype that points at the region, or none.
-      prototype: name of the prototype; empty for random regions.
-      box: see `Box`.
+      image: Key of the image.
+      group: A group from `GROUPS`: the kind of the prototype that points at the region, or none.
+      prototype: Name of the prototype; empty for random regions.
+      box: See `Box`.
     """
 
     image: int
@@ -50,16 +50,16 @@ def choose(
     """Regions in random order, spread evenly over prototypes and images; none overlaps another.
 
     Args:
-      explained: explanation and space shape of each image, by its key.
-      prototypes: of the counter.
-      n_prototypes: regions that prototypes point at, even: half for each group.
-      n_random: regions at random places, of sizes as those of the others.
-      strongest: of a prototype's boxes in an image take the one with the highest similarity;
+      explained: Explanation and space shape of each image, by its key.
+      prototypes: Prototypes of the counter.
+      n_prototypes: Regions that prototypes point at, even: half for each group.
+      n_random: Regions at random places, of sizes as those of the others.
+      strongest: Of a prototype's boxes in an image take the one with the highest similarity;
         otherwise any.
-      rng: of every choice.
+      rng: Random generator of all choices.
 
     Raises:
-      ValueError: the images have too few boxes for that many regions.
+      ValueError: The images have too few boxes for that many regions.
     """
     names, n_cell = prototypes.names, prototypes.n_cell
     wanted = [

@@ -28,7 +28,7 @@ def load_with_training(path: str | Path, *, stage: str | None = None) -> Counter
     """A counter whose facts hold its provenance under `training`, as those of a model file do.
 
     Raises:
-      ValueError: see `Counter.load`.
+      ValueError: See `Counter.load`.
     """
     path = bundled.resolve(path)
     counter = Counter.load(path, stage=stage)
@@ -44,8 +44,8 @@ def training_facts(workdir: str | Path, facts: Mapping[str, Any]) -> dict[str, A
     """Provenance of a model, as far as the folder of its run holds it.
 
     Args:
-      workdir: of a finished run; `results.json` and `metrics.jsonl` are read if they exist.
-      facts: of the stage's checkpoint.
+      workdir: Folder of a finished run; `results.json` and `metrics.jsonl` are read if they exist.
+      facts: Metadata of the stage's checkpoint.
     """
     from etils import epath  # only writing needs these
 

@@ -38,14 +38,14 @@ def write(
 
     Args:
       counter: trained.
-      folder: made if missing.
-      platforms: to compile the module for.
+      folder: Output folder, created if missing.
+      platforms: Platforms to compile the module for.
 
     Returns:
       The content of `readout.json`.
 
     Raises:
-      StableHLOError: the package flatbuffers, which jax writes with, is missing.
+      StableHLOError: The package flatbuffers, which jax writes with, is missing.
     """
     exported = to_exported(counter, platforms=platforms)
     facts, network = describe(counter, exported), serialize(exported)
@@ -102,7 +102,7 @@ def serialize(exported: export.Exported) -> bytes:
     """Bytes of the exported function.
 
     Raises:
-      StableHLOError: the package flatbuffers is missing.
+      StableHLOError: The package flatbuffers is missing.
     """
     try:
         return bytes(exported.serialize())

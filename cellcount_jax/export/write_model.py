@@ -29,16 +29,16 @@ def export_model(
     """Writes the counter of a finished run, or of another model file, as one file.
 
     Args:
-      workdir: of the run, or a model file.
-      target: file to write, with the ending `.cellcount`.
-      stage: of the method; the last one if not given.
-      half: store weights with 16 bits instead of 32.
+      workdir: Folder of the run, or a model file.
+      target: File to write, with the ending `.cellcount`.
+      stage: Stage of the method; the last one if not given.
+      half: Store weights with 16 bits instead of 32.
 
     Returns:
       The facts in the file.
 
     Raises:
-      ValueError: no finished run there, or the file cannot be written.
+      ValueError: No finished run there, or the file cannot be written.
     """
     counter = provenance.load_with_training(workdir, stage=stage)
     return write_model(target, counter.variables._asdict(), counter.facts, half=half)
@@ -50,17 +50,17 @@ def write_model(
     """Writes nested dicts of arrays and their facts; replaces an existing file in one step.
 
     Args:
-      target: file to write.
-      tree: of a counter's variables, as `Variables._asdict()`.
-      facts: plain JSON, as a checkpoint holds them.
-      half: store matrices and kernels with 16 bits. Vectors (biases, batch statistics), which are
+      target: File to write.
+      tree: A counter's variables, as from `Variables._asdict()`.
+      facts: Plain JSON, as a checkpoint holds them.
+      half: Store matrices and kernels with 16 bits. Vectors (biases, batch statistics), which are
         small, and values beyond the range of 16 bits keep 32.
 
     Returns:
       The facts in the file; `weights` says how weights are stored and their largest error.
 
     Raises:
-      ModelFileError: the name has another ending, a weight's name a slash, or the facts are not
+      ModelFileError: The name has another ending, a weight's name a slash, or the facts are not
         plain JSON.
     """
     if target.suffix != MODEL_SUFFIX:

@@ -11,7 +11,7 @@ class ArrayCache:
     """Least-recently-used cache of arrays; threads may share it.
 
     Args:
-      max_bytes: size of the arrays that are kept; the last one is kept at any size.
+      max_bytes: Size of the arrays that are kept; the last one is kept at any size.
     """
 
     def __init__(self, max_bytes: int = 256 * 2**20):

@@ -26,16 +26,16 @@ def fetch(url: str, folder: str | Path, *, sha256: str | None, advice: str) -> P
 
     Args:
       url: HTTPS, except for this machine.
-      folder: where the file is kept, under its name on the server; made if missing.
-      sha256: checksum of the file, checked at each use: a disk error would only show as a poor
+      folder: Folder in which the file is kept under its name on the server; created if missing.
+      sha256: Checksum of the file, checked at each use: a disk error would only show as a poor
         result. None: whatever the server gives.
-      advice: what to do if it cannot be downloaded; ends the error message.
+      advice: Says what to do if it cannot be downloaded; ends the error message.
 
     Returns:
       Path of the checked file.
 
     Raises:
-      ValueError: it cannot be downloaded, or its checksum differs.
+      ValueError: It cannot be downloaded, or its checksum differs.
     """
     import pooch
 

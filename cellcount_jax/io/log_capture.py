@@ -29,8 +29,8 @@ def captured_warnings(
     """Warnings that this thread logs under a name within the block; they go to our own log.
 
     Args:
-      logger_name: of the library.
-      check: called with each warning when it is logged; what it raises ends the library's work.
+      logger_name: Name of the library's logger.
+      check: Called with each warning when it is logged; what it raises ends the library's work.
     """
     warnings: list[str] = []
     thread = threading.get_ident()
@@ -65,7 +65,7 @@ def tiff_damage_is_an_error() -> Iterator[None]:
     circle of pages without end.
 
     Raises:
-      ProblemError: the first of such warnings.
+      ProblemError: The first of such warnings.
     """
     with captured_warnings("tifffile", _check_tiff) as warnings:
         yield

@@ -48,14 +48,14 @@ def find_pairs(folder: Path) -> tuple[list[Path], dict[Path, Path]]:
     Annotation files that fit no image are named in the log.
 
     Args:
-      folder: with images in `images/` or directly in it, annotations in `dots/` or beside the
-        images.
+      folder: Folder with images in `images/` or directly in it, annotations in `dots/` or beside
+        the images.
 
     Returns:
       All images, and image -> annotation file.
 
     Raises:
-      FolderError: the folder is missing or holds no images, two files annotate one image, or one
+      FolderError: The folder is missing or holds no images, two files annotate one image, or one
         file could annotate two.
     """
     if not folder.is_dir():
@@ -86,7 +86,7 @@ def pair(images: Sequence[Path], annotations: Sequence[Path]) -> dict[Path, Path
     """Image -> its annotation file, one to one.
 
     Raises:
-      FolderError: two files annotate one image, or one file could annotate two.
+      FolderError: Two files annotate one image, or one file could annotate two.
     """
     names = {p: {p.name.lower(), p.stem.lower(), _bare(p)} for p in images}
     exact = {a: [p for p in images if a.stem.lower() in names[p]] for a in annotations}

@@ -37,8 +37,8 @@ class Region:
     """A named part of an image.
 
     Attributes:
-      name: unique among the regions of an image.
-      corner: position of the first pixel of `inside` in the image, per axis of `inside`.
+      name: Unique among the regions of an image.
+      corner: Position of the first pixel of `inside` in the image, per axis of `inside`.
       inside: bool, True in the region. With two axes in a volume it extends through all planes.
     """
 
@@ -56,12 +56,12 @@ def regions_of(place: Path, image: Path, shape: Shape) -> list[Region]:
     """Regions of an image; none, which is logged, if `place` holds no file for it.
 
     Args:
-      place: see `find_regions_file`.
-      image: file of the image.
-      shape: see `read_regions`.
+      place: See `find_regions_file`.
+      image: File of the image.
+      shape: See `read_regions`.
 
     Raises:
-      ValueError: see both.
+      ValueError: See both.
     """
     path = find_regions_file(place, image)
     if path is None:
@@ -74,9 +74,9 @@ def find_regions_file(place: Path, image: Path) -> Path | None:
     """File with the regions of an image.
 
     Args:
-      place: a file, used for every image, or a folder of files named like the images
+      place: A file, used for every image, or a folder of files named like the images
         (`a.geojson`, `a.tif.geojson`, `a_RoiSet.zip`, `a_regions.png`, `a_mask.tif` for `a.tif`).
-      image: file of the image.
+      image: File of the image.
 
     Returns:
       None if the folder has no file for it.
@@ -113,16 +113,16 @@ def read_regions(path: Path, shape: Shape) -> list[Region]:
     """Reads the regions of an image; the format is detected from the content.
 
     Args:
-      path: a label mask (one number per region, 0 outside), an ImageJ `.roi` or RoiSet `.zip`, or
+      path: A label mask (one number per region, 0 outside), an ImageJ `.roi` or RoiSet `.zip`, or
         GeoJSON polygons. Outlines extend through all planes of a volume.
-      shape: of the image without channels, (H, W) or (D, H, W).
+      shape: Shape of the image without channels, (H, W) or (D, H, W).
 
     Returns:
       Regions with unique names, in the order of the file; those of a mask are named by their
       numbers.
 
     Raises:
-      ValueError: the file cannot be read, fits another image, or holds no area; one line.
+      ValueError: The file cannot be read, fits another image, or holds no area; one line.
     """
     start = b"" if path.is_dir() else _start(path)
     if not start.startswith((b"Iout", b"PK\x03\x04", b"PK\x05\x06", b"{", b"[")):
@@ -147,10 +147,10 @@ def fill(name: str, rings: Sequence[np.ndarray], shape: Shape) -> Region:
     """The region within outlines.
 
     Args:
-      name: of the region.
+      name: Name of the region.
       rings: [M, 2] (y, x) each, closed or open; integers are corners of pixels. They are cropped
         to the image.
-      shape: of the image without channels; its last two axes are filled.
+      shape: Shape of the image without channels; its last two axes are filled.
     """
     size = np.array(shape[-2:])
     points = np.concatenate(rings)

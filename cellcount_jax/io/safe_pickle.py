@@ -37,14 +37,14 @@ def load(
     """Object of the pickle that starts at a file's position; the position moves to its end.
 
     Args:
-      file: open for reading.
-      size: bytes that the file still holds, the most that is read or allocated at once.
+      file: Open for reading.
+      size: Bytes that the file still holds, the most that is read or allocated at once.
       allowed: (module, name) -> its replacement.
-      keep_records: other names become `Record`s; without it they are errors.
-      persistent_load: persistent id -> its replacement, if the format has such ids.
+      keep_records: Other names become `Record`s; without it they are errors.
+      persistent_load: Persistent id -> its replacement, if the format has such ids.
 
     Raises:
-      pickle.UnpicklingError: the pickle is damaged, or asks for a name that is not allowed.
+      pickle.UnpicklingError: The pickle is damaged, or asks for a name that is not allowed.
     """
     unpickler = _Unpickler(_BoundedFile(file, size), encoding="utf-8")
     unpickler.allowed, unpickler.keep_records = allowed, keep_records

@@ -18,10 +18,10 @@ def write_ome_tiff(
     """Writes an OME-TIFF.
 
     Args:
-      path: of the file; its folder must exist.
-      pixels: one axis per letter of `axes`.
+      path: The file; its folder must exist.
+      pixels: One axis per letter of `axes`.
       axes: "yx", "zyx", or "yxc" for RGB.
-      spacing: micrometres per pixel along the space axes, if known.
+      spacing: Micrometres per pixel along the space axes, if known.
     """
     import tifffile
 
@@ -57,13 +57,13 @@ def create_ome_zarr(
     """Creates an OME-Zarr 0.5 image with one empty level; an existing one is replaced.
 
     Args:
-      path: folder of the group.
-      shape: of the image, one side per letter of `axes`.
-      dtype: of the pixels.
+      path: Folder of the group.
+      shape: Shape of the image, one side per letter of `axes`.
+      dtype: Data type of the pixels.
       axes: "yx", "zyx" or, as the format puts channels first, "cyx".
-      chunk: largest side of a chunk, one for all axes or one per axis; channels are not joined.
-      spacing: micrometres per pixel along the space axes, if known.
-      name: of the image.
+      chunk: Largest side of a chunk, one for all axes or one per axis; channels are not joined.
+      spacing: Micrometres per pixel along the space axes, if known.
+      name: Name of the image.
 
     Returns:
       A TensorStore of the level, to write boxes into.

@@ -16,14 +16,14 @@ def focal_weight(teacher: jax.Array, *, peak_threshold: float | None = None) -> 
     plateau is one; peaks are blurred by a Gaussian of 5 per axis, sigma 1, zeros beyond the map.
 
     Args:
-      teacher: map of the teacher, [B, H, W] or [B, D, H, W].
-      peak_threshold: keep only peaks above this share of the image's maximum; None keeps all.
+      teacher: Map of the teacher, [B, H, W] or [B, D, H, W].
+      peak_threshold: Keep only peaks above this share of the image's maximum; None keeps all.
 
     Returns:
       Weights of the same shape, float32: sum 1 for an isolated peak, larger where peaks are close.
 
     Raises:
-      ValueError: neither two nor three space axes, or an axis of channels.
+      ValueError: There are neither two nor three space axes, or there is a channel axis.
 
     Source: Guo et al. (MOVI 2022), focal consistency; the Gaussian as in their released code.
     """
@@ -59,19 +59,19 @@ def focal_consistency(
     No gradient reaches the teacher, neither through the weight nor through the difference.
 
     Args:
-      student: map of the student, [B, H, W] or [B, D, H, W].
-      teacher: map of the teacher, same shape.
-      normalise: divide the sum over the batch by the number of positions with a weight above 0
+      student: Map of the student, [B, H, W] or [B, D, H, W].
+      teacher: Map of the teacher, same shape.
+      normalise: Divide the sum over the batch by the number of positions with a weight above 0
         ("nonzero", released code), by the number of all positions ("pixels"), or by the sum of the
         weights ("weight"): a weighted mean, on the scale of the supervised error near cells.
-      peak_threshold: see `focal_weight`.
-      mask: images that count, [B]; None: all.
+      peak_threshold: See `focal_weight`.
+      mask: Images that count, [B]; None: all.
 
     Returns:
       sum(alpha (student - teacher)^2) / number of positions or sum(alpha), a float32 scalar.
 
     Raises:
-      ValueError: shapes differ or `normalise` is unknown.
+      ValueError: Shapes differ or `normalise` is unknown.
 
     Source: Guo et al. (MOVI 2022), focal consistency loss.
     """
@@ -105,10 +105,10 @@ def consistency_ramp(
     """Weight of the consistency loss, rising to 1 at `ramp_steps` and 1 from there on.
 
     Args:
-      step: number of steps done, scalar or array.
-      ramp_steps: steps until the weight is 1, at least 1.
-      shape: with r = min(step / ramp_steps, 1): "exponential" is exp(5 (r - 1)) (released code),
-        "squared" is exp(-5 (1 - r)^2).
+      step: Number of steps done, scalar or array.
+      ramp_steps: Steps until the weight is 1, at least 1.
+      shape: Shape of the ramp; with r = min(step / ramp_steps, 1): "exponential" is exp(5 (r - 1))
+        (released code), "squared" is exp(-5 (1 - r)^2).
 
     Returns:
       Weight in (0, 1], float32, of the shape of `step`; it starts at exp(-5), not at 0.

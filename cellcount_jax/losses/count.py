@@ -8,15 +8,15 @@ def count_l1(z: jax.Array, count: jax.Array) -> jax.Array:
     """Absolute error of the count read from a feature map as its L1 norm.
 
     Args:
-      z: signed single-channel map of the counter, [B, h, w] or [B, h, w, 1]; its absolute value is
+      z: Signed single-channel map of the counter, [B, h, w] or [B, h, w, 1]; its absolute value is
         the coarse density.
-      count: true number of cells per image (the number of dots), [B], in cells.
+      count: True number of cells per image (the number of dots), [B], in cells.
 
     Returns:
       | sum |z| - count | per image, [B] float32, in cells. Reduce with a mean over real images.
 
     Raises:
-      ValueError: not a single-channel map, or batch sizes differ.
+      ValueError: Not a single-channel map, or batch sizes differ.
 
     Source: DCL (Zheng et al., MICCAI 2024), Eq. 1.
     """

@@ -12,17 +12,17 @@ def density_mse(
     """Mean squared error of two maps, both multiplied by `scale` first.
 
     Args:
-      predicted: density map, [B, ...], cells per position.
-      target: density map of the same shape.
-      scale: factor on both maps; 1 is the formula of the paper (and for maps that are scaled
+      predicted: Density map, [B, ...], cells per position.
+      target: Density map of the same shape.
+      scale: Factor on both maps; 1 is the formula of the paper (and for maps that are scaled
         already), 100 that of its released code.
-      mask: images that count, [B]; None: all.
+      mask: Images that count, [B]; None: all.
 
     Returns:
       Mean over all positions of (scale predicted - scale target)^2, a float32 scalar.
 
     Raises:
-      ValueError: shapes differ.
+      ValueError: Shapes differ.
 
     Source: CountXplain (MIDL 2025), density loss; CSRNet (CVPR 2018) with scale 1.
     """

@@ -16,11 +16,11 @@ def gaussian_blur(
     shorter format, and a volume costs the taps of three axes instead of their product.
 
     Args:
-      x: any shape.
-      axis: to blur along.
-      sigma: standard deviation in positions.
-      radius: positions to each side after which the Gaussian is cut off.
-      border: what lies beyond the ends: the outermost values, or zeros.
+      x: Any shape.
+      axis: Axis to blur along.
+      sigma: Standard deviation in positions.
+      radius: Positions to each side after which the Gaussian is cut off.
+      border: Values beyond the ends: the outermost ones, or zeros.
     """
     taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     taps /= taps.sum()

@@ -8,7 +8,7 @@ def image_mask(mask: jax.Array, batch: int) -> jax.Array:
     """`mask` as float32 [B].
 
     Raises:
-      ValueError: not one value per image.
+      ValueError: Not one value per image.
     """
     mask = jnp.asarray(mask)
     if mask.shape != (batch,):

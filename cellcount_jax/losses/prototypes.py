@@ -30,18 +30,18 @@ def prototype_to_feature(
     ties.
 
     Args:
-      distances: squared distances of every position to every prototype, [B, h, w, K].
-      density: target density, [B, h, w].
-      n_cell: how many of the K prototypes, from the first, stand for cells.
-      reduction: over the prototypes of a group: "sum" (released code) or "mean" (paper).
-      mask: images that count, [B]; None: all.
+      distances: Squared distances of every position to every prototype, [B, h, w, K].
+      density: Target density, [B, h, w].
+      n_cell: How many of the K prototypes, from the first, stand for cells.
+      reduction: Over the prototypes of a group: "sum" (released code) or "mean" (paper).
+      mask: Images that count, [B]; None: all.
 
     Returns:
       Loss of the cell and of the background prototypes, float32 scalars, each the mean over images
       of the squared distance at the image's position, reduced over the group.
 
     Raises:
-      ValueError: shapes do not fit, an empty group, or an unknown reduction.
+      ValueError: Shapes do not fit, an empty group, or an unknown reduction.
 
     Source: CountXplain (MIDL 2025), prototype-to-feature loss.
     """
@@ -86,11 +86,11 @@ def prototype_to_peaks(
     least (one each). With one prototype of cells their loss is that of `prototype_to_feature`.
 
     Args:
-      distances: squared distances of every position to every prototype, [B, h, w, K].
-      density: target density, [B, h, w].
-      n_cell: how many of the K prototypes, from the first, stand for cells.
-      key: chooses among the empty places.
-      mask: images that count, [B]; None: all.
+      distances: Squared distances of every position to every prototype, [B, h, w, K].
+      density: Target density, [B, h, w].
+      n_cell: How many of the K prototypes, from the first, stand for cells.
+      key: Chooses among the empty places.
+      mask: Images that count, [B]; None: all.
 
     Returns:
       Loss of the cell and of the background prototypes, float32 scalars: mean over images of the
@@ -131,8 +131,8 @@ def prototype_separation(prototypes: jax.Array, *, n_cell: int, margin: float) -
 
     Args:
       prototypes: [K, d].
-      n_cell: how many of the K prototypes, from the first, stand for cells.
-      margin: squared distance from which a pair costs nothing.
+      n_cell: How many of the K prototypes, from the first, stand for cells.
+      margin: Squared distance from which a pair costs nothing.
 
     Returns:
       Mean over the pairs of a group of max(0, 1 - distance / sqrt(margin)), averaged over the two
@@ -157,15 +157,15 @@ def prototype_diversity(prototypes: jax.Array, *, n_cell: int, tau: float) -> ja
 
     Args:
       prototypes: [K, d].
-      n_cell: how many of the K prototypes, from the first, stand for cells.
-      tau: cosine similarity up to which a pair costs nothing.
+      n_cell: How many of the K prototypes, from the first, stand for cells.
+      tau: Cosine similarity up to which a pair costs nothing.
 
     Returns:
       Mean over the ordered pairs of a group of max(0, cosine - tau), averaged over the cell and
       the background group, a float32 scalar. A group of fewer than two prototypes gives 0.
 
     Raises:
-      ValueError: prototypes are not a matrix, or n_cell is not between 0 and K.
+      ValueError: Prototypes are not a matrix, or n_cell is not between 0 and K.
 
     Source: CountXplain (MIDL 2025), Eq. 7, with normalised prototypes as in its released code.
     """

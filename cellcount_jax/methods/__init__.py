@@ -21,7 +21,7 @@ def build_stages(config: ConfigDict) -> tuple[Stage, ...]:
     """Stages of `config.method`.
 
     Raises:
-      ValueError: no method of that name.
+      ValueError: No method of that name.
     """
     if config.method not in METHODS:
         raise ValueError(f"config.method: no method {config.method!r}; there are {sorted(METHODS)}")

@@ -45,22 +45,22 @@ class Readout:
     """How named maps become a count and points.
 
     Attributes:
-      count_map: name of the map that counts.
+      count_map: Name of the map that counts.
       count: `l1` (sum of absolute values), `integral` (sum), or `components` / `peaks` (number of
         points; always that of `decoder`).
-      count_scale: the map's sum is divided by this.
-      points_map: name of the map whose components or peaks are the points, None if the method has
+      count_scale: The map's sum is divided by this.
+      points_map: Name of the map whose components or peaks are the points, None if the method has
         no points.
       decoder: `components` or `peaks`.
-      threshold: level of the decoder: absolute for components; for peaks a share of
+      threshold: Level of the decoder: absolute for components; for peaks a share of
         `single_cell_peak`.
-      single_cell_peak: height of an isolated cell's peak in the points map; None takes the map's
+      single_cell_peak: Height of an isolated cell's peak in the points map; None takes the map's
         maximum.
-      candidates: pairs of decoder and threshold among which the best on labelled validation (or,
+      candidates: Pairs of decoder and threshold among which the best on labelled validation (or,
         without them, training) images is taken after training; empty keeps what is set.
-      f1_tolerance: of one decoder's thresholds whose F1 is within this of its best, the one that
+      f1_tolerance: Among a decoder's thresholds whose F1 is within this of its best, the one that
         finds most nearly the true number of points is taken; 0: the middle one of the best.
-      fitted: the best threshold of every decoder among the candidates, once they are fitted.
+      fitted: The best threshold of every decoder among the candidates, once they are fitted.
       calibrate: `count_scale` is multiplied, after training, by what makes the sum of all counts
         of the training images right.
     """
@@ -87,12 +87,12 @@ class Prototypes:
     `extractor_density` [B, h, w], the density of the network that is explained.
 
     Attributes:
-      n_cell: number of cell prototypes.
-      stride: pixels of the network's image per position of its maps.
+      n_cell: Number of cell prototypes.
+      stride: Pixels of the network's image per position of its maps.
       vectors: [K, d], exact training features.
       weights: [K] cells per unit of similarity; 0 for those that do not count.
-      bias: cells per position of the map.
-      before_projection: variables as they were before the last projection.
+      bias: Cells per position of the map.
+      before_projection: Variables as they were before the last projection.
       provenance: `image`, `row`, `column`, `distance` [K] of the last projection; `top_image`,
         `top_similarity` [K, n], `top_patch` [K, n, side, side, C] and `top_corner` [K, n, 2] of
         the most similar training positions; `sample` [m, d] and `sample_density` [m] of random
@@ -122,12 +122,12 @@ class StepInput(NamedTuple):
     """What the loss of one step is given beside the trained variables.
 
     Attributes:
-      batch: of every stream of the plan.
-      key: random key of this step.
-      step: number of steps done, int32.
-      frozen: variables of earlier stages.
-      model_state: of the trained part, before this step.
-      average: moving averages of (trained, model_state) before this step; None without `ema_decay`.
+      batch: Batch of every stream of the plan.
+      key: Random key of this step.
+      step: Number of steps done, int32.
+      frozen: Variables of earlier stages.
+      model_state: State of the trained part before this step.
+      average: Moving averages of (trained, model_state) before this step; None without `ema_decay`.
     """
 
     batch: Batch
@@ -147,26 +147,26 @@ class Stage:
     """One part of a method that is trained on its own.
 
     Attributes:
-      name: unique within the method; names the checkpoint folder.
-      init: see `InitFn`.
+      name: Unique within the method; names the checkpoint folder.
+      init: See `InitFn`.
       loss: (trained, `StepInput`) -> `LossResult`; differentiated with respect to `trained`.
-      predict: variables and images [B, *space, C] -> named maps, in evaluation mode.
-      readout: how the maps count.
-      stride: sides of an image given to `predict` must be multiples of it.
+      predict: Variables and images [B, *space, C] -> named maps, in evaluation mode.
+      readout: How the maps count.
+      stride: Sides of an image given to `predict` must be multiples of it.
       select: `mae` or `f1`: by which validation chooses the checkpoint.
-      halo: context in pixels that a tile needs on each side; None: the network looks at the whole
+      halo: Context in pixels that a tile needs on each side; None: the network looks at the whole
         image at once and counts in a fixed `window`.
-      window: sides of the fixed window of a network with global operations (one number: the same
+      window: Sides of the fixed window of a network with global operations (one number: the same
         along every axis), else None. Where both this and the halo are None, the window is the size
         of the images that the stage, or the first such stage of its method, is trained on.
-      max_window: longest side of a window where the network can be cut anywhere; None: see
+      max_window: Longest side of a window where the network can be cut anywhere; None: see
         `inference.tiling.MAX_WINDOW`. For networks so small that longer windows fit into memory.
-      target: dots and space shape -> the map that the loss compares with, on the host, once per
+      target: Dots and space shape -> the map that the loss compares with, on the host, once per
         image; None: the loss needs counts alone.
-      prepare: data streams -> data streams, once before the first step (cached features).
+      prepare: Data streams -> data streams, once before the first step (cached features).
       between_epochs: (variables, data, epoch) -> variables.
       finish: (variables, data) -> variables, on the chosen checkpoint.
-      explain: trained variables -> the prototypes that the count is made of; None: the stage
+      explain: Trained variables -> the prototypes that the count is made of; None: the stage
         cannot be explained. Explanations, their evaluation and their report are built from it
         alone, so that no other folder needs to know the method.
     """
@@ -194,9 +194,9 @@ def forward_in_training(
     """Output of a network with batch statistics, and its model state after this batch.
 
     Args:
-      network: called with `train` and `mask`.
-      trained: its parameters.
-      model_state: with its `batch_stats`.
+      network: Called with `train` and `mask`.
+      trained: Its parameters.
+      model_state: State with its `batch_stats`.
       images: [B, *space, C].
       mask: [B], 0 for padding rows.
     """

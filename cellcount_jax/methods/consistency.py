@@ -56,7 +56,7 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
     """One stage, `consistency`.
 
     Raises:
-      ValueError: an unknown kind of target, or options that `check_options` refuses.
+      ValueError: An unknown kind of target, or options that `check_options` refuses.
     """
     model, window = config.model, tuple(config.model.window)
     if model.target not in MAP_NAMES:

@@ -93,8 +93,8 @@ def target_map(
     """The function from dots and space shape to a density at the image's own resolution.
 
     Args:
-      sigma: of the Gaussians, in pixels.
-      adaptive: sigma from the distance to a dot's neighbours instead (MCNN, CVPR 2016).
+      sigma: Sigma of the Gaussians, in pixels.
+      adaptive: Sigma from the distance to a dot's neighbours instead (MCNN, CVPR 2016).
 
     Returns:
       The function; it raises ValueError for an image smaller than the network's stride.

@@ -59,11 +59,11 @@ class DCLCounter(nn.Module):
 
     Attributes:
       depth: 16 or 19 layers of VGG.
-      width: multiplier of the backbone's channels.
-      batch_norm: the VGG variant with batch norm.
-      message_passing: off for the paper's ablation.
-      n_samples: sampled positions per position of the map.
-      dtype: dtype of the backbone; parameters and z stay float32.
+      width: Multiplier of the backbone's channels.
+      batch_norm: The VGG variant with batch norm.
+      message_passing: Off for the paper's ablation.
+      n_samples: Sampled positions per position of the map.
+      dtype: Dtype of the backbone; parameters and z stay float32.
     """
 
     depth: int = 19
@@ -255,10 +255,10 @@ def _localizer_input(
     """The UNet's input [B, H, W, C + 1] and the counter's coarse map that it holds.
 
     Args:
-      counter: makes the map.
-      scale: of the map in the input; None: the UNet sees the image alone, [B, H, W, C].
-      frozen: variables of the counter.
-      images: whole images.
+      counter: Makes the map.
+      scale: Scale of the map in the input; None: the UNet sees only the image, [B, H, W, C].
+      frozen: Variables of the counter.
+      images: Whole images.
     """
     coarse = counter.predict(Variables(**frozen), images)["coarse"]
     coarse = jax.lax.stop_gradient(coarse)

@@ -87,8 +87,8 @@ def near_peaks(density: jax.Array, *, least: float, reach: int) -> jax.Array:
 
     Args:
       density: [B, *space].
-      least: cells per pixel.
-      reach: in pixels.
+      least: Cells per pixel.
+      reach: Reach in pixels.
     """
     near = (density >= least).astype(jnp.float32)
     for axis in range(1, density.ndim):

@@ -25,8 +25,8 @@ def with_test_time_augmentation(predict: Predict, images: jax.Array) -> jax.Arra
     """Mean of the maps of all mirror images and, where a plane is square, quarter turns.
 
     Args:
-      predict: images [B, *space, C] -> map [B, *space].
-      images: the same.
+      predict: Images [B, *space, C] -> map [B, *space].
+      images: The same.
 
     Returns:
       [B, *space]: over 8 views of a square image, 16 of a volume, half as many if not square; one
@@ -69,7 +69,7 @@ def unsharp_peaks(map: jax.Array, *, sigma: Sequence[float]) -> jax.Array:
 
     Args:
       map: [B, *space], not negative.
-      sigma: standard deviations of the blur in pixels, one per space axis.
+      sigma: Standard deviations of the blur in pixels, one per space axis.
     """
     blurred = map
     for axis, s in enumerate(sigma, start=1):

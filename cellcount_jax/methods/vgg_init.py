@@ -24,14 +24,14 @@ def init_from_vgg(
     """The `Stage.init` of a network with a VGG inside and a 1x1 convolution `head` at its end.
 
     Args:
-      network_init: key and image -> variables, the `init` of the network.
-      model: the fields `pretrained` (weight file, "imagenet" or None), `batch_norm`, `width`, and
+      network_init: Key and image -> variables, the `init` of the network.
+      model: The fields `pretrained` (weight file, "imagenet" or None), `batch_norm`, `width`, and
         `start_at_mean`: the head's bias predicts the mean count of the data.
-      vgg: name of the VGG in the network.
-      depth: of the VGG.
-      n_convs: its first so many convolutions; None for all.
-      stride: pixels per position of the map.
-      scale: the map is so many times the density.
+      vgg: Name of the VGG in the network.
+      depth: Depth of the VGG.
+      n_convs: Its first so many convolutions; None for all.
+      stride: Pixels per position of the map.
+      scale: The map is so many times the density.
     """
 
     def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:

@@ -34,16 +34,16 @@ def attend(
       query: [B, N, C].
       key: [B, M, C].
       value: [B, M, F].
-      block: queries per block; None: everything at once up to `BLOCK_TOKENS` queries, above it the
+      block: Queries per block; None: everything at once up to `BLOCK_TOKENS` queries, above it the
         least number of equal blocks of at most half as many.
-      dropout: share of the weights set to 0, the others scaled up so that their mean stays.
-      rng: random key of the dropout; needed if there is any.
+      dropout: Share of the weights set to 0, the others scaled up so that their mean stays.
+      rng: Random key of the dropout; needed if there is any.
 
     Returns:
       [B, N, F] in the dtype of `value`; the softmax is computed in float32.
 
     Raises:
-      ValueError: dropout without a random key, or a block of less than one query.
+      ValueError: Dropout without a random key, or a block of less than one query.
     """
     if dropout and rng is None:
         raise ValueError(f"attention with dropout {dropout} needs a random key")
@@ -92,9 +92,9 @@ class SelfAttention(nn.Module):
 
     Attributes:
       norm: "instance" or "batch", see `layers.norm`.
-      dropout: share of the attention weights dropped in training; uses the "dropout" random stream.
-      out_bias: whether `out` has a bias.
-      dtype: dtype of the computation and the output; parameters and the softmax are float32.
+      dropout: Share of the attention weights dropped in training; uses the "dropout" random stream.
+      out_bias: Whether `out` has a bias.
+      dtype: Dtype of the computation and the output; parameters and the softmax are float32.
     """
 
     norm: str = "instance"

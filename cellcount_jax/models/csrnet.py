@@ -34,11 +34,11 @@ class CSRNet(nn.Module):
     start at 0.
 
     Attributes:
-      width: multiplier of all channels.
-      batch_norm: batch norm after each 3x3 convolution, to train from scratch; not in the paper.
+      width: Multiplier of all channels.
+      batch_norm: Batch norm after each 3x3 convolution, to train from scratch; not in the paper.
       kernel_init: "gaussian" draws from N(0, 0.01^2) (paper, with imported weights in front), "he"
         keeps the variance of the signal, to train from scratch. The head is always Gaussian.
-      dtype: dtype of the 3x3 convolutions and of the features; parameters and the density stay
+      dtype: Dtype of the 3x3 convolutions and of the features; parameters and the density stay
         float32.
     """
 
@@ -55,7 +55,7 @@ class CSRNet(nn.Module):
 
         Args:
           x: [B, H, W, C].
-          train: use and update the statistics of the batch, if there is batch norm.
+          train: Use and update the statistics of the batch, if there is batch norm.
           mask: [B], 0 for padding rows, which are kept out of the batch statistics.
 
         Returns:
@@ -63,7 +63,7 @@ class CSRNet(nn.Module):
           (times width) of the last dilated convolution. h and w are H / 8 and W / 8, rounded down.
 
         Raises:
-          ValueError: not a batch of images, or an unknown `kernel_init`.
+          ValueError: Not a batch of images, or an unknown `kernel_init`.
         """
         if x.ndim != 4:
             raise ValueError(f"CSRNet takes images [B, H, W, C], got {x.shape}")

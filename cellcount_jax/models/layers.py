@@ -22,7 +22,7 @@ def upsample_bilinear(x: jax.Array, factor: int, *, align_corners: bool = False)
 
     Args:
       x: [B, H, W, C]; a volume [B, D, H, W, C] is interpolated along its depth too.
-      factor: whole number of output pixels per input pixel, at least 1.
+      factor: Whole number of output pixels per input pixel, at least 1.
       align_corners: False: pixels are squares and the outer half pixels repeat the border; True:
         the centres of the corner pixels stay where they are. Both as PyTorch's `interpolate`.
 
@@ -30,7 +30,7 @@ def upsample_bilinear(x: jax.Array, factor: int, *, align_corners: bool = False)
       [B, factor H, factor W, C], in the dtype of x (float32 for integers).
 
     Raises:
-      ValueError: x has no spatial axis, an empty one, or the factor is no whole number from 1 on.
+      ValueError: X has no spatial axis, an empty one, or the factor is no whole number from 1 on.
     """
     if x.ndim < 3 or 0 in x.shape[1:-1]:
         raise ValueError(f"upsampling takes [B, *space, C] with space not empty, got {x.shape}")
@@ -79,7 +79,7 @@ def max_pool(x: jax.Array) -> jax.Array:
     """Largest value of each 2 x ... x 2 cell of [B, *space, C]; of equals one has the gradient.
 
     Raises:
-      ValueError: a spatial side is odd.
+      ValueError: A spatial side is odd.
     """
     if any(side % 2 for side in x.shape[1:-1]):
         raise ValueError(f"max pool by 2 takes even sides, got {x.shape}")
@@ -125,8 +125,8 @@ class UpConv2x(nn.Module):
     [2, ..., 2, C, features] in the order of that formula, and `bias`.
 
     Attributes:
-      features: number of output channels.
-      dtype: dtype of the computation and the output; parameters stay float32.
+      features: Number of output channels.
+      dtype: Dtype of the computation and the output; parameters stay float32.
     """
 
     features: int
@@ -153,8 +153,8 @@ class InstanceNorm(nn.Module):
     What `flax.linen.InstanceNorm` computes, quicker on CPUs.
 
     Attributes:
-      epsilon: added to the variance.
-      dtype: dtype of the output; statistics and parameters are float32.
+      epsilon: Added to the variance.
+      dtype: Dtype of the output; statistics and parameters are float32.
     """
 
     epsilon: float = 1e-6
@@ -197,13 +197,13 @@ def norm(
       x: [B, *space, C].
       kind: "instance", per image and channel (epsilon 1e-6), or "batch" (epsilon 1e-3, momentum
         0.9; running statistics unless in training).
-      train: use and update the statistics of the batch; nothing to an instance norm.
+      train: Use and update the statistics of the batch; nothing to an instance norm.
       mask: [B], 0 for padding rows, which are kept out of the batch statistics.
-      dtype: dtype of the result; statistics are float32.
-      name: name of the parameters `scale` and `bias`.
+      dtype: Dtype of the result; statistics are float32.
+      name: Name of the parameters `scale` and `bias`.
 
     Raises:
-      ValueError: an unknown kind.
+      ValueError: An unknown kind.
     """
     if kind == "instance":
         return InstanceNorm(dtype=dtype, name=name)(x)
@@ -220,10 +220,10 @@ def batch_norm(
 
     Args:
       x: [B, *space, C].
-      train: use and update the statistics of the batch, which in global view is the whole one.
+      train: Use and update the statistics of the batch, which in global view is the whole one.
       mask: [B], 0 for padding rows, which are kept out of the statistics; None: all rows are real.
-      epsilon: added to the variance.
-      **options: of `flax.linen.BatchNorm`, such as `dtype` and `name`.
+      epsilon: Added to the variance.
+      **options: Options of `flax.linen.BatchNorm`, such as `dtype` and `name`.
     """
     rows = None if mask is None else mask.astype(bool).reshape(-1, *(1,) * (x.ndim - 1))
     module = nn.BatchNorm(momentum=0.9, epsilon=epsilon, **options)

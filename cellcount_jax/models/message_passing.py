@@ -43,7 +43,7 @@ def bilinear_sample(
       [B, H, W, M, C], in the dtype of the features.
 
     Raises:
-      ValueError: features of a volume, shapes that do not fit, or an unknown padding.
+      ValueError: Features of a volume, shapes that do not fit, or an unknown padding.
     """
     _check(features, positions)
     if padding not in PADDINGS:
@@ -73,7 +73,7 @@ def bilinear_mean(
       [B, H, W, C], in the dtype of the features.
 
     Raises:
-      ValueError: as `bilinear_sample`, or an unknown formulation.
+      ValueError: See `bilinear_sample`; or unknown formulation.
     """
     _check(features, positions)
     if formulation not in FORMULATIONS:
@@ -108,7 +108,7 @@ class GlobalMessagePassing(nn.Module):
 
     Attributes:
       n_samples: M, sampled positions per position of the grid.
-      formulation: see `bilinear_mean`.
+      formulation: See `bilinear_mean`.
     """
 
     n_samples: int = 9
@@ -119,7 +119,7 @@ class GlobalMessagePassing(nn.Module):
         """Message-passed features, of the shape [B, H, W, C] and dtype of x.
 
         Raises:
-          ValueError: features of a volume, or an unknown formulation.
+          ValueError: Features of a volume, or an unknown formulation.
         """
         if x.ndim != 4:
             kind = "images [B, H, W, C], not on a volume" if x.ndim == 5 else "[B, H, W, C], not"
@@ -157,7 +157,7 @@ def spread(n_samples: int, shape: tuple[int, int]) -> np.ndarray:
       [M, 2] float32, (y, x) in pixels; their mean is 0.
 
     Raises:
-      ValueError: no samples.
+      ValueError: No samples.
     """
     if n_samples < 1:
         raise ValueError(f"n_samples is {n_samples}; message passing needs at least 1")

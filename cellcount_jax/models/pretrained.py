@@ -47,18 +47,18 @@ def load_vgg(
     other names, such as the classifier's, are left alone. No code in a file is run.
 
     Args:
-      path_or_name: a .pth, .pt, .safetensors or .npz file; "imagenet" for torchvision's file,
+      path_or_name: A .pth, .pt, .safetensors or .npz file; "imagenet" for torchvision's file,
         downloaded once into `download.cache_folder("weights")`; or "oxford" for `OXFORD_FILE`.
       depth: 16 or 19.
-      batch_norm: the variant with batch norm.
-      width: multiplier of the channels; the published weights exist for 1 only.
-      n_convs: only the first so many convolutions; None for all.
+      batch_norm: The variant with batch norm.
+      width: Multiplier of the channels; the published weights exist for 1 only.
+      n_convs: Only the first so many convolutions; None for all.
 
     Returns:
       {"params": ..., "batch_stats": ...}, float32; "batch_stats" is empty without batch norm.
 
     Raises:
-      ValueError: the file is missing, unreadable, of another network, or holds values that are not
+      ValueError: The file is missing, unreadable, of another network, or holds values that are not
         finite; or the named weights cannot be had. One line that names file and key.
     """
     if str(path_or_name) in (IMAGENET, OXFORD):

@@ -31,17 +31,17 @@ def recalibrate_batch_norm(
     features normalised batch by batch, so large batches are nearer to inference than small ones.
 
     Args:
-      update: from statistics and a batch to the statistics after one training-mode pass of a model
+      update: Maps statistics and a batch to the statistics after one training-mode pass of a model
         without dropout, best jitted; the model masks the padding rows.
-      batch_stats: statistics of the trained model; their tree is kept, their values are not used.
-      batches: pairs of a batch and its number of real rows; those without any are passed over.
-      momentum: weight of the old statistics in the update that the model's norms make.
+      batch_stats: Statistics of the trained model; their tree is kept, their values are not used.
+      batches: Pairs of a batch and its number of real rows; those without any are passed over.
+      momentum: Weight of the old statistics in the update that the model's norms make.
 
     Returns:
       New statistics, a tree like `batch_stats`, float32.
 
     Raises:
-      ValueError: no batch has a real row.
+      ValueError: No batch has a real row.
     """
     blank = jax.tree.map(jnp.zeros_like, batch_stats)
     total = 0

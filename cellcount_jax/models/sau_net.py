@@ -33,11 +33,11 @@ class SAUNet(nn.Module):
 
     Attributes:
       ndim: 2 for images, 3 for volumes.
-      base_channels: width of the finest level, doubled at each coarser one.
-      levels: number of levels; sides must be multiples of `2**(levels - 1)`.
+      base_channels: Width of the finest level, doubled at each coarser one.
+      levels: Number of levels; sides must be multiples of `2**(levels - 1)`.
       norm: "instance" or "batch".
-      dropout: share of the attention weights dropped in training; None: `DROPOUT` of the norm.
-      dtype: dtype of the computation; parameters and the output stay float32.
+      dropout: Share of the attention weights dropped in training; None: `DROPOUT` of the norm.
+      dtype: Dtype of the computation; parameters and the output stay float32.
     """
 
     ndim: int
@@ -60,17 +60,17 @@ class SAUNet(nn.Module):
 
         Args:
           x: [B, *space, C] normalised images.
-          train: attention dropout (random stream "dropout") and, with batch norm, the use and
+          train: Attention dropout (random stream "dropout") and, with batch norm, the use and
             update of batch statistics.
           mask: [B], 0 for padding rows, which are kept out of batch statistics.
-          noise: applied to the features of all levels, finest first, between encoder and decoder,
+          noise: Applied to the features of all levels, finest first, between encoder and decoder,
             for example `functools.partial(inject_noise, key, rows=is_unlabelled)`.
 
         Returns:
           [B, *space] float32, not negative.
 
         Raises:
-          ValueError: an unknown norm, or a side that is no multiple of the coarsest level's stride.
+          ValueError: An unknown norm, or a side that is no multiple of the coarsest level's stride.
         """
         self._check(x.shape)
         block = functools.partial(Block, norm=self.norm, dtype=self.dtype)
@@ -118,10 +118,10 @@ class Block(nn.Module):
     """Convolution `conv`, ReLU, norm `norm`, in this order.
 
     Attributes:
-      features: number of output channels.
+      features: Number of output channels.
       norm: "instance" or "batch", see `layers.norm`.
-      upsample: the convolution is the transposed one that doubles the size, not 3 x ... x 3.
-      dtype: dtype of the computation and the output; parameters stay float32.
+      upsample: The convolution is the transposed one that doubles the size, not 3 x ... x 3.
+      dtype: Dtype of the computation and the output; parameters stay float32.
     """
 
     features: int
@@ -158,7 +158,7 @@ def inject_noise(
     It is drawn per position and channel.
 
     Args:
-      key: random key.
+      key: Random key.
       features: [B, *space, C] of each level, finest first.
       rows: [B], nonzero for the rows to disturb; None: all. The others are returned as they are.
       levels: "all" levels, as released with MOVI 2022, or the "last" one, as its text has it.
@@ -168,7 +168,7 @@ def inject_noise(
       Features of the same shapes and dtypes.
 
     Raises:
-      ValueError: an unknown choice of levels.
+      ValueError: An unknown choice of levels.
     """
     if levels not in NOISE_LEVELS:
         raise ValueError(f"noise on levels {levels!r}: not one of {NOISE_LEVELS}")

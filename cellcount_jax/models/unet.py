@@ -19,8 +19,8 @@ class UNet(nn.Module):
     uses running statistics, so an image may be cut into tiles without a change (see `halo`).
 
     Attributes:
-      channels: width of each level, finest first; sides must be multiples of `2**(levels - 1)`.
-      dtype: dtype of the computation; parameters and the output stay float32.
+      channels: Width of each level, finest first; sides must be multiples of `2**(levels - 1)`.
+      dtype: Dtype of the computation; parameters and the output stay float32.
     """
 
     channels: Sequence[int] = (64, 128, 256, 512, 1024)
@@ -34,14 +34,14 @@ class UNet(nn.Module):
 
         Args:
           x: [B, H, W, C] or [B, D, H, W, C], normalised image and further channels.
-          train: use and update batch statistics.
+          train: Use and update batch statistics.
           mask: [B], 0 for padding rows, which are kept out of the batch statistics.
 
         Returns:
           [B, *space] float32, linear.
 
         Raises:
-          ValueError: a side is no multiple of the stride of the coarsest level.
+          ValueError: A side is no multiple of the stride of the coarsest level.
         """
         stride = 2 ** (len(self.channels) - 1)
         if x.ndim not in (4, 5) or any(side % stride for side in x.shape[1:-1]):

@@ -30,11 +30,11 @@ class VGG(nn.Module):
 
     Attributes:
       depth: 16 or 19.
-      width: multiplier of the channels.
-      batch_norm: the variant with batch norm after each convolution.
-      n_convs: stop after so many convolutions; None for all. 10 of depth 16 are CSRNet's front end.
-      kernel_init: of the convolutions; biases start at 0.
-      dtype: dtype of the computation and the output; parameters and statistics stay float32.
+      width: Multiplier of the channels.
+      batch_norm: The variant with batch norm after each convolution.
+      n_convs: Stop after so many convolutions; None for all. 10 of depth 16 are CSRNet's front end.
+      kernel_init: Initializer of the convolutions; biases start at 0.
+      dtype: Dtype of the computation and the output; parameters and statistics stay float32.
     """
 
     depth: int = 19
@@ -52,14 +52,14 @@ class VGG(nn.Module):
 
         Args:
           x: [B, H, W, C].
-          train: use and update the statistics of the batch, if there is batch norm.
+          train: Use and update the statistics of the batch, if there is batch norm.
           mask: [B], 0 for padding rows, which are kept out of the batch statistics.
 
         Returns:
           [B, h, w, channels]; h and w are H and W halved, rounded down, once per pool.
 
         Raises:
-          ValueError: not a batch of images, an unknown depth, or an impossible `n_convs`.
+          ValueError: Not a batch of images, an unknown depth, or an impossible `n_convs`.
         """
         if x.ndim != 4:
             raise ValueError(f"VGG takes images [B, H, W, C], got {x.shape}")
@@ -79,7 +79,7 @@ def conv_channels(depth: int, width: float = 1.0, n_convs: int | None = None) ->
     """Output channels of each convolution by its name, in order of computation.
 
     Raises:
-      ValueError: an unknown depth, or `n_convs` outside 1 to the number of convolutions.
+      ValueError: An unknown depth, or `n_convs` outside 1 to the number of convolutions.
     """
     if depth not in CONVS_PER_STAGE:
         raise ValueError(f"VGG depth {depth} is not one of {sorted(CONVS_PER_STAGE)}")

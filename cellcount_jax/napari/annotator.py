@@ -44,10 +44,10 @@ class Annotator:
         """Adds the layers of dots, and binds mouse and keys.
 
         Args:
-          viewer: of napari, with the image in it.
-          session: of the image.
+          viewer: The napari viewer, with the image in it.
+          session: Session of the image.
           scale: world units per pixel and axis, as the image layer has them.
-          diameter: of a dot in pixels; a click within half of it means the dot.
+          diameter: Diameter of a dot in pixels; a click within half of it selects the dot.
           near: slices to both sides of a volume whose dots are drawn and can be selected.
         """
         self.viewer, self.session, self.scale = viewer, session, scale

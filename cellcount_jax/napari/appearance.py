@@ -50,9 +50,9 @@ def appearance(
     """Looks of the dots that are cells or may be; those marked as no cell are drawn elsewhere.
 
     Args:
-      rows: of the dots.
+      rows: Positions of the dots.
       counted: [N] whether each is counted; other proposals are hidden.
-      diameter: of a dot on the slice, pixels.
+      diameter: Diameter of a dot on the slice, in pixels.
       slice_index: the slice of a volume that is looked at; None draws all alike.
       near: slices to both sides whose dots are drawn, too.
     """

@@ -38,8 +38,8 @@ class OwnKeys(QObject):
         """Watches a window.
 
         Args:
-          parent: that this lives as long as.
-          window: whose keys are meant.
+          parent: Qt parent, which owns this object.
+          window: Window whose keys are handled.
           actions: gives the functions by the names of the keys, such as "Ctrl+Z".
         """
         super().__init__(parent)

@@ -39,10 +39,10 @@ class DotsLayers:
         """Adds the layers.
 
         Args:
-          viewer: of napari.
-          session: whose dots are shown.
+          viewer: The napari viewer.
+          session: Session whose dots are shown.
           scale: world units per pixel and axis.
-          diameter: of a dot in pixels.
+          diameter: Diameter of a dot in pixels.
           near: slices to both sides of a volume whose dots are drawn, too.
         """
         self.viewer, self.session = viewer, session
@@ -154,7 +154,7 @@ def set_margins(viewer: ViewerModel, near: int, step: float) -> None:
     """Makes the slice of a volume thick enough for `near` slices to both sides.
 
     Args:
-      viewer: of napari.
+      viewer: The napari viewer.
       near: slices.
       step: world units between slices.
     """

@@ -14,7 +14,7 @@ def open_viewer(folder: Path, *, observer: str | None = None, show: bool = True)
     """A viewer with the panels and the first image of the folder's queue.
 
     Args:
-      folder: of images.
+      folder: Folder of images.
       observer: name of a second observer, who does not see the first one's dots.
       show: whether the window is shown.
 

@@ -53,17 +53,17 @@ def write_evaluation(
     """Writes `evaluation.csv`, `evaluation.json` and `evaluation.html`.
 
     Args:
-      counter: that was evaluated.
-      found: records of `evaluate_folder`.
-      folder: that was evaluated.
-      out: folder, made if missing; files of an earlier evaluation are kept beside.
+      counter: Counter that was evaluated.
+      found: Records of `evaluate_folder`.
+      folder: Folder that was evaluated.
+      out: Folder, made if missing; files of an earlier evaluation are kept beside.
       **chosen: `channels`, `axes`, `scene` and `time` of `read_image`.
 
     Returns:
       The content of `evaluation.json`.
 
     Raises:
-      ValueError: nothing could be compared.
+      ValueError: Nothing could be compared.
     """
     images = write_table(out / "evaluation.csv", found)
     summary = {
@@ -102,9 +102,9 @@ def evaluation_page(
     """HTML of an evaluation.
 
     Args:
-      images: by `evaluate_folder`.
-      summary: content of `evaluation.json`.
-      examples: images with found and true cells, by their titles.
+      images: Records from `evaluate_folder`.
+      summary: Content of `evaluation.json`.
+      examples: Images with found and true cells, by their titles.
 
     Returns:
       A self-contained page.

@@ -41,8 +41,8 @@ def counting_maps(
 
     Args:
       images: records.
-      read: pixels of an image.
-      density: cells per position of its map; None: the count is no sum.
+      read: Pixels of an image.
+      density: Cells per position of its map; None: the count is no sum.
 
     Returns:
       Figures with the true count, the map's sum and, where there are any, the number of points.

@@ -35,8 +35,8 @@ class Subject(NamedTuple):
     """An image to be explained.
 
     Attributes:
-      name: of its files.
-      read: gives the image; may raise ValueError or OSError.
+      name: Name of its files.
+      read: Gives the image; may raise ValueError or OSError.
       dots: [N, 2] true cells, if they are known.
     """
 
@@ -62,15 +62,15 @@ def write_explanations(counter: Counter, subjects: Sequence[Subject], out: Path)
     """Explains images into a folder.
 
     Args:
-      counter: with prototypes.
+      counter: Counter with prototypes.
       subjects: images.
-      out: folder, made if missing; its files are overwritten.
+      out: Folder, made if missing; its files are overwritten.
 
     Returns:
       Number of images that could not be explained; the page says why.
 
     Raises:
-      ValueError: the counter has no prototypes.
+      ValueError: The counter has no prototypes.
     """
     prototypes = explanations.prototypes_of(counter)
     out.mkdir(parents=True, exist_ok=True)

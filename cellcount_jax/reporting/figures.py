@@ -72,8 +72,8 @@ def limits_of_agreement(
     Args:
       predicted: [N] counts.
       true: [N] counts that they are compared with.
-      unit: what was counted in.
-      names: of the two.
+      unit: What was counted, for the axes.
+      names: Names of the two.
     """
     figure, axes = subplot(5.2, 4.0)
     errors = metrics.count_errors(predicted, true)

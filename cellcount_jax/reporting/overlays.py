@@ -39,10 +39,10 @@ def overlay(
       image: [H, W, C] or [D, H, W, C] as read.
       found: [N, ndim] predicted points, or None.
       dots: [N, ndim] true dots, or None.
-      title: above the image.
-      width: of the image in inches.
-      spacing: size of a voxel along each axis, for the proportions of the planes of a volume.
-      regions: in the plane of the image, whose outlines and names are drawn.
+      title: Above the image.
+      width: Width of the image in inches.
+      spacing: Size of a voxel along each axis, for the proportions of the planes of a volume.
+      regions: Regions in the plane of the image; their outlines and names are drawn.
     """
     if image.ndim == 4 and len(image) > 1:
         figure = _volume_overlay(image, found, dots, title, width, spacing)

@@ -27,9 +27,9 @@ def gallery(
     """The training patches most similar to each prototype, a row per prototype, best first.
 
     Args:
-      prototypes: with the patches that are kept to show them.
-      preprocessing: of the counter.
-      names: of the training images, if they are known.
+      prototypes: Prototypes with the image patches that show them.
+      preprocessing: Preprocessing of the counter.
+      names: Names of the training images, if known.
 
     Returns:
       The figure; a frame in each patch marks the position that is meant.

@@ -24,9 +24,9 @@ def run_report(
     """HTML of a finished run.
 
     Args:
-      results: content of `results.json`.
-      evaluation: of the split that is evaluated.
-      metrics: lines of `metrics.jsonl`.
+      results: Content of `results.json`.
+      evaluation: Evaluation of the evaluated split.
+      metrics: Lines of `metrics.jsonl`.
 
     Returns:
       A self-contained page.

@@ -49,19 +49,19 @@ def write_survey(
     """Writes the page and the key of a survey; earlier ones in the folder are kept beside.
 
     Args:
-      counter: with prototypes.
-      subjects: images; as many as there are questions are used, at random.
-      out: folder, made if missing.
-      number: of questions about regions of prototypes, even: half of them for each group.
-      n_random: of questions about random regions.
-      strongest: ask about the strongest region of a prototype in an image; otherwise about any.
-      seed: of the choice and the order.
+      counter: Counter with prototypes.
+      subjects: Images; as many as there are questions are used, at random.
+      out: Folder, made if missing.
+      number: Number of questions about regions of prototypes; even, half of them for each group.
+      n_random: Number of questions about random regions.
+      strongest: Ask about the strongest region of a prototype in an image; otherwise about any.
+      seed: Seed of the choice and the order.
 
     Returns:
       Number of images that could not be used; the log names them.
 
     Raises:
-      ValueError: an odd or negative number, no prototypes, or too few regions.
+      ValueError: An odd or negative number, no prototypes, or too few regions.
     """
     if number < 2 or number % 2 or n_random < 0:
         raise ValueError(
@@ -118,8 +118,8 @@ def _question(pixels: np.ndarray, region: Region, per_position: float) -> dict[s
 
     Args:
       pixels: [H, W, C] image.
-      region: in it.
-      per_position: pixels of the image per position of the map.
+      region: Region in it.
+      per_position: Pixels of the image per position of the map.
     """
     top, left, bottom, right = region.box
     box = np.array([[top, bottom], [left, right]])

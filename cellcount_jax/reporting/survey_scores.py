@@ -27,9 +27,9 @@ def write_scores(found: Mapping[str, Any], survey: str, out: Path) -> None:
     """Writes `scores.json`, all figures, and `scores.csv`, a row per question.
 
     Args:
-      found: as `evaluation.survey.scores` returns it.
-      survey: its identity.
-      out: folder, made if missing; files of other scores are kept beside.
+      found: Result of `evaluation.survey.scores`.
+      survey: Its identity.
+      out: Folder, made if missing; files of other scores are kept beside.
     """
     text = json.dumps({"survey": survey, **found}, indent=1) + "\n"
     write_file(out / "scores.json", text, keep=True)

@@ -92,7 +92,7 @@ def verdict(results: Mapping[str, Any]) -> list[str]:
     """What a lab should know of the errors of its counter, in a line or two.
 
     Args:
-      results: content of `results.json`.
+      results: Content of `results.json`.
     """
     mae, split, n = results.get("mae"), results["split"], results["n_images"]
     if mae is None:
@@ -125,7 +125,7 @@ def in_words(figures: Mapping[str, Any]) -> list[str]:
     """Sentences on the errors: their size, their direction, and how well cells are found.
 
     Args:
-      figures: with `mae`, `bias`, `n_images` and `n_cells`, of a run or an evaluation.
+      figures: Figures of a run or an evaluation, with `mae`, `bias`, `n_images` and `n_cells`.
     """
     if figures.get("mae") is None or not figures.get("n_images"):
         return ["No image could be compared."]

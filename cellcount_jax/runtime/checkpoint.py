@@ -68,10 +68,10 @@ def save(
     """Saves a training state in the background.
 
     Args:
-      manager: of the stage.
-      state: a dataclass of arrays with a field `step`.
-      facts: plain JSON beside it (seconds of training so far).
-      validation: the error by which the best checkpoint is chosen; smaller is better.
+      manager: Checkpoint manager of the stage.
+      state: A dataclass of arrays with a field `step`.
+      facts: Plain JSON beside it (seconds of training so far).
+      validation: The error by which the best checkpoint is chosen; smaller is better.
     """
     state_args, facts_args = ocp.args.StandardSave(state), ocp.args.JsonSave(dict(facts))
     items = ocp.args.Composite(state=state_args, facts=facts_args)
@@ -85,7 +85,7 @@ def restore_latest(manager: ocp.CheckpointManager, like: Any) -> tuple[Any, dict
     A step whose files are damaged is moved to the folder `damaged`, with a warning.
 
     Raises:
-      CheckpointError: a step cannot be read for a reason that may pass, such as a busy disk.
+      CheckpointError: A step cannot be read for a reason that may pass, such as a busy disk.
     """
     for step in sorted(manager.all_steps(), reverse=True):
         try:
@@ -143,9 +143,9 @@ def save_final(folder: epath.Path, variables: Mapping[str, Any], facts: Mapping[
     """Writes the chosen variables of a stage with all that is needed to use them.
 
     Args:
-      folder: of the stage.
-      variables: nested dicts of arrays.
-      facts: plain JSON: method, stage, config, preprocessing, readout, how it was trained.
+      folder: Folder of the stage.
+      variables: Nested dicts of arrays.
+      facts: Plain JSON: method, stage, config, preprocessing, readout, how it was trained.
     """
     facts = {**facts, CHECKSUM: _checksum(facts)}
     items = ocp.args.Composite(
@@ -159,7 +159,7 @@ def load_final(folder: epath.Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Variables (NumPy arrays) and facts of a finished stage.
 
     Raises:
-      CheckpointError: the stage is not finished or its files are damaged.
+      CheckpointError: The stage is not finished or its files are damaged.
     """
     if not is_finished(folder):
         raise CheckpointError(f"{folder}: no finished stage here; train it to the end first")
@@ -184,11 +184,11 @@ def load_stage(
     """Variables and facts of a finished stage of a run.
 
     Args:
-      workdir: of the run.
-      stage: of the run's method; the last finished one if not given.
+      workdir: Folder of the run.
+      stage: Stage of the run's method; the last finished one if not given.
 
     Raises:
-      CheckpointError: no such stage is finished, or its files are damaged.
+      CheckpointError: No such stage is finished, or its files are damaged.
     """
     folder, names = epath.Path(workdir) / "checkpoints", []
     if folder.exists():
@@ -220,7 +220,7 @@ def _checked(folder: epath.Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts without their checksum, which checkpoints of version 0.1 lack.
 
     Raises:
-      CheckpointError: they are not those that were written.
+      CheckpointError: They are not those that were written.
     """
     known = {name: value for name, value in facts.items() if name != CHECKSUM}
     if facts.get(CHECKSUM, _checksum(known)) != _checksum(known):

@@ -18,11 +18,11 @@ def join(
     Args:
       coordinator: HOST:PORT of the first host, a free port there; None on a TPU pod or under a
         cluster manager that JAX knows, which provide all three.
-      num_processes: number of hosts; needed with a coordinator.
-      process_id: of this host, from 0; needed with a coordinator.
+      num_processes: Number of hosts; needed with a coordinator.
+      process_id: Index of this host, from 0; needed with a coordinator.
 
     Raises:
-      ValueError: some of the three are missing or wrong, or hosts do not find each other.
+      ValueError: Some of the three are missing or wrong, or hosts do not find each other.
     """
     _check(coordinator, num_processes, process_id)
     # It would catch SIGTERM; a run that is stopped resumes from its last checkpoint anyway.

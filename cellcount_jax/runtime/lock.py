@@ -25,12 +25,12 @@ def exclusive(path: Path, *, what: str, wait: bool) -> Iterator[None]:
     nobody has to remove a file by hand.
 
     Args:
-      path: of the lock's file, which is made beside what it protects; it holds the owner's name.
-      what: what is protected, for messages.
-      wait: until the owner is done; otherwise it is an error.
+      path: The lock file, created beside what it protects; it holds the owner's name.
+      what: Name of what is protected, for messages.
+      wait: Until the owner is done; otherwise it is an error.
 
     Raises:
-      LockedError: another process holds the lock, and `wait` is False.
+      LockedError: Another process holds the lock, and `wait` is False.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:

@@ -37,10 +37,10 @@ def replacing(path: Path, mode: str = "w", *, keep: bool = False, **options: Any
     is.
 
     Args:
-      path: of the file; its folder must exist.
+      path: The file; its folder must exist.
       mode: "w" or "wb".
-      keep: an old file of other content is renamed as `aside` says, which is logged.
-      **options: of `open`, such as `encoding`.
+      keep: An old file of other content is renamed as `aside` says, which is logged.
+      **options: Options of `open`, such as `encoding`.
     """
     # Not from the name itself, which may be as long as names can be.
     beside = path.with_name(f".new-{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}")

@@ -42,7 +42,7 @@ def read_json(path: epath.Path) -> dict[str, Any]:
     """The object in a JSON file of a run.
 
     Raises:
-      ValueError: the file is damaged.
+      ValueError: The file is damaged.
     """
     try:
         return dict(json.loads(path.read_text()))

@@ -38,7 +38,7 @@ def configure_process(*, verbose: bool = False) -> None:
     initialises JAX's backend.
 
     Args:
-      verbose: see `configure_logging`.
+      verbose: See `configure_logging`.
     """
     configure_logging(verbose=verbose)
     cache_programs()
@@ -101,7 +101,7 @@ def configure_logging(*, verbose: bool = False) -> None:
     """Sends log lines to stderr without decoration: own ones from INFO on, others from WARNING on.
 
     Args:
-      verbose: all lines, those of other packages included.
+      verbose: All lines, those of other packages included.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # stderr writes names in any encoding as it is
         sys.stdout.reconfigure(errors="backslashreplace")

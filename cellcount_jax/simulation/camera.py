@@ -11,10 +11,10 @@ def illumination_field(
     """A smooth field of mean 1 over the image: a dome, tilted and twisted at random.
 
     Args:
-      rng: source of randomness; five normal variates are drawn.
+      rng: Source of randomness; five normal variates are drawn.
       shape: (H, W), pixels.
-      depth: drop from the mean to the minimum, fraction of the mean; at most 1.
-      variety: standard deviation of the tilts relative to the height of the dome.
+      depth: Drop from the mean to the minimum, fraction of the mean; at most 1.
+      variety: Standard deviation of the tilts relative to the height of the dome.
 
     Returns:
       [H, W] float64, at least 1 - depth.
@@ -36,10 +36,10 @@ def add_noise(
     """Adds shot noise and read noise, both as normal variates.
 
     Args:
-      rng: source of randomness.
-      expected: brightness without noise, any shape.
-      photons: photons per unit of brightness; 0 for no shot noise.
-      read_noise: standard deviation, in the unit of `expected`.
+      rng: Source of randomness.
+      expected: Brightness without noise, any shape.
+      photons: Photons per unit of brightness; 0 for no shot noise.
+      read_noise: Standard deviation, in the unit of `expected`.
     """
     variance = read_noise**2 + (np.maximum(expected, 0) / photons if photons else 0.0)
     return expected + np.sqrt(variance) * rng.standard_normal(expected.shape)

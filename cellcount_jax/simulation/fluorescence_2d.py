@@ -23,14 +23,14 @@ def simulate_fluorescence(
     """One image.
 
     Args:
-      rng: source of randomness.
+      rng: Source of randomness.
       shape: (H, W), pixels.
-      count: number of cells.
-      preset: parameters of the image.
-      labelled: whether to make the instance mask.
+      count: Number of cells.
+      preset: Parameters of the image.
+      labelled: Whether to make the instance mask.
 
     Returns:
-      image [H, W, 3] uint8, centres [count, 2] float64 (y, x), labels [H, W] int32 or None.
+      Image [H, W, 3] uint8, centres [count, 2] float64 (y, x), labels [H, W] int32 or None.
     """
     centres = _place_cells(rng, shape, count, preset)
     corner, relative, radius = _outlines(rng, centres, preset)
@@ -70,7 +70,7 @@ def _outlines(
     """Each cell's outline: a circle deformed by a few random angular harmonics.
 
     Returns:
-      corner [N, 2] of the cells' boxes; distance from the centre divided by the outline's radius
+      Corner [N, 2] of the cells' boxes; distance from the centre divided by the outline's radius
       in that direction, [N, k, k]; that radius, [N, k, k] pixels.
     """
     n = len(centres)

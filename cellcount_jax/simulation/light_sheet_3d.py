@@ -22,14 +22,14 @@ def simulate_light_sheet(
     """One volume.
 
     Args:
-      rng: source of randomness.
+      rng: Source of randomness.
       shape: (D, H, W), voxels.
-      count: number of nuclei.
-      preset: parameters of the volume.
-      labelled: whether to make the instance mask.
+      count: Number of nuclei.
+      preset: Parameters of the volume.
+      labelled: Whether to make the instance mask.
 
     Returns:
-      image [D, H, W, 1] uint16, centres [count, 3] float64 (z, y, x), labels [D, H, W] int32 or
+      Image [D, H, W, 1] uint16, centres [count, 3] float64 (z, y, x), labels [D, H, W] int32 or
       None.
     """
     propose = placement.density_waves(rng, shape, crowding=preset.crowding, centring=0.0)
@@ -80,7 +80,7 @@ def _ellipsoids(
     """Randomly stretched and rotated ellipsoids.
 
     Returns:
-      corner [N, 3] of the boxes; distance from the centre in radii of the ellipsoid,
+      Corner [N, 3] of the boxes; distance from the centre in radii of the ellipsoid,
       [N, kz, ky, kx]; fraction of each voxel that the ellipsoid covers, [N, kz, ky, kx].
     """
     n = len(centres)

@@ -30,11 +30,11 @@ def cluster_positions(
     """Centres around cluster centres (a Thomas process), reflected at the border of the image.
 
     Args:
-      rng: source of randomness for the cluster centres.
-      shape: spatial shape, pixels.
-      n: number of cells, which with `size` gives the number of clusters.
-      size: mean number of cells per cluster.
-      spread: standard deviation about the cluster's centre, per axis, pixels.
+      rng: Source of randomness for the cluster centres.
+      shape: Spatial shape, pixels.
+      n: Number of cells, which with `size` gives the number of clusters.
+      size: Mean number of cells per cluster.
+      spread: Standard deviation about the cluster's centre, per axis, pixels.
     """
     last = np.asarray(shape, np.float64) - 1
     cluster_centres = uniform_positions(shape)(rng, max(1, round(n / size)))
@@ -65,10 +65,10 @@ def density_waves(
     """Centres whose density varies in a few waves about as long as the image.
 
     Args:
-      rng: source of randomness for the waves.
-      shape: spatial shape, pixels.
-      crowding: standard deviation of the density, fraction of its mean.
-      centring: mean drop of the density from the centre to the middle of a side, fraction.
+      rng: Source of randomness for the waves.
+      shape: Spatial shape, pixels.
+      crowding: Standard deviation of the density, fraction of its mean.
+      centring: Mean drop of the density from the centre to the middle of a side, fraction.
     """
     uniform = uniform_positions(shape)
     half = np.maximum(np.asarray(shape, np.float64) - 1, 1) / 2
@@ -102,18 +102,18 @@ def place_cells(
     most one centre per cell finds the neighbours, so the work grows linearly with n.
 
     Args:
-      rng: source of randomness.
-      propose: draws candidates [m, ndim], at most as many as requested.
-      n: number of centres.
-      shape: spatial shape, pixels.
-      min_distance: per axis, pixels: sum((difference / min_distance) ** 2) >= 1 for every pair. All
+      rng: Source of randomness.
+      propose: Draws candidates [m, ndim], at most as many as requested.
+      n: Number of centres.
+      shape: Spatial shape, pixels.
+      min_distance: Per axis, pixels: sum((difference / min_distance) ** 2) >= 1 for every pair. All
         zero: no condition.
 
     Returns:
       Centres [n, ndim] float64.
 
     Raises:
-      ValueError: no room for n centres.
+      ValueError: No room for n centres.
     """
     if n > math.prod(shape):
         raise ValueError(f"{n} cells do not fit into {tuple(shape)}: more cells than pixels")

@@ -84,10 +84,10 @@ def find_preset(name: str, **parameters: object) -> Preset:
 
     Args:
       name: "vgg" or "light_sheet".
-      **parameters: fields of `Fluorescence2D` or `LightSheet3D`.
+      **parameters: Fields of `Fluorescence2D` or `LightSheet3D`.
 
     Raises:
-      ValueError: unknown preset or parameter, or a value out of range.
+      ValueError: Unknown preset or parameter, or a value out of range.
     """
     if name not in PRESETS:
         raise ValueError(f"preset {name!r} is unknown; choose one of {', '.join(PRESETS)}")
@@ -107,7 +107,7 @@ def _check(preset: Preset) -> None:
     """Every number must be finite and not negative, fractions at most 1, ranges ascending.
 
     Raises:
-      ValueError: naming the first parameter that is not.
+      ValueError: Naming the first parameter that is not.
     """
     for name, value in dataclasses.asdict(preset).items():
         numbers = np.atleast_1d(np.asarray(0.0 if value is None else value, np.float64))
@@ -139,9 +139,9 @@ def draw_count(rng: np.random.Generator, preset: Preset, shape: Sequence[int]) -
     standard deviation: flat in the middle and bounded, like the published counts.
 
     Args:
-      rng: source of randomness; two gamma variates are drawn.
-      preset: parameters of the image.
-      shape: spatial shape, pixels or voxels.
+      rng: Source of randomness; two gamma variates are drawn.
+      preset: Parameters of the image.
+      shape: Spatial shape, pixels or voxels.
     """
     low, high = preset.count_range
     mean = (preset.count_mean - low) / (high - low)

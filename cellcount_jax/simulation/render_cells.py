@@ -10,10 +10,10 @@ def offsets(centres: np.ndarray, half: Sequence[int]) -> tuple[np.ndarray, list[
 
     Args:
       centres: [N, ndim] pixels.
-      half: pixels on either side of the nearest pixel, per axis; a box has 2 half + 1.
+      half: Pixels on either side of the nearest pixel, per axis; a box has 2 half + 1.
 
     Returns:
-      corner: [N, ndim] int64, position of the box's first pixel in the image.
+      Corner: [N, ndim] int64, position of the box's first pixel in the image.
       distance: per axis an array that broadcasts to [N, *box]: pixel minus centre.
     """
     nearest = np.rint(centres).astype(np.int64)
@@ -34,11 +34,11 @@ def pixel_index(
 
     Args:
       corner: [N, ndim] int64, position of each box's first pixel in the image.
-      box: shape of the boxes.
-      shape: spatial shape of the image.
+      box: Shape of the boxes.
+      shape: Spatial shape of the image.
 
     Returns:
-      index [N, *box] int64 (meaningless outside) and inside [N, *box] bool.
+      Index [N, *box] int64 (meaningless outside) and inside [N, *box] bool.
     """
     index = np.zeros((len(corner), *[1] * len(shape)), np.int64)
     inside = np.ones(index.shape, bool)
@@ -62,13 +62,13 @@ def occlude(
     """Lets every cell occlude what lies behind it; later cells lie in front.
 
     Args:
-      shape: spatial shape of the image.
+      shape: Spatial shape of the image.
       index: [N, *box] from `pixel_index`.
       inside: [N, *box] from `pixel_index`.
       cover: [N, *box], fraction of the pixel that the cell covers, 0 to 1.
 
     Returns:
-      labels: [*shape] int32, 0 or the number (from 1) of the frontmost cell that covers at least
+      Labels: [*shape] int32, 0 or the number (from 1) of the frontmost cell that covers at least
         half of the pixel.
       seen: [N, *box], fraction of the pixel in which the cell is visible: `cover`, times what
         the frontmost cell leaves free where that is another cell.
@@ -94,7 +94,7 @@ def touching_groups(
     """For each cell the first cell of the heap of touching cells that it belongs to, [N] int64.
 
     Args:
-      shape: spatial shape of the image.
+      shape: Spatial shape of the image.
       index: [N, *box] from `pixel_index`.
       inside: [N, *box] from `pixel_index`.
       cover: [N, *box]; two cells touch where both cover part of one pixel.
@@ -126,7 +126,7 @@ def cell_pixels(
       index: [N, *box] from `pixel_index`.
       inside: [N, *box] from `pixel_index`.
       distance: [N, *box], below 1 inside the cell's outline.
-      first: number of the first cell.
+      first: Number of the first cell.
     """
     own = inside & (distance < 1)
     number = np.broadcast_to(
@@ -141,7 +141,7 @@ def paint_labels(
     """Instance mask: each pixel belongs to the cell whose centre is nearest, in radii.
 
     Args:
-      shape: spatial shape of the image.
+      shape: Spatial shape of the image.
       index: [M] flat index into the image.
       distance: [M] from the cell's centre, in radii.
       number: [M] number of the cell, from 1.
@@ -163,10 +163,10 @@ def random_texture(
     """A random periodic texture of mean 0 and standard deviation 1.
 
     Args:
-      rng: source of randomness.
-      side: length of each axis.
-      ndim: number of axes.
-      scale: correlation length (Gaussian sigma) per axis, pixels.
+      rng: Source of randomness.
+      side: Length of each axis.
+      ndim: Number of axes.
+      scale: Correlation length (Gaussian sigma) per axis, pixels.
     """
     spectrum = np.fft.rfftn(rng.standard_normal((side,) * ndim))
     for axis, sigma in enumerate(scale):

@@ -43,23 +43,23 @@ def simulate_cells(
     """One simulated image or volume and the true centres of its cells.
 
     Args:
-      seed: non-negative integer, or several that together select the random stream.
+      seed: Non-negative integer, or several that together select the random stream.
       shape: (H, W) for "vgg", (D, H, W) for "light_sheet", pixels; None: the preset's size.
-      count: number of cells; None draws it from the preset's distribution, scaled to the shape.
+      count: Number of cells; None draws it from the preset's distribution, scaled to the shape.
       preset: "vgg" or "light_sheet".
-      return_labels: also return the instance mask.
-      **parameters: fields of `Fluorescence2D` ("vgg") or `LightSheet3D` ("light_sheet") that
+      return_labels: Also return the instance mask.
+      **parameters: Fields of `Fluorescence2D` ("vgg") or `LightSheet3D` ("light_sheet") that
         replace the preset's.
 
     Returns:
-      image: uint8 [H, W, 3] or uint16 [D, H, W, 1].
+      Image: uint8 [H, W, 3] or uint16 [D, H, W, 1].
       dots: [count, ndim] float32, (y, x) or (z, y, x) pixels, all inside the image.
       labels (with `return_labels`): int32 [*shape], 0 background, i + 1 the cell of dot i. Where
         cells overlap, the one in front ("vgg"; a hidden cell may be missing) or the one whose
         centre is nearer in radii ("light_sheet").
 
     Raises:
-      ValueError: unknown preset or parameter, a shape with the wrong number of axes, a negative
+      ValueError: Unknown preset or parameter, a shape with the wrong number of axes, a negative
         count, or more cells than fit.
     """
     settings = find_preset(preset, **parameters)
@@ -90,18 +90,18 @@ def simulate_dataset(
     """Simulated samples, made one by one; each depends only on the seed and its index.
 
     Args:
-      seed: non-negative integer.
-      n: number of samples.
-      shape: as for `simulate_cells`.
-      preset: as for `simulate_cells`.
-      count: cells in every sample; None draws a number for each.
-      **parameters: as for `simulate_cells`.
+      seed: Non-negative integer.
+      n: Number of samples.
+      shape: As in `simulate_cells`.
+      preset: As in `simulate_cells`.
+      count: Cells in every sample; None draws a number for each.
+      **parameters: As in `simulate_cells`.
 
     Returns:
       Iterator of samples named sim_000000, sim_000001, ...
 
     Raises:
-      ValueError: as `simulate_cells`, or n is negative; raised immediately, not with the first
+      ValueError: See `simulate_cells`; or n is negative; raised immediately, not with the first
         sample.
     """
     settings = find_preset(preset, **parameters)
@@ -135,18 +135,18 @@ def write_simulated(
     `index,axis-0,axis-1[,axis-2]`, and `simulation.json` with all parameters.
 
     Args:
-      folder: created if missing; its `images` and `dots` must be empty or missing.
-      n: number of samples.
-      seed: as for `simulate_dataset`.
-      shape: as for `simulate_cells`.
-      preset: as for `simulate_cells`.
-      count: as for `simulate_dataset`.
+      folder: Created if missing; its `images` and `dots` must be empty or missing.
+      n: Number of samples.
+      seed: As in `simulate_dataset`.
+      shape: As in `simulate_cells`.
+      preset: As in `simulate_cells`.
+      count: As in `simulate_dataset`.
       format: "png" (images only), "tiff" (OME-TIFF) or "zarr" (OME-Zarr 0.5); None is png for
         images and tiff for volumes.
-      **parameters: as for `simulate_cells`.
+      **parameters: As in `simulate_cells`.
 
     Raises:
-      ValueError: as `simulate_dataset`; unknown format, a volume as png, or files exist already.
+      ValueError: See `simulate_dataset`; unknown format, a volume as png, or files exist already.
     """
     settings = find_preset(preset, **parameters)
     samples = simulate_dataset(seed, n, shape, preset, count=count, **parameters)

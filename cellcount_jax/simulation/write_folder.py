@@ -21,10 +21,10 @@ def write_folder(
     """Writes `images/`, `dots/*.csv` with napari's columns and `simulation.json`.
 
     Args:
-      folder: created if missing; its `images` and `dots` must be empty or missing.
-      samples: samples with dots.
-      format: one of `FORMATS`.
-      record: the parameters, for `simulation.json`.
+      folder: Created if missing; its `images` and `dots` must be empty or missing.
+      samples: Samples with dots.
+      format: One of `FORMATS`.
+      record: The parameters, for `simulation.json`.
 
     Raises:
       ValueError: `images` or `dots` is not empty.

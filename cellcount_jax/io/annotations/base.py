@@ -47,7 +47,7 @@ class Dots:
       labels: N strings (class or type of each cell), or None.
 
     Raises:
-      ValueError: shapes do not fit together, or a coordinate or score is not finite.
+      ValueError: Shapes do not fit together, or a coordinate or score is not finite.
     """
 
     points: np.ndarray
@@ -89,7 +89,7 @@ class Options:
     """What a file does not say itself; `io.annotations.dots.read_dots` explains each.
 
     Raises:
-      ValueError: a value that is not allowed, or two that contradict each other.
+      ValueError: A value that is not allowed, or two that contradict each other.
     """
 
     image_shape: Sequence[int] | None = None
@@ -124,16 +124,17 @@ class RawDots:
 
     Attributes:
       points: [N, 2] (y, x) or [N, 3] (z, y, x) float64.
-      numbers: number of each dot's line or item in the file, from 1.
-      item: what `numbers` counts.
-      scores: as in `Dots`.
-      labels: as in `Dots`.
-      corner: integers are corners of pixels, so that the first pixel's centre is 0.5; one flag
+      numbers: Number of each dot's line or item in the file, from 1.
+      item: Name of what `numbers` counts.
+      scores: As in `Dots`.
+      labels: As in `Dots`.
+      corner: Integers are corners of pixels, so that the first pixel's centre is 0.5; one flag
         for all dots or one per dot.
-      unit: of the coordinates: pixels; micrometres; or what the image was calibrated in, if it was.
-      planar: z is the number of a plane that the format writes for flat images, too.
-      ordered: the option `order` has been used.
-      image_shape: size of the image as the file states it, without channels.
+      unit: Unit of the coordinates: pixels, micrometres, or the unit of the image's calibration, if
+        any.
+      planar: Z is the number of a plane that the format writes for flat images, too.
+      ordered: The option `order` has been used.
+      image_shape: Size of the image as the file states it, without channels.
     """
 
     points: np.ndarray
@@ -245,9 +246,9 @@ class Item:
     """A numbered item of a file, such as a feature or a region.
 
     Attributes:
-      file: that holds it.
-      name: what such an item is called.
-      number: of the item in the file, from 1.
+      file: File that holds it.
+      name: Name of such an item.
+      number: Number of the item in the file, from 1.
       value: JSON object, or the bytes of a region.
     """
 
@@ -268,11 +269,11 @@ def cell_kinds(file: AnnotationFile, kinds: Sequence[str]) -> set[str]:
     is logged. A file of one type alone is read as it is: clicks are annotations, too.
 
     Args:
-      file: for messages.
-      kinds: type of each object in lower case, "" where the file names none.
+      file: The file, for messages.
+      kinds: Type of each object in lower case, "" where the file names none.
 
     Raises:
-      ValueError: cells beside detections that are none, so that one nucleus may be there twice.
+      ValueError: Cells beside detections that are none, so that one nucleus may be there twice.
     """
     present = set(kinds)
     cells = present & {"cell", "detection", "tile"}
@@ -302,7 +303,7 @@ def pick_image(file: AnnotationFile, names: Sequence[str], wanted: str | None) -
     A name fits when it is equal, else when its last part is, else when that is without its ending.
 
     Raises:
-      ValueError: none or several fit.
+      ValueError: None or several fit.
     """
     shown = ", ".join(quoted(name) for name in list(names)[:5]) + (" ..." if len(names) > 5 else "")
     if wanted is None:

@@ -33,7 +33,7 @@ def to_pixel_coordinates(
     """Dots in our convention from those of a reader.
 
     Raises:
-      ValueError: a coordinate is impossible, or axes or size do not fit the image.
+      ValueError: A coordinate is impossible, or axes or size do not fit the image.
     """
     return base.Dots(_points(file, raw, options), _scores(file, raw), raw.labels)
 
@@ -165,8 +165,8 @@ def only_in_reach(points: np.ndarray, size: Sequence[float], image_shape: Sequen
 
     Args:
       points: [N, ndim].
-      size: micrometres per pixel, of the space axes.
-      image_shape: of them.
+      size: Micrometres per pixel, of the space axes.
+      image_shape: Shape of the image.
     """
     if len(points) < MIN_DOTS or (points == np.rint(points)).all() or points.min() < 0:
         return False

@@ -25,12 +25,12 @@ class Table:
     """A parsed table.
 
     Attributes:
-      file: for messages.
-      header: column names in lower case, empty if the first line holds numbers.
-      columns: the cells of each column, as text.
-      lines: line number of each row, from 1.
-      delimiter: one of tab, semicolon, comma, space.
-      trailing: the header ends in a delimiter, as QuPath writes it.
+      file: The file, for messages.
+      header: Column names in lower case, empty if the first line holds numbers.
+      columns: The cells of each column, as text.
+      lines: Line number of each row, from 1.
+      delimiter: One of tab, semicolon, comma, space.
+      trailing: The header ends in a delimiter, as QuPath writes it.
     """
 
     file: base.AnnotationFile
@@ -55,8 +55,8 @@ class Table:
         A decimal comma is read as such where commas do not delimit cells.
 
         Args:
-          column: index of the column.
-          blank: value of an empty cell; None makes it an error.
+          column: Index of the column.
+          blank: Value of an empty cell; None makes it an error.
         """
         name = (self.header[column] if self.header else "") or f"column {column + 1}"
         cells = self._decimal_points(self.columns[column], name)
@@ -111,14 +111,14 @@ def read_rows(path: Path, *columns: str) -> list[tuple[int, dict[str, str]]]:
     """Rows of a table that has these columns, as Excel or this package write it.
 
     Args:
-      path: of the file.
-      columns: names that its header must have, in lower case.
+      path: Path of the file.
+      columns: Names that its header must have, in lower case.
 
     Returns:
       Line number and cells by name (without spaces around them) of each row.
 
     Raises:
-      ValueError: no such table; one line that names the file.
+      ValueError: No such table; one line that names the file.
     """
     file = base.AnnotationFile(str(path), path.read_bytes())
     table = parse(file)

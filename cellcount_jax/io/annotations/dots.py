@@ -51,26 +51,27 @@ def read_dots(
     """Reads the dots of one image or volume from a file.
 
     Args:
-      path: the file.
-      format: one of `FORMAT_NAMES`; None detects it from the content.
-      image_shape: sides of the image without channels, (H, W) or (D, H, W). With it, dots
+      path: The file.
+      format: One of `FORMAT_NAMES`; None detects it from the content.
+      image_shape: Sides of the image without channels, (H, W) or (D, H, W). With it, dots
         outside are an error, and it decides whether a file with planes is read in 2-D or 3-D.
       ndim: 2 or 3 where `image_shape` is not known.
-      order: in a table without header, which comes first; in any other file, "xy" swaps x and y.
-      origin: where (0, 0) lies, in the centre or at the corner of the first pixel; by default
+      order: Which column comes first in a table without header; in any other file, "xy" swaps x and
+        y.
+      origin: Position of (0, 0), the centre or the corner of the first pixel; by default
         where the format has it.
-      spacing: size of a pixel in micrometres, one number or one per axis in the order of the
+      spacing: Size of a pixel in micrometres, one number or one per axis in the order of the
         points; for files in micrometres.
-      pixel_size: of the image as its file says it, (y, x) or (z, y, x) in micrometres, if known;
+      pixel_size: Pixel size in the image's file, (y, x) or (z, y, x) in micrometres, if known;
         used where the file of dots is in micrometres, which is logged.
-      dialect: of a Cell Counter file, by default detected.
-      image_name: which image's dots to read from a file with those of several.
+      dialect: Dialect of a Cell Counter file, by default detected.
+      image_name: Image whose dots to read from a file with those of several.
 
     Returns:
       The dots, possibly none.
 
     Raises:
-      ValueError: the file cannot be read, or its dots do not fit the image. One line that names
+      ValueError: The file cannot be read, or its dots do not fit the image. One line that names
         the file and, where it has them, the line.
     """
     options = base.Options(
@@ -89,10 +90,10 @@ def locate_dots(
     """As `read_dots`, with the place of each dot in the file.
 
     Args:
-      path: the file.
-      options: of `read_dots`.
-      format: as in `read_dots`.
-      allow_outside: keep dots outside the image.
+      path: The file.
+      options: Options of `read_dots`.
+      format: As in `read_dots`.
+      allow_outside: Keep dots outside the image.
 
     Returns:
       The dots, the number of each one's line or item counted from 1, and what is counted.
@@ -130,18 +131,18 @@ def write_dots(
     images hold whole pixels; planes are whole except in tables.
 
     Args:
-      path: the file; its folder must exist.
-      dots: the dots, or [N, ndim] points alone.
-      format: one of `FORMAT_NAMES`; None takes it from the ending (.csv, .roi, .zip, .xml,
+      path: The file; its folder must exist.
+      dots: The dots, or [N, ndim] points alone.
+      format: One of `FORMAT_NAMES`; None takes it from the ending (.csv, .roi, .zip, .xml,
         .geojson, .tsv).
-      image_shape: sides of the image without channels; needed for `dots_image` and `label_mask`.
-      origin: for the QuPath formats, "centre" writes our coordinates without the half pixel.
-      dialect: of a Cell Counter file, "fiji" by default.
-      image_name: name of the image, for formats that hold it; by default that of the file
+      image_shape: Sides of the image without channels; needed for `dots_image` and `label_mask`.
+      origin: "centre" makes the QuPath formats write our coordinates without the half pixel.
+      dialect: Dialect of a Cell Counter file, "fiji" by default.
+      image_name: Name of the image, for formats that hold it; by default that of the file
         with the ending .tif.
 
     Raises:
-      ValueError: the format is not known or cannot hold these dots.
+      ValueError: The format is not known or cannot hold these dots.
     """
     path = Path(path)
     if format is None:
@@ -174,7 +175,7 @@ def detect_format(path: str | os.PathLike[str]) -> str:
     """Name of a file's format, detected from its content.
 
     Raises:
-      ValueError: it is in no known format.
+      ValueError: It is in no known format.
     """
     return registry.detect(_open(path))
 

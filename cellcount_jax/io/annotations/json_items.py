@@ -25,13 +25,13 @@ def join_items(found: Sequence[ItemDots], *, name: str, ndim: int, **options: An
     """Dots of the items of a JSON file.
 
     Args:
-      found: in the order of the file.
-      name: what an item is called.
-      ndim: number of axes of the positions.
-      **options: further attributes of `base.RawDots`.
+      found: Items in the order of the file.
+      name: Name of an item.
+      ndim: Number of axes of the positions.
+      **options: Further attributes of `base.RawDots`.
 
     Raises:
-      ValueError: only some items have a score, or one is not a number.
+      ValueError: Only some items have a score, or one is not a number.
     """
     dots = [(each, position) for each in found for position in each.positions]
     scored = any(each.score is not None for each, _ in dots)

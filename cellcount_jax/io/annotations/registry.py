@@ -22,11 +22,11 @@ class Format:
     """A format of dots.
 
     Attributes:
-      kind: of its files.
-      read: dots of a file, in its own convention.
-      write: bytes of a file.
-      claims: whether a file of this kind is of this format.
-      ending: of file names for which `write` is the default, or "".
+      kind: Kind of its files.
+      read: Dots of a file, in its own convention.
+      write: Bytes of a file.
+      claims: Whether a file of this kind is of this format.
+      ending: File suffix for which `write` is the default, or "".
     """
 
     kind: base.Kind
@@ -73,7 +73,7 @@ def detect(file: base.AnnotationFile) -> str:
     """Name of the format of a file, detected from its content.
 
     Raises:
-      ValueError: it is none of these; the message says what the file looks like.
+      ValueError: It is none of these; the message says what the file looks like.
     """
     if not file.data.strip():
         file.fail("is empty")

@@ -28,9 +28,9 @@ class Finding:
 
     Attributes:
       kind: `unreadable`, `swapped`, `counts_from_one`, `physical_units`, `outside` or `duplicate`.
-      text: what is wrong and what to do.
-      file: the file, if the dots came from one.
-      place: such as `line 14`, if it concerns one dot of a file.
+      text: Says what is wrong and what to do.
+      file: The file, if the dots came from one.
+      place: Place such as `line 14`, if it concerns one dot of a file.
     """
 
     kind: str
@@ -53,10 +53,10 @@ def check_dots(
     """Looks for impossible dots and the usual reasons for them.
 
     Args:
-      dots: a file of dots, or dots, or [N, ndim] points.
-      image_shape: sides of the image without channels, (H, W) or (D, H, W).
-      order: of a table without header, as in `read_dots`.
-      pixel_size: of the image if known, as in `read_dots`.
+      dots: A file of dots, or dots, or [N, ndim] points.
+      image_shape: Sides of the image without channels, (H, W) or (D, H, W).
+      order: Column order of a table without header, as in `read_dots`.
+      pixel_size: Pixel size of the image if known, as in `read_dots`.
 
     Returns:
       Findings, probable reasons first; empty if there are none. A file that cannot be read is a

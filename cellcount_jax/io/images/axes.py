@@ -24,13 +24,13 @@ class Layout:
 
     Attributes:
       shape: [*space, C] of the arranged image.
-      space: positions of the space axes among the reader's, (y, x) or (z, y, x).
-      colour: positions of the channel and sample axes, none to two.
-      fixed: the one slice of each other axis, by its position.
-      chosen: channels to keep, as indices into the flattened colour axes; None for all.
-      channel_names: of the kept channels, or empty.
-      spacing: micrometres per pixel of the space axes, if all are known.
-      chunks: sizes [*space, C] that the file stores together.
+      space: Positions of the space axes among the reader's, (y, x) or (z, y, x).
+      colour: Positions of the channel and sample axes, none to two.
+      fixed: The one slice of each other axis, by its position.
+      chosen: Channels to keep, as indices into the flattened colour axes; None for all.
+      channel_names: Names of the kept channels, or empty.
+      spacing: Micrometres per pixel of the space axes, if all are known.
+      chunks: Sizes [*space, C] that the file stores together.
     """
 
     shape: tuple[int, ...]
@@ -53,16 +53,16 @@ def arrange(
     """Decides what each axis of an image is.
 
     Args:
-      reader: the open image.
-      axes: letters that replace the file's own; axes of length 1 may be left out.
-      channels: indices or names of the channels to keep, in that order.
-      index: position to take along other axes, such as {"T": 0}; along Z it picks one plane.
+      reader: The open image.
+      axes: Letters that replace the file's own; axes of length 1 may be left out.
+      channels: Indices or names of the channels to keep, in that order.
+      index: Position to take along other axes, such as {"T": 0}; along Z it picks one plane.
 
     Returns:
       The layout.
 
     Raises:
-      ProblemError: the options do not fit the file, or the caller must choose.
+      ProblemError: The options do not fit the file, or the caller must choose.
     """
     if 0 in reader.shape:
         raise ProblemError(f"has no pixels (shape {reader.shape}); save it again")
@@ -254,11 +254,11 @@ def chosen_spacing(image: WithSpacing, given: Sequence[float] | None) -> tuple[f
     """Micrometres per pixel along each axis: what the user says, else what the file says.
 
     Args:
-      image: of the file.
-      given: of the axes, of which the last ones are taken, or None.
+      image: Image of the file.
+      given: Voxel size per axis, of which the last ones are used, or None.
 
     Raises:
-      ValueError: too few or impossible numbers are given.
+      ValueError: Too few or impossible numbers are given.
     """
     if given is None:
         return image.spacing
@@ -267,5 +267,5 @@ def chosen_spacing(image: WithSpacing, given: Sequence[float] | None) -> tuple[f
             f"a volume needs a voxel size of three numbers, z y x; {len(given)} were given"
         )
     if not all(0 < size < math.inf for size in given):
-        raise ValueError(f"voxel size {given}: micrometres greater than 0 are needed")
+        raise ValueError(f"voxel size {given}: must be greater than 0, in micrometres")
     return tuple(float(size) for size in given[-image.ndim :])

@@ -40,7 +40,7 @@ class ChooseError(ProblemError):
     """A file of several images, of which the caller must choose one.
 
     Attributes:
-      count: number of its images.
+      count: Number of its images.
     """
 
     def __init__(self, count: int):
@@ -55,16 +55,16 @@ class ImageReader:
     """One open image as its file stores it.
 
     Attributes:
-      shape: length of each axis.
-      dtype: of the values.
-      axes: a letter per axis: T time, Z, C channel, Y, X, S samples of a colour; others are
+      shape: Length of each axis.
+      dtype: Data type of the values.
+      axes: A letter per axis: T time, Z, C channel, Y, X, S samples of a colour; others are
         unknown, named by the library that reads the file. Empty if the file names none.
-      read: values of a part; slices have start, stop and a positive step, all inside the shape.
-      chunks: shape of the parts that the file stores together.
-      spacing: micrometres per pixel by axis letter, as far as the file says.
-      channel_names: as far as the file says, else empty.
+      read: Values of a part; slices have start, stop and a positive step, all inside the shape.
+      chunks: Shape of the parts that the file stores together.
+      spacing: Micrometres per pixel by axis letter, as far as the file says.
+      channel_names: Channel names in the file, or empty.
       borrowed: `read` returns views of the file or of a cache.
-      close: closes the file.
+      close: Closes the file.
     """
 
     shape: tuple[int, ...]
@@ -83,13 +83,13 @@ class Request:
     """What a caller asks of a reader.
 
     Attributes:
-      scene: which image of several in one file; None if there is only one.
-      level: of a pyramid, 0 is the finest.
-      stored: values as stored: no colours for a palette, no inversion.
-      strict: damage that viewers tolerate (a wrong checksum, a missing tile, any warning of the
+      scene: Index of the image in a file of several; None if there is only one.
+      level: Level of a pyramid, 0 is the finest.
+      stored: Values as stored: no colours for a palette, no inversion.
+      strict: Damage that viewers tolerate (a wrong checksum, a missing tile, any warning of the
         decoder) is an error.
-      limit: most values that may be decoded at once.
-      all_samples: samples that the file tags as transparency are kept, because the caller names
+      limit: Most values that may be decoded at once.
+      all_samples: Samples that the file tags as transparency are kept, because the caller names
         channels: programs that write four channels often tag the fourth so.
     """
 
@@ -149,7 +149,7 @@ def guess_axes(shape: Sequence[int]) -> str:
     (y, x), three (z, y, x); five axes are those of OME-Zarr.
 
     Raises:
-      ProblemError: none of these rules applies.
+      ProblemError: None of these rules applies.
     """
     if len(shape) == 2:
         return "YX"
@@ -200,12 +200,12 @@ def pick_scene(sizes: Sequence[int], scene: int | None) -> int:
     """Index of the image to read.
 
     Args:
-      sizes: pixels of each image in the file.
-      scene: the caller's choice; without one, the first if all others are smaller (a slide with
+      sizes: Pixels of each image in the file.
+      scene: The caller's choice; without one, the first if all others are smaller (a slide with
         its thumbnail and label).
 
     Raises:
-      ProblemError: there is no such image, or the caller must choose.
+      ProblemError: There is no such image, or the caller must choose.
     """
     if not sizes:
         raise ProblemError("holds no image; open it in another program to see what is in it")
@@ -227,7 +227,7 @@ def pick_level(count: int, level: int) -> int:
     """Checks a pyramid's level.
 
     Raises:
-      ProblemError: the pyramid has no such level.
+      ProblemError: The pyramid has no such level.
     """
     if not 0 <= level < count:
         raise ProblemError(f"has {count} levels, no level={level}; the first is 0")
@@ -238,7 +238,7 @@ def check_size(values: int, limit: int, what: str) -> None:
     """Refuses what would exhaust the memory.
 
     Raises:
-      ProblemError: more than `limit` values.
+      ProblemError: More than `limit` values.
     """
     if values > limit:
         raise ProblemError(
@@ -251,7 +251,7 @@ def check_held(values: int, size: int) -> None:
     """Refuses a file of `size` bytes that declares far more values than it can hold.
 
     Raises:
-      ProblemError: it does.
+      ProblemError: It does.
     """
     if values > max(MIN_VALUES, MAX_COMPRESSION_RATIO * size):
         raise ProblemError(

@@ -19,11 +19,11 @@ def read_frames(
     """A part of an array that is stored as numbered frames.
 
     Args:
-      shape: of the whole array.
-      n_outer: number of first axes along which frames are numbered, the last fastest.
-      dtype: of the values.
-      slices: one per axis, with start, stop and positive step.
-      read_frame: number of a frame, and slices of its axes -> values.
+      shape: Shape of the whole array.
+      n_outer: Number of first axes along which frames are numbered, the last fastest.
+      dtype: Data type of the values.
+      slices: Slices, one per axis, with start, stop and positive step.
+      read_frame: Number of a frame, and slices of its axes -> values.
 
     Returns:
       The part.
@@ -62,10 +62,10 @@ def split_by_chunks(
     """Splits a part along the borders of chunks until each piece touches few of them.
 
     Args:
-      slices: of the whole, with start, stop and positive step.
-      chunks: shape of a chunk.
-      limit: most chunks that a piece touches, at least 1.
-      targets: where the values of `slices` go; by default an array of their own.
+      slices: Slices of the whole array, with start, stop and positive step.
+      chunks: Shape of a chunk.
+      limit: Most chunks that a piece touches, at least 1.
+      targets: Array for the values of `slices`; by default a new one.
 
     Yields:
       Slices of the whole, and of the target.

@@ -31,8 +31,8 @@ def open_nd2(path: Path, request: base.Request) -> base.ImageReader:
     """Opens a Nikon file, read by frame; stage positions are the axis P.
 
     Raises:
-      ProblemError: the package is missing, or the file is too large.
-      Exception: whatever nd2 raises on damaged files.
+      ProblemError: The package is missing, or the file is too large.
+      Exception: Whatever nd2 raises on damaged files.
     """
     nd2 = _optional("nd2", "Nikon ND2")
     base.pick_scene([1], request.scene)
@@ -98,8 +98,8 @@ def open_czi(path: Path, request: base.Request) -> base.ImageReader:
     """Opens a Zeiss file; Zeiss's own library composes parts from its tiles.
 
     Raises:
-      ProblemError: the package is missing, or the caller must choose.
-      Exception: whatever pylibCZIrw raises on damaged files.
+      ProblemError: The package is missing, or the caller must choose.
+      Exception: Whatever pylibCZIrw raises on damaged files.
     """
     czi = _optional("pylibCZIrw.czi", "Zeiss CZI")
     base.pick_level(1, request.level)

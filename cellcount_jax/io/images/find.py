@@ -40,15 +40,15 @@ def list_images(
     are not read.
 
     Args:
-      paths: one or several files, folders or patterns such as `plate/*/*.tif`.
-      pattern: only these of a folder's files, such as `*_ch0.tif`; compared with the name and
+      paths: One or more files, folders or patterns such as `plate/*/*.tif`.
+      pattern: Only these of a folder's files, such as `*_ch0.tif`; compared with the name and
         with the path inside the folder.
 
     Returns:
       Paths without repetition, those of a folder or pattern in natural order (2 before 10).
 
     Raises:
-      ImageError: a path that does not exist, or one with no image in it.
+      ImageError: A path that does not exist, or one with no image in it.
     """
     given = [paths] if isinstance(paths, (str, Path)) else list(paths)
     found: dict[Path, None] = {}

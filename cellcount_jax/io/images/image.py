@@ -42,9 +42,9 @@ class Image(_SpaceAxes):
 
     Attributes:
       pixels: [H, W, C] or [D, H, W, C], the file's own dtype and values.
-      spacing: size of a pixel in micrometres, (y, x) or (z, y, x), if the file says.
-      channel_names: one per channel, or empty.
-      path: of the file.
+      spacing: Size of a pixel in micrometres, (y, x) or (z, y, x), if the file says.
+      channel_names: Name of each channel, or empty.
+      path: Path of the file.
     """
 
     pixels: np.ndarray
@@ -64,11 +64,11 @@ class LazyImage(_SpaceAxes):
 
     Attributes:
       shape: [H, W, C] or [D, H, W, C].
-      dtype: of the file.
-      spacing: size of a pixel in micrometres, (y, x) or (z, y, x), if the file says.
-      channel_names: one per channel, or empty.
-      chunks: sizes that the file stores together, per axis of `shape`; aligned reads are fast.
-      path: of the file.
+      dtype: Data type of the file.
+      spacing: Size of a pixel in micrometres, (y, x) or (z, y, x), if the file says.
+      channel_names: Name of each channel, or empty.
+      chunks: Sizes that the file stores together, per axis of `shape`; aligned reads are fast.
+      path: Path of the file.
     """
 
     shape: tuple[int, ...]
@@ -84,15 +84,15 @@ class LazyImage(_SpaceAxes):
         """Values of a part.
 
         Args:
-          slices: one per axis, from the first; axes left out are read whole. Steps must be
+          slices: Slices, one per axis, from the first; axes left out are read whole. Steps must be
             positive; only the values asked for are kept.
 
         Returns:
           [*space, C] of the part, the file's dtype.
 
         Raises:
-          ImageError: that part of the file is damaged.
-          ValueError: the slices do not fit the image.
+          ImageError: That part of the file is damaged.
+          ValueError: The slices do not fit the image.
         """
         whole = _full_slices(self.shape, slices)
         return _guarded(self.path, lambda: read_part(self._reader, self._layout, whole))
@@ -129,20 +129,20 @@ def read_image(
     Args:
       path: PNG, JPEG, BMP, GIF, WebP, JPEG 2000, PNM, TIFF and its relatives (OME, ImageJ,
         slides), OME-Zarr 0.4 and 0.5 or plain Zarr folder, NumPy .npy, CZI, ND2.
-      axes: letters of the file's axes, such as "TZCYX" or "YXC", in place of what it says itself.
-      channels: index or name, or several, of the channels to keep; all if not given.
-      index: where to cut other axes, such as {"T": 0} or {"Z": 5}, counted from 0.
-      scene: which image of a file that holds several, counted from 0.
-      time: which time point of a series, counted from 0; of other files nothing.
-      level: of a pyramid; 0 is the finest.
-      stored: values as stored: no colours for a palette, no inversion (for label masks).
-      max_pixels: most values (pixels times channels) to accept.
+      axes: Letters of the file's axes, such as "TZCYX" or "YXC", in place of what it says itself.
+      channels: Index or name, or several, of the channels to keep; all if not given.
+      index: Positions along other axes, such as {"T": 0} or {"Z": 5}, counted from 0.
+      scene: Index of the image in a file that holds several, counted from 0.
+      time: Index of the time point in a series, counted from 0; ignored for other files.
+      level: Level of a pyramid; 0 is the finest.
+      stored: Values as stored: no colours for a palette, no inversion (for label masks).
+      max_pixels: Most values (pixels times channels) to accept.
 
     Returns:
       The image.
 
     Raises:
-      ImageError: it cannot be read, or the options do not fit it.
+      ImageError: It cannot be read, or the options do not fit it.
     """
     request = base.Request(
         scene, level, stored=stored, limit=max_pixels, all_samples=channels is not None
@@ -175,7 +175,7 @@ def open_lazy(
       The image, open.
 
     Raises:
-      ImageError: it cannot be read, or the options do not fit it.
+      ImageError: It cannot be read, or the options do not fit it.
     """
     request = base.Request(
         scene, level, stored=stored, limit=max_pixels, all_samples=channels is not None
@@ -216,7 +216,7 @@ def count_scenes(path: Path) -> int:
     """Number of images in a file among which a caller must choose; 1 if there is no choice.
 
     Raises:
-      ImageError: it cannot be read.
+      ImageError: It cannot be read.
     """
     try:
         # With all samples: what is left out is said when the image is read.
@@ -232,7 +232,7 @@ def count_steps(path: Path, *, axes: str | None = None, scene: int | None = None
     """Length of each axis of a file by its letter, such as {"T": 5, "Y": 512, "X": 512}.
 
     Raises:
-      ImageError: it cannot be read, or its axes are not known.
+      ImageError: It cannot be read, or its axes are not known.
     """
     reader = _guarded(path, lambda: open_reader(path, base.Request(scene, all_samples=True)))
     try:
@@ -249,14 +249,14 @@ def read_stored(path: str | Path) -> tuple[np.ndarray, str]:
     missing would look like background.
 
     Args:
-      path: of the file.
+      path: Path of the file.
 
     Returns:
       The values in the file's own shape, and a letter per axis (YX, ZYX, YXS for colours); no
       letters if the file does not name its axes.
 
     Raises:
-      ImageError: it is damaged, or declares far more values than its size can hold.
+      ImageError: It is damaged, or declares far more values than its size can hold.
     """
     path = Path(path)
 

@@ -29,8 +29,8 @@ def open_zarr(path: Path, request: base.Request) -> base.ImageReader:
     value, as the Zarr specification says.
 
     Raises:
-      ProblemError: the metadata are invalid, or the caller must choose.
-      Exception: whatever TensorStore raises on damaged files.
+      ProblemError: The metadata are invalid, or the caller must choose.
+      Exception: Whatever TensorStore raises on damaged files.
     """
     if not _has_metadata(path):
         raise base.ProblemError("holds no Zarr metadata; copy the folder again")

@@ -30,16 +30,16 @@ def open_with_pillow(path: Path, format: str, request: base.Request) -> base.Ima
     notes in EXIF, and the log says so: LabelMe, browsers and viewers do the same, ImageJ does not.
 
     Args:
-      path: of the file.
+      path: Path of the file.
       format: Pillow's name of it.
-      request: of the caller.
+      request: What the caller asks for.
 
     Returns:
       Axes YX, YXS, or T before them if there are several frames.
 
     Raises:
-      ProblemError: larger than allowed, of an unknown colour model, or damaged.
-      Exception: whatever Pillow raises on damaged files.
+      ProblemError: Larger than allowed, of an unknown colour model, or damaged.
+      Exception: Whatever Pillow raises on damaged files.
     """
     if request.strict:
         _check_complete(path.read_bytes(), format)

@@ -40,8 +40,8 @@ def open_reader(path: Path, request: base.Request) -> base.ImageReader:
     """Opens a file or an OME-Zarr folder with the reader of its format.
 
     Raises:
-      ProblemError: not an image that can be read.
-      Exception: whatever a library raises on a damaged file.
+      ProblemError: Not an image that can be read.
+      Exception: Whatever a library raises on a damaged file.
     """
     if path.is_dir() or not path.exists():
         if is_zarr(path):

@@ -38,8 +38,8 @@ def open_tiff(path: Path, request: base.Request) -> base.ImageReader:
     """Opens a TIFF.
 
     Raises:
-      ProblemError: damaged, too large, or the caller must choose.
-      Exception: whatever tifffile raises on damaged files.
+      ProblemError: Damaged, too large, or the caller must choose.
+      Exception: Whatever tifffile raises on damaged files.
     """
     tif = None
     try:
@@ -88,7 +88,7 @@ def _check_pages(tif: tifffile.TiffFile) -> None:
     the first of 100,000 need not wait for all.
 
     Raises:
-      ProblemError: the file is damaged.
+      ProblemError: The file is damaged.
     """
     if tif.is_ome:
         planes = 0
@@ -201,7 +201,7 @@ class _PageReader:
     """Reads parts of the pages of one series as [separate sample, depth, row, column, sample].
 
     Attributes:
-      piece: shape of a tile or strip in these five axes.
+      piece: Shape of a tile or strip in these five axes.
     """
 
     def __init__(self, series: tifffile.TiffPageSeries):
@@ -290,7 +290,7 @@ def _check_inside(page: Page, offset: int, size: int) -> None:
     """Refuses a range of bytes beyond the end of the file.
 
     Raises:
-      ProblemError: the file is cut short.
+      ProblemError: The file is cut short.
     """
     if offset < 0 or size < 0 or offset + size > page.parent.filehandle.size:
         raise base.ProblemError("is cut short: it declares more than it holds; copy it again")

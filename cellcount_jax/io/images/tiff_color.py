@@ -20,12 +20,12 @@ def to_colours(
     """Grey or RGB values: applies palette, white-is-zero and CMYK, and drops transparency.
 
     Args:
-      reader: values as stored.
-      page: any of the series; it holds the colour model.
-      all_samples: keep what the file tags as transparency.
+      reader: Values as stored.
+      page: Any of the series; it holds the colour model.
+      all_samples: Keep what the file tags as transparency.
 
     Raises:
-      ProblemError: an unknown colour model.
+      ProblemError: An unknown colour model.
     """
     model = int(page.photometric)
     if model in _NO_RGB:

@@ -28,10 +28,10 @@ def spacing(
     """Micrometres per pixel by axis letter, as far as the file says.
 
     Args:
-      tif: the file.
-      scene: number of the series in it.
-      full: the series.
-      series: the chosen level of that series' pyramid.
+      tif: The file.
+      scene: Number of the series in it.
+      full: The series.
+      series: The chosen level of that series' pyramid.
     """
     if tif.is_ome:
         sizes = _ome_spacing(_ome_pixels(tif, scene))

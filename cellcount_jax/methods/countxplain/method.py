@@ -195,7 +195,7 @@ def density_weights(trained: Tree, options: Mapping[str, Any]) -> tuple[np.ndarr
     """Weight of each prototype in the density, [K] (0 where it does not count), and the bias.
 
     Args:
-      trained: parameters of the head.
+      trained: Parameters of the head.
       options: `config.prototypes`.
     """
     kind, size = options["density_inputs"], options["n_prototypes"]
@@ -211,9 +211,9 @@ def explain(
     """The prototypes of a finished stage; see `Stage.explain`.
 
     Args:
-      variables: as `finish` returns them.
+      variables: Variables as returned by `finish`.
       options: `config.prototypes`.
-      stride: pixels per position of the map.
+      stride: Pixels per position of the map.
     """
     trained, extras = variables.trained, variables.extras
     weights, bias = density_weights(trained, options)

@@ -14,7 +14,7 @@ def dense(target: ArrayLike) -> np.ndarray:
     reach a tenth of the highest of all.
 
     Args:
-      target: density [N, h, w].
+      target: Density [N, h, w].
 
     Returns:
       Bool, [N, h, w].

@@ -49,9 +49,9 @@ class PrototypeProjector:
     """Projection, refit and description of one head's prototypes; holds its compiled folds.
 
     Args:
-      head: whose processed features the prototypes are compared with.
-      unique: what no two prototypes may share, see `models.prototypes.projection`.
-      by_density: prototypes of cells are projected onto dense places alone, those of background
+      head: Head whose processed features are compared with the prototypes.
+      unique: What no two prototypes may share, see `models.prototypes.projection`.
+      by_density: Prototypes of cells are projected onto dense places alone, those of background
         onto empty ones.
     """
 
@@ -127,10 +127,10 @@ class PrototypeProjector:
         cannot be negative are the best of those that are not.
 
         Args:
-          trained: variables of the head.
-          rows: stored features.
-          least_share: of the true count, that each prototype adds on the training images; only
-            where weights cannot be negative.
+          trained: Variables of the head.
+          rows: Stored features.
+          least_share: Least fraction of the true count that each prototype adds on the training
+            images; only where weights cannot be negative.
         """
         n_inputs = self._size if self._kind == "all" else self._size // 2
         n_unknown = n_inputs + (self._kind in WITH_BIAS)

@@ -20,9 +20,9 @@ def from_clusters(params: Tree, rows: Tree, key: jax.Array) -> Tree:
     clusters (k-means++ start), of the positions densest in cells and of the emptiest ones.
 
     Args:
-      params: of `PrototypeHead`, for shapes.
-      rows: stored features `image` [N, h, w, C] and `target` [N, h, w].
-      key: of the start.
+      params: Parameters of `PrototypeHead`, for their shapes.
+      rows: Stored features `image` [N, h, w, C] and `target` [N, h, w].
+      key: Random key.
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
     features = np.asarray(rows["image"], np.float64).reshape(-1, rows["image"].shape[-1])

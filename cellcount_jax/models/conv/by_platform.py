@@ -18,8 +18,8 @@ def by_platform(native: Convolve, on_cpu: Convolve, cpu_gradients: Callable[...,
     kept.
 
     Args:
-      native: one call to XLA.
-      on_cpu: the same to rounding.
+      native: Function that is one call to XLA.
+      on_cpu: The same to rounding.
       cpu_gradients: (input, kernel, cotangent) -> gradients for input and kernel, on CPUs.
     """
 

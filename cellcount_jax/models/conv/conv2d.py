@@ -41,7 +41,7 @@ def conv2d(
     Args:
       x: [B, H, W, C] images.
       kernel: [3, 3, C, F] in the dtype of x.
-      dilation: distance between the taps.
+      dilation: Distance between the taps.
       formulation: "native" is one call to XLA; "winograd" multiplies a quarter as often; "packed"
         takes several pixels of a row as one; "auto" takes native except on a CPU, where it takes
         the quickest for these channels, for the result and each gradient. They agree to 1e-5 of the
@@ -51,7 +51,7 @@ def conv2d(
       [B, H, W, F] in the dtype of x.
 
     Raises:
-      ValueError: shapes or dtypes do not fit, or an unknown formulation.
+      ValueError: Shapes or dtypes do not fit, or an unknown formulation.
     """
     if x.ndim != 4 or kernel.shape[:3] != (3, 3, x.shape[-1]) or x.dtype != kernel.dtype:
         raise ValueError(
@@ -197,11 +197,11 @@ class Conv2D(nn.Module):
     Parameters are those of `flax.linen.Conv`: `kernel` [3, 3, C, features] and `bias`.
 
     Attributes:
-      features: number of output channels.
-      dilation: distance between the taps.
-      use_bias: add a bias per output channel.
-      kernel_init: of the kernel; the bias starts at 0.
-      dtype: dtype of the computation and the output; parameters stay float32.
+      features: Number of output channels.
+      dilation: Distance between the taps.
+      use_bias: Add a bias per output channel.
+      kernel_init: Initializer of the kernel; the bias starts at 0.
+      dtype: Dtype of the computation and the output; parameters stay float32.
     """
 
     features: int

@@ -24,7 +24,7 @@ def conv3d(x: jax.Array, kernel: jax.Array) -> jax.Array:
       [B, D, H, W, F] in the dtype of x.
 
     Raises:
-      ValueError: shapes or dtypes do not fit.
+      ValueError: Shapes or dtypes do not fit.
     """
     if x.ndim != 5 or kernel.ndim != 5 or x.shape[-1] != kernel.shape[3] or x.dtype != kernel.dtype:
         raise ValueError(
@@ -51,10 +51,10 @@ class Conv3D(nn.Module):
     Parameters are those of `flax.linen.Conv`: `kernel` [3, 3, 3, C, features] and `bias`.
 
     Attributes:
-      features: number of output channels.
-      use_bias: whether there is a bias.
-      kernel_init: of the kernel; the bias starts at 0.
-      dtype: dtype of the computation and the output; parameters stay float32.
+      features: Number of output channels.
+      use_bias: Whether there is a bias.
+      kernel_init: Initializer of the kernel; the bias starts at 0.
+      dtype: Dtype of the computation and the output; parameters stay float32.
     """
 
     features: int

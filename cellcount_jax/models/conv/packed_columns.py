@@ -17,9 +17,9 @@ def convolve(x: jax.Array, kernel: jax.Array, group: int) -> jax.Array:
     """The convolution, [B, H, W, F] in the dtype of x.
 
     Args:
-      x: images of fixed size.
-      kernel: in the dtype of x.
-      group: output pixels that are computed as one, at least 2.
+      x: Images of fixed size.
+      kernel: Kernel in the dtype of x.
+      group: Output pixels that are computed as one, at least 2.
     """
     B, H, W, C = x.shape
     F, groups = kernel.shape[-1], -(-W // group)

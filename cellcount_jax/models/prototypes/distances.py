@@ -19,7 +19,7 @@ def squared_distances(features: jax.Array, prototypes: jax.Array) -> jax.Array:
       [B, h, w, K] float32, never negative.
 
     Raises:
-      ValueError: feature maps of a volume, or channels differ.
+      ValueError: Feature maps of a volume, or channels differ.
     """
     if features.ndim == 5:
         raise ValueError(
@@ -69,8 +69,8 @@ def similarity(distances: jax.Array, *, epsilon: float = 1e-4) -> jax.Array:
     """Log similarity ln((distance + 1) / (distance + epsilon)) of squared distances.
 
     Args:
-      distances: squared distances, any shape, not negative.
-      epsilon: bounds the similarity at distance 0 to -ln(epsilon) = 9.21.
+      distances: Squared distances, any shape, not negative.
+      epsilon: Bounds the similarity at distance 0 to -ln(epsilon) = 9.21.
 
     Returns:
       Same shape, float32, in (0, -ln(epsilon)].
@@ -89,8 +89,8 @@ def contrasted(similar: jax.Array, *, n_cell: int) -> jax.Array:
     no bias is needed that takes back what empty positions add up to.
 
     Args:
-      similar: of `similarity`, [..., K].
-      n_cell: how many of the K prototypes, from the first, stand for cells.
+      similar: Result of `similarity`, [..., K].
+      n_cell: How many of the K prototypes, from the first, stand for cells.
 
     Returns:
       Same shape.

@@ -24,12 +24,12 @@ class PrototypeHead(nn.Module):
 
     Attributes:
       n_prototypes: K, even; half for cells, half for background.
-      density_inputs: what the 1x1 density layer sees: "cell_half" the cell prototypes, with bias
+      density_inputs: Inputs of the 1x1 density layer: "cell_half" the cell prototypes, with bias
         (released code); "positive" the same with weights that cannot be negative, so that a
         prototype cannot count cells by their absence; "all" all K, no bias (paper); "additive" as
         "positive" without bias, so that contributions are shares of the count.
-      channels: d, of the space in which prototypes live; None: as many as the features have.
-      contrast: similarities are those beyond the most similar prototype of the other group, see
+      channels: D, of the space in which prototypes live; None: as many as the features have.
+      contrast: Similarities are those beyond the most similar prototype of the other group, see
         `contrasted`.
     """
 
@@ -43,7 +43,7 @@ class PrototypeHead(nn.Module):
         """Maps of a batch of feature maps.
 
         Args:
-          features: of the frozen extractor, [B, h, w, C].
+          features: Features of the frozen extractor, [B, h, w, C].
 
         Returns:
           `processed` [B, h, w, d] in (0, 1), the space in which prototypes live; `distances`
@@ -89,8 +89,8 @@ class DensityLayer(nn.Module):
     """The 1x1 density layer, kept apart in weights and bias so that contributions can be read.
 
     Attributes:
-      n_inputs: number of prototypes that count.
-      kind: one of `DENSITY_INPUTS`.
+      n_inputs: Number of prototypes that count.
+      kind: One of `DENSITY_INPUTS`.
     """
 
     n_inputs: int

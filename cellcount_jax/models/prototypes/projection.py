@@ -26,11 +26,11 @@ class Nearest(NamedTuple):
     Ties go to the first in (image, row, column) order. A vector not found yet has distance inf.
 
     Attributes:
-      distance: squared distance, [K, n].
-      vector: exact copy of the feature vector, [K, n, d].
-      image: global id of the image, [K, n].
-      row: of the feature map, [K, n].
-      column: of the feature map, [K, n].
+      distance: Squared distance, [K, n].
+      vector: Exact copy of the feature vector, [K, n, d].
+      image: Global id of the image, [K, n].
+      row: Row in the feature map, [K, n].
+      column: Column in the feature map, [K, n].
     """
 
     distance: jax.Array
@@ -51,7 +51,7 @@ def project(
 
     Args:
       prototypes: [K, d].
-      feature_maps: processed features of the training images, [N, h, w, d].
+      feature_maps: Processed features of the training images, [N, h, w, d].
       unique: "vector": no two prototypes may become the same vector: the nearest pair of prototype
         and vector goes first, the rest choose among the vectors left; "image": or come from the
         same image.
@@ -62,7 +62,7 @@ def project(
       left stays as it was, with image, row and column -1 and distance inf.
 
     Raises:
-      ValueError: shapes do not fit.
+      ValueError: Shapes do not fit.
     """
     best = project_update(
         project_start(prototypes, unique=unique),
@@ -102,17 +102,17 @@ def project_update(
     """`best` with the feature maps of one more batch taken into account.
 
     Args:
-      best: from `project_start` or an earlier update.
+      best: Result of `project_start` or an earlier update.
       prototypes: [K, d], the same in every update.
       feature_maps: [B, h, w, d].
-      image_ids: global number of each image, [B]; decides ties and is reported.
+      image_ids: Global number of each image, [B]; decides ties and is reported.
       mask: 1 for real images, 0 for padding rows, [B]; None: all are real.
-      allowed: whether a prototype may become the feature of a position, [B, h, w, K] bool; None:
+      allowed: Whether a prototype may become the feature of a position, [B, h, w, K] bool; None:
         all may.
-      unique: as of `project_start`.
+      unique: As in `project_start`.
 
     Raises:
-      ValueError: shapes do not fit.
+      ValueError: Shapes do not fit.
     """
     distances = squared_distances(feature_maps, prototypes)
     batch, height, width, channels = feature_maps.shape

@@ -45,13 +45,13 @@ def read_arrays(path: Path, prefix: str = "") -> dict[str, np.ndarray]:
 
     Args:
       path: .pth or .pt (a state dict: names to tensors), .safetensors, or .npz.
-      prefix: of the names.
+      prefix: Prefix of the names.
 
     Returns:
       Arrays by their full names, in the file's dtypes.
 
     Raises:
-      ValueError: the file is missing, of another kind, damaged, or holds something other than
+      ValueError: The file is missing, of another kind, damaged, or holds something other than
         plain tensors; one line that names it.
     """
     readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
