@@ -40,7 +40,7 @@ def run(method: str, **fields: Any) -> ConfigDict:
         "data": {
             "name": config_dict.placeholder(str),
             "protocol": config_dict.placeholder(str),
-            "folder": config_dict.placeholder(str),  # of images and dots, in place of a data set
+            "folder": config_dict.placeholder(str),  # of images and dots, in place of a dataset
             "patches": config_dict.placeholder(ConfigDict),  # arguments of data.patches.cut
             "n_train": config_dict.placeholder(int),
             "voxel_size": config_dict.placeholder(tuple),  # micrometres volumes are resampled to

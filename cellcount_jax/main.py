@@ -32,7 +32,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/
 MODE = flags.DEFINE_enum(
     "mode", "train", ["train", "evaluate", "predict", "explain"], "What to do."
 )
-DOWNLOAD = flags.DEFINE_bool("download", False, "Download the data set if it is missing.")
+DOWNLOAD = flags.DEFINE_bool("download", False, "Download the dataset if it is missing.")
 IMAGES = flags.DEFINE_list("images", [], "Files or folders to count or explain.")
 OUT = flags.DEFINE_string("out", None, "Folder; default WORKDIR/predictions or /explanations.")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One run on all hosts of a TPU pod.")

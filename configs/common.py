@@ -1,4 +1,4 @@
-"""What several configs share: presets, data sets, and the settings of focal consistency."""
+"""What several configs share: presets, datasets, and the settings of focal consistency."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -40,11 +40,11 @@ def parts_of(preset: str, *known: str) -> set[str]:
 def on_dataset(
     config: ConfigDict, name: str, *, protocol: str | None = None, **patches: Any
 ) -> ConfigDict:
-    """The same on another data set.
+    """The same on another dataset.
 
     Args:
       config: changed in place.
-      name: of the data set.
+      name: of the dataset.
       protocol: how it is split; None keeps the config's.
       **patches: how its images are cut, see `data.patches.cut`.
     """

@@ -32,7 +32,7 @@ def get_config(preset: str = "") -> ConfigDict:
 def quick(config: ConfigDict) -> None:
     """A quarter of the width, batch norm, smaller crops: minutes on 2 cores.
 
-    Neither batch norm nor the sensor's own scale of brightness makes cells of a blank volume's
+    Neither batch norm nor the sensor's own intensity scale makes cells of a blank volume's
     noise, which instance norm and the range of each volume do.
     """
     config.preprocessing.normalise = "dtype"

@@ -42,7 +42,7 @@ TYPICAL = ("e50ac10d1dce6496", "f0c9f135c62572f3", "351771edfc5db566")
 N_EVALUATED = 8
 
 DARK_SHOWN = 0.6
-"""Exponent of brightness that shows dim nuclei, too."""
+"""Exponent of intensity that shows dim nuclei, too."""
 
 
 def counted() -> None:
@@ -54,9 +54,9 @@ def counted() -> None:
     for axes, name in zip(panels, TYPICAL, strict=True):
         sample = samples[name]
         found = counter.count(sample.image)
-        brightness = sample.image[..., 0] / sample.image.max()
+        intensity = sample.image[..., 0] / sample.image.max()
         title = f"{found.count:.0f} nuclei ({len(sample.dots)} annotated)"
-        _show(axes, brightness**DARK_SHOWN, title)
+        _show(axes, intensity**DARK_SHOWN, title)
         y, x = found.points.T
         axes.plot(x, y, "x", color="#ff3b47", markersize=6, markeredgewidth=1.6)
     _save(figure, "counted")

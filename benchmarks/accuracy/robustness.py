@@ -50,7 +50,7 @@ def noisy(values: np.ndarray) -> np.ndarray:
 
 
 def unevenly_lit(values: np.ndarray) -> np.ndarray:
-    """From 0.7 of the brightness at the left to 1.3 at the right."""
+    """From 0.7 of the intensity at the left to 1.3 at the right."""
     return values * np.linspace(0.7, 1.3, values.shape[-2])[:, None]
 
 

@@ -4,7 +4,7 @@
     ... --blind     shuffles them without titles and prints which is which
     ... --dots      marks the true centres
 
-Every simulated image has as many cells as its real counterpart. The last row shows the brightness
+Every simulated image has as many cells as its real counterpart. The last row shows the intensity
 histograms and power spectra of both sets of six. The VGG images are not distributed with this
 project; the figure is made on the user's machine.
 """

@@ -33,7 +33,7 @@ SPLITS = {
 COLUMNS = {
     "baseline_mean_mae": "training mean",
     "baseline_intensity_mae": "intensity line",
-    "baseline_histogram_mae": "brightness histogram",
+    "baseline_histogram_mae": "intensity histogram",
     "baseline_histogram_patch_mae": "histogram, per patch",
 }
 

@@ -190,7 +190,7 @@ ODD: dict[str, Odd] = {
         _tiff(np.stack([IMAGE, EMPTY]), imagej=True, metadata={"axes": "CYX"}),
         "error", "--channels",
     ),
-    # colours and brightness
+    # colours and intensities
     "blue.png": Odd(_pillow(_channel(BYTES, 2, 3)), "count", "blue"),
     "alpha.png": Odd(_pillow(np.dstack([BYTES] * 4)), "count", "transparency"),
     "fourth.tif": Odd(_tiff(_channel(IMAGE, 3, 4), photometric="rgb"), "any", "--channels"),

@@ -59,7 +59,7 @@ DEFINITIONS = (
     "translate",
     "video",
 )
-"""Folders of TensorFlow Datasets that define data sets of others: 4 of its wheel's 5 MiB."""
+"""Folders of TensorFlow Datasets that define datasets of others: 4 of its wheel's 5 MiB."""
 
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x86_64")
 
@@ -75,7 +75,7 @@ def main() -> None:
     options = parser.parse_args()
     raw = os.environ.get(RAW_DIR)
     if not raw:
-        sys.exit(f"{RAW_DIR} is not set; set it to the folder that holds the data sets")
+        sys.exit(f"{RAW_DIR} is not set; set it to the folder that holds the datasets")
     exclude(options.to)
     copy_data(Path(raw), options.to / "data", options.sets)
     if not options.no_wheels:
@@ -104,7 +104,7 @@ def exclude(folder: Path) -> None:
 
 
 def copy_data(raw: Path, to: Path, sets: Sequence[str]) -> None:
-    """Copies data sets and the weights; what else lies in `to` is removed."""
+    """Copies datasets and the weights; what else lies in `to` is removed."""
     shutil.rmtree(to, ignore_errors=True)
     for name in sets:
         shutil.copytree(raw / name, to / name)

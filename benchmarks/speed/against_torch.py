@@ -10,9 +10,9 @@ minimises is in the table. CountXplain predicts from images and trains on stored
 
 PyTorch runs in a process and, with `--torch-python`, an interpreter of its own. First both sides
 get the same weights and must agree: maps, loss and norm of the gradient, in float32. Then every
-PyTorch variant (layout, compiler) is warmed up, and the fastest takes turns with JAX: the ratio of
-each pair is PyTorch's seconds over JAX's, above 1 where JAX is faster. bfloat16 is compared
-separately, with the fastest variant under bfloat16 autocast. Both use all cores. Rates count the
+PyTorch variant (layout, compiler) is warmed up, and the fastest is timed alternately with JAX: the
+ratio of each pair is PyTorch's seconds over JAX's, above 1 where JAX is faster. bfloat16 is
+compared separately, with the fastest variant under bfloat16 autocast. Both use all cores. Rates count the
 operations of convolutions and matrix products in the plain network, beside the rate of one large
 product.
 
@@ -222,7 +222,7 @@ def table(results: dict[str, Any]) -> str:
         f"Large matmul, GFLOP/s: {'; '.join(rates)}. Largest relative difference on the same "
         f"weights: {', '.join(f'{k} {v:.0e}' for k, v in worst.items())}."
     )
-    measured = markdown([*head, "GFLOP/s", "share of a matmul"], rows)
+    measured = markdown([*head, "GFLOP/s", "relative to a large matmul"], rows)
     unequal = [f"Not measured: {line}." for line in results["unequal"]]
     return "\n\n".join([about, measured, below, *unequal]) + "\n"
 

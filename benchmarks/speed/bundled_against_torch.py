@@ -5,9 +5,9 @@
 The image is synthetic, its nuclei as wide as those the network was trained on, so that it sees
 2048x2048 pixels. Ours is `Counter.count` in one warm process: intensity range, cell diameter
 (`estimated`: with the resizing by it), windows, network, peaks. PyTorch's is the network alone, on
-the same normalised pixels at once. First both maps must agree; then the fastest PyTorch variant
-takes turns with us. The ratio of each pair is PyTorch's seconds over ours, above 1 where we are
-faster.
+the same normalised pixels at once. First both maps must agree; then the fastest PyTorch variant is
+timed alternately with us. The ratio of each pair is PyTorch's seconds over ours, above 1 where we
+are faster.
 
 Writes bundled_against_torch.json and bundled_against_torch.md.
 """

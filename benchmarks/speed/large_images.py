@@ -5,7 +5,7 @@
     python -m benchmarks.speed.large_images --model RUN --kind zarr
     python -m benchmarks.speed.large_images --model RUN --kind volume --part 0.02  # 512x4096x4096
 
-The image consists of simulated cells, one block repeated with varying brightness, so that no tile
+The image consists of simulated cells, one block repeated with varying intensity, so that no tile
 is empty. It is written to a temporary folder (or to `--folder`, where a second call finds it) and
 counted in a separate process, whose peak resident memory from import to result is reported. With
 `--part` counting stops after that share of the windows, and the seconds for the whole image are
@@ -63,7 +63,7 @@ def true_cells(kind: str, shape: tuple[int, ...]) -> int:
     return round(n * math.prod(shape) / math.prod(BLOCK[kind]))
 
 
-def _brightness(number: int) -> float:
+def _intensity(number: int) -> float:
     return 0.6 + 0.4 * ((number * 37) % 100) / 100
 
 
@@ -74,7 +74,7 @@ def _write_tiff(path: Path, shape: tuple[int, ...], block: np.ndarray) -> None:
 
     def tiles() -> Iterator[np.ndarray]:
         for i in range(number):
-            yield (block * _brightness(i)).astype(block.dtype)
+            yield (block * _intensity(i)).astype(block.dtype)
 
     options: dict[str, Any] = {"tile": block.shape, "compression": "zlib"}
     tifffile.imwrite(path, tiles(), shape=shape, dtype=block.dtype, bigtiff=True, **options)
@@ -107,7 +107,7 @@ def _write_zarr(path: Path, shape: tuple[int, ...], block: np.ndarray) -> None:
             slice(a, min(a + b, n)) for a, b, n in zip(corner, block.shape, shape, strict=True)
         )
         part = block[tuple(slice(0, b.stop - b.start) for b in box)]
-        store[box].write((part * _brightness(i)).astype(block.dtype)).result()
+        store[box].write((part * _intensity(i)).astype(block.dtype)).result()
 
 
 def untrained(kind: str) -> Any:
@@ -171,7 +171,7 @@ def count(path: Path, kind: str, model: str | None, part: float) -> dict[str, An
         with contextlib.suppress(_EnoughError):
             found = counter.count_open(image, in_memory=False, on_window=on_window)
     seconds = time.monotonic() - opened
-    # Compilation and the first pass over the brightness come before the first window is done.
+    # Compilation and the first pass over the intensities come before the first window is done.
     first = marks[0] - opened
     later = marks[-1] - marks[0]
     each = later / max(1, len(marks) - 1)

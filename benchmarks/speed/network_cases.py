@@ -34,7 +34,7 @@ class Case:
       name: also in `torch_reference.networks.NETWORKS`.
       stage: of the package's method.
       variables: of the stage.
-      tx: optimiser of the stage.
+      tx: optimizer of the stage.
       images: to predict on, [B, *space, C].
       batch: to train on; where the stage stores features, these.
       options: how the twin is built.
@@ -204,7 +204,7 @@ def _case(
     Args:
       name: of the case.
       stage: of the method.
-      tx: its optimiser.
+      tx: its optimizer.
       rows: of `_rows`.
       fields: that the loss needs beside the mask, which the twin does without.
       options: of the twin.

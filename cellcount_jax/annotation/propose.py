@@ -95,7 +95,7 @@ def classical(
 def contrast(
     pixels: np.ndarray, points: np.ndarray, *, diameter: float, dark: bool = False
 ) -> np.ndarray:
-    """[N] brightness at points over that around them, in standard deviations around them.
+    """Contrast [N] of points: intensity above their surroundings, in standard deviations of these.
 
     Args:
       pixels: [*space, C]; of the channels the sum is taken.

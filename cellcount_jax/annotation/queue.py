@@ -29,7 +29,7 @@ class Doubt:
       readouts: |count - number of points|, relative to the larger of them.
       mirrored: the same between the image and its mirror image.
       near_threshold: share of the points whose scores are near the threshold.
-      unlike: how far the image's brightness lies outside that of the training images, 0 to 1.
+      unlike: How far the image's intensities lie outside that of the training images, 0 to 1.
     """
 
     image: str

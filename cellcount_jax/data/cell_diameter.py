@@ -86,12 +86,12 @@ def estimate_diameter(image: np.ndarray | Readable) -> float | None:
             "its planes with --per-slice, or a projection of it, or train a counter of volumes: "
             "cellcount propose FOLDER, then cellcount train FOLDER"
         )
-    brightness = Preprocessing(channels=image.shape[-1], normalise="percentile")
-    range_ = intensity_range(image, brightness)
+    percentiles = Preprocessing(channels=image.shape[-1], normalise="percentile")
+    range_ = intensity_range(image, percentiles)
     patches = []
     for window in _windows(image.shape[:2], image.shape[2]):
         patch = image[window] if isinstance(image, np.ndarray) else image.read(window)
-        patches.append(apply(patch, brightness, range_).mean(axis=-1))
+        patches.append(apply(patch, percentiles, range_).mean(axis=-1))
     patches.sort(key=lambda patch: -float(patch.std()))
     with ThreadPoolExecutor(N_PATCHES) as threads:  # SciPy's filters release the GIL
         found = [d for d in threads.map(_in_patch, patches[:N_PATCHES]) if d is not None]

@@ -111,7 +111,7 @@ def with_measured_range(
         values = preprocess(image, plain).reshape(-1, preprocessing.channels).astype(np.float64)
         sums += np.stack([np.full(values.shape[1], len(values)), values.sum(0), (values**2).sum(0)])
     if not sums[0].all():
-        raise ValueError("no training images to measure their brightness on")
+        raise ValueError("no training images to measure intensities on")
     mean = sums[1] / sums[0]
     std = np.sqrt(np.maximum(sums[2] / sums[0] - mean**2, 0.0))
     std = np.maximum(std, max(LEAST_SPREAD * float(std.max()), 1e-6))

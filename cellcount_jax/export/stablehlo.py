@@ -145,7 +145,7 @@ take the module itself, `model.mlir_module_serialized` (portable StableHLO bytes
 
 ## Before it
 
-Resize the image by `resampling.factor`{resize}. Map brightness to 0 and 1 as
+Resize the image by `resampling.factor`{resize}. Map intensities to 0 and 1 as
 `preprocessing.normalise` says: `dtype` divides integers by the largest number of their type;
 `percentile` maps the percentiles `low` and `high` of the whole image, `minmax` its least and
 greatest value, to 0 and 1, clipped to [-4, 5]. Then subtract `mean` and divide by `std`.

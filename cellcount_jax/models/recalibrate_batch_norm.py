@@ -1,4 +1,4 @@
-"""Batch-norm statistics recomputed over a whole data set, once training is over.
+"""Batch-norm statistics recomputed over a whole dataset, once training is over.
 
 Running averages trail behind the weights and were taken on augmented images. SAU-Net (ACM BCB 2019)
 calls the remedy its batch-norm extension: pass the training set through the final network once, in

@@ -54,7 +54,7 @@ def subjects_of_files(paths: Sequence[Path]) -> list[Subject]:
 
 
 def subjects_of_samples(samples: Sequence[Sample]) -> list[Subject]:
-    """Images of a data set, with their dots."""
+    """Images of a dataset, with their dots."""
     return [Subject(s.name, functools.partial(Image, s.image, s.spacing), s.dots) for s in samples]
 
 

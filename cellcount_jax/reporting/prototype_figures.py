@@ -55,7 +55,7 @@ def gallery(
 
 
 def as_seen(patches: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """Normalised patches [..., C] back to brightness [..., 3] in 0..1, one scale for all."""
+    """Normalised patches [..., C] as displayable intensities [..., 3] in 0..1, on one scale."""
     values = patches * np.array(preprocessing.std) + np.array(preprocessing.mean)
     values = values[..., :3] if values.shape[-1] >= 3 else np.repeat(values[..., :1], 3, axis=-1)
     return np.clip(values / max(float(np.percentile(values, 99.8)), 1e-6), 0, 1)

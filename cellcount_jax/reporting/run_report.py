@@ -11,7 +11,7 @@ from cellcount_jax.reporting.verdict import in_words, meaning, terms, verdict
 BASELINES = {
     "mean": "mean of the training counts",
     "intensity": "straight line through total intensity",
-    "histogram": "ridge regression on a brightness histogram",
+    "histogram": "ridge regression on a intensity histogram",
 }
 
 
@@ -111,7 +111,7 @@ def _fallback(results: Mapping[str, Any]) -> str:
     return (
         "<p class=warning><b>Simulated cells.</b> The real images were not found, so this run "
         "was trained and tested on simulated ones. Its figures say nothing about the published "
-        "data set.</p>"
+        "dataset.</p>"
     )
 
 

@@ -15,9 +15,9 @@ SMALL_BIAS = 0.02
 TERMS = {
     r"baseline_mean\w*|mean of the training counts": "what the mean count of the training images, "
     "given for every image, would reach",
-    r"baseline_intensity\w*|straight line.*": "what a straight line through the total brightness "
+    r"baseline_intensity\w*|straight line.*": "what a straight line through the total intensity "
     "of the images would reach",
-    r"baseline_histogram\w*|ridge regression.*": "what a regression on histograms of brightness "
+    r"baseline_histogram\w*|ridge regression.*": "what a regression on intensity histograms "
     "would reach",
     r"n_points_\w+": "the same errors of the number of points, in place of the count",
     r"patch_\w+": "the same errors, of patches in place of whole images",

@@ -60,7 +60,7 @@ def test_a_share_of_rows_becomes_mosaics():
 
 
 def changes(space, *, contrast: float, offset: float) -> tuple[np.ndarray, np.ndarray]:
-    """Contrast factor and brightness shift of 400 rows of noise; all else is checked here."""
+    """Contrast factor and offset of 400 rows of noise; all else is checked here."""
     image = jax.random.uniform(jax.random.key(0), (400, *space, 2))
     out = augment.random_contrast_and_offset(
         jax.random.key(1), image, ndim=len(space), contrast=contrast, offset=offset
@@ -86,7 +86,7 @@ def test_contrast_rises_and_falls_within_its_bounds_and_keeps_the_mean(space):
 
 
 @pytest.mark.parametrize("space", [(8, 9), (3, 5, 6)])
-def test_brightness_rises_and_falls_within_its_bounds_and_keeps_the_contrast(space):
+def test_offset_rises_and_falls_within_its_bounds_and_keeps_the_contrast(space):
     factor, shift = changes(space, contrast=0.0, offset=0.3)
     np.testing.assert_allclose(factor, 1, atol=1e-4)
     assert -0.3 - 1e-5 <= shift.min() < -0.28
@@ -94,7 +94,7 @@ def test_brightness_rises_and_falls_within_its_bounds_and_keeps_the_contrast(spa
     assert shift.mean() == pytest.approx(0.0, abs=0.03)
 
 
-def test_contrast_and_brightness_are_drawn_independently_for_each_row():
+def test_contrast_and_offset_are_drawn_independently_for_each_row():
     factor, shift = changes((8, 9), contrast=0.5, offset=0.3)
     assert len(np.unique(factor)) == len(np.unique(shift)) == 400
     assert abs(np.corrcoef(factor, shift)[0, 1]) < 0.15

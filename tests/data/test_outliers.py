@@ -69,7 +69,7 @@ def test_a_hot_pixel_takes_the_value_around_it(dtype, value, place, caplog):
     assert "hot pixels or salt noise (1)" in caplog.text
 
 
-def test_salt_does_not_set_the_brightness_range():
+def test_salt_does_not_set_the_intensity_range():
     clean = _cells()
     image = clean.copy()
     image.ravel()[np.random.default_rng(1).choice(image.size, 200, replace=False)] = 65535

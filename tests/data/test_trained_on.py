@@ -75,7 +75,7 @@ def test_a_much_brighter_type_is_refused():
         trained_on.fit(_grey(0), _facts(_grey(1).astype(np.uint16) * 4), BY_TYPE)
 
 
-def test_bits_of_another_brightness_are_refused():
+def test_bits_of_another_intensity_are_refused():
     stored = np.round(_grey(0) / 255.0 * 3000).astype(np.uint16)
     with pytest.raises(ValueError, match="% of the range"):
         trained_on.fit(stored, GREY, BY_TYPE)

@@ -24,7 +24,7 @@ def test_mean():
 
 @pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 200), (np.uint16, 900), (np.float32, 3)])
 @pytest.mark.parametrize("name", ["baseline_intensity", "baseline_histogram"])
-def test_images_whose_brightness_determines_the_count(name, dtype, top):
+def test_images_whose_intensity_determines_the_count(name, dtype, top):
     train, counts = make_images(30, 0, dtype, top)
     test, expected = make_images(10, 1, dtype, top)
     found = getattr(baselines, name)(train, counts, test)

@@ -1,4 +1,4 @@
-"""A counter with four hand-made prototypes of brightness: bright places are cells."""
+"""A counter with four hand-made prototypes of intensity: bright places are cells."""
 
 import functools
 
@@ -35,7 +35,7 @@ def predict(variables, images):
 
 def counter(n_prototypes: int = 4) -> Counter:
     rng = np.random.default_rng(0)
-    brightness = rng.random((60, 1)).astype(np.float32)
+    intensity = rng.random((60, 1)).astype(np.float32)
     extras = {
         "image": np.array([3, 0, 1, -1]),
         "row": np.array([0, 1, 2, -1]),
@@ -48,8 +48,8 @@ def counter(n_prototypes: int = 4) -> Counter:
         "top_similarity": np.tile(np.float32([9.2, 5.0, 3.0]), (4, 1)),
         "top_patch": rng.random((4, 3, 8, 8, 3)).astype(np.float32),
         "top_corner": np.zeros((4, 3, 2), np.int32),
-        "sample": np.concatenate([brightness, 1 - brightness], axis=1),
-        "sample_density": brightness[:, 0],
+        "sample": np.concatenate([intensity, 1 - intensity], axis=1),
+        "sample_density": intensity[:, 0],
     }
     density = {"kernel": WEIGHTS.reshape(1, 1, 2, 1), "bias": np.array([BIAS])}
     options = {"n_prototypes": n_prototypes, "density_inputs": "cell_half"}

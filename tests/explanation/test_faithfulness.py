@@ -20,7 +20,7 @@ def measured():
     return counter, samples, found.counts, faithfulness.measure(counter, found)
 
 
-def test_boxes_of_prototypes_of_brightness_are_pure(measured):
+def test_boxes_of_prototypes_of_intensity_are_pure(measured):
     found = measured[3]
     assert found["box_purity_cell"] == 1.0
     assert found["box_purity_background"] == 1.0
@@ -57,7 +57,7 @@ def test_errors_before_the_projection_and_of_the_explained_network(measured):
 
 
 def test_deleting_the_boxes_removes_their_cells():
-    """A counter that adds up brightness, and boxes on all that is bright."""
+    """A counter that adds up intensity, and boxes on all that is bright."""
 
     class Sums:
         def count_all(self, images):

@@ -17,8 +17,8 @@ def disc_counter(cell_diameter, **facts):
         stride=1,
         halo=2,
     )
-    brightness = Preprocessing(channels=1, normalise="minmax")
+    by_range = Preprocessing(channels=1, normalise="minmax")
     nothing = Variables({}, {}, {}, {})
     return Counter(
-        stage, nothing, brightness, resampling=Resampling(cell_diameter=cell_diameter), facts=facts
+        stage, nothing, by_range, resampling=Resampling(cell_diameter=cell_diameter), facts=facts
     )

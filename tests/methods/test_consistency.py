@@ -167,7 +167,7 @@ def test_noise_stays_out_of_batch_statistics():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), state, without)
 
 
-def test_noise_of_a_blank_volume_is_not_stretched_to_the_brightness_of_cells():
+def test_noise_of_a_blank_volume_is_not_stretched_to_the_intensity_of_cells():
     (stage,) = build_stages(small(model__standardise=True))
     variables = fresh()
     images = np.asarray(rows(jax.random.key(3), 3)["image"])

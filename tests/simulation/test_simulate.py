@@ -30,7 +30,7 @@ def digest(*arrays):
     ("preset", "expected"), [("vgg", "38d4b82c1d638464"), ("light_sheet", "57702c2ff961d749")]
 )
 def test_images_are_bitwise_reproducible(preset, expected):
-    # Change these only together with a note that simulated data sets have changed.
+    # Change these only together with a note that simulated datasets have changed.
     got = digest(*simulate_cells(7, SMALL[preset], 9, preset=preset))
     assert got == expected
 

@@ -13,7 +13,7 @@ from cellcount_jax.training import model_selection
 
 
 def bright_counter(**readout) -> Counter:
-    """Its density is the brightness of each pixel."""
+    """Its density is the intensity of each pixel."""
     stage = Stage(
         name="bright",
         init=None,

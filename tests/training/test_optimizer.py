@@ -1,4 +1,4 @@
-"""Schedules against reference pairs and float64; optimisers against NumPy loops."""
+"""Schedules against reference pairs and float64; optimizers against NumPy loops."""
 
 import jax
 import jax.numpy as jnp
