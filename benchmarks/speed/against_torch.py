@@ -12,9 +12,9 @@ PyTorch runs in a process and, with `--torch-python`, an interpreter of its own.
 get the same weights and must agree: maps, loss and norm of the gradient, in float32. Then every
 PyTorch variant (layout, compiler) is warmed up, and the fastest is timed alternately with JAX: the
 ratio of each pair is PyTorch's seconds over JAX's, above 1 where JAX is faster. bfloat16 is
-compared separately, with the fastest variant under bfloat16 autocast. Both use all cores. Rates count the
-operations of convolutions and matrix products in the plain network, beside the rate of one large
-product.
+compared separately, with the fastest variant under bfloat16 autocast. Both use all cores. Rates
+count the operations of convolutions and matrix products in the plain network, beside the rate of
+one large product.
 
 Writes against_torch.json and against_torch.md.
 """
