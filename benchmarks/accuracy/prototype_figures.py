@@ -134,7 +134,7 @@ def sweep(results: ablation.Results) -> Figure:
         axes.title.set_fontsize(10)
     density_network = [r["extractor_mae"] for name in sizes for r in results[name]]
     panels[0].axhline(np.mean(density_network), color="0.6", linestyle="--", label="its CSRNet")
-    panels[0].set_ylim(bottom=0)
+    panels[0].set_ylim(0, 1.08 * panels[0].dataLim.y1)
     panels[1].set_ylim(0, 1.05)
     for axes in panels:
         axes.legend(frameon=False, fontsize=8)
@@ -185,10 +185,11 @@ def drawn_from_runs(
 def principal_planes(spaces: Mapping[str, Prototypes]) -> Figure:
     """Features and prototypes along the two directions in which each run's features vary most.
 
-    A panel per run, all of the same scale, turned so that cells are at the upper right: an arrow
-    leads from where a prototype was before the last projection to the feature that it became.
+    A panel per run, all with the same axes (the second stretched), turned so that cells are at the
+    upper right: an arrow leads from where a prototype was before the last projection to the
+    feature that it became.
     """
-    figure = Figure(figsize=(3.6 * len(spaces) + 0.4, 2.4), layout="constrained")
+    figure = Figure(figsize=(3.3 * len(spaces) + 0.4, 2.8), layout="constrained")
     panels = figure.subplots(1, len(spaces), squeeze=False)[0]
     drawn: Any = None
     corners: list[np.ndarray] = []
@@ -208,10 +209,10 @@ def principal_planes(spaces: Mapping[str, Prototypes]) -> Figure:
         axes.set_title(f"{title}\nleast d²: {text}", fontsize=9)
         corners.append(np.concatenate([sample, old, new]))
     low, high = (of(np.concatenate(corners), axis=0) for of in (np.min, np.max))
-    margin = 0.05 * float((high - low).max())
+    margin = 0.07 * (high - low)
     for axes in panels:
-        axes.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
-        axes.set(aspect="equal")
+        axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]))
+        axes.set(ylim=(low[1] - margin[1], high[1] + margin[1]))
         axes.set_xlabel("component 1", fontsize=8)
         axes.tick_params(labelsize=7)
     panels[0].set_ylabel("component 2", fontsize=8)
