@@ -130,6 +130,107 @@ def density() -> ConfigDict:
     return run("density", model=model, stages={"density": plan})
 
 
+def csrnet() -> ConfigDict:
+    """CSRNet (CVPR 2018) of full width without imported weights."""
+    model = {
+        "width": 1.0,
+        "batch_norm": True,
+        "kernel_init": "he",
+        "pretrained": config_dict.placeholder(str),
+        "start_at_mean": True,
+        "sigma": 4.0,
+        "adaptive_sigma": False,
+        "target_scale": 1.0,
+    }
+    plan = stage(epochs=300, ema_decay=0.99, optimizer=one_cycle(1e-3))
+    return run("csrnet", model=model, stages={"csrnet": plan})
+
+
+def short_csrnet(config: ConfigDict) -> None:
+    """A quarter of the width on crops: minutes on two CPU cores."""
+    config.model.width = 0.25
+    config.stages.csrnet = stage(
+        steps=1000, eval_every=5, crop=(128, 128), ema_decay=0.98, optimizer=one_cycle(2e-3)
+    )
+
+
+def add_prototypes(config: ConfigDict, *, n_prototypes: int = 6, batch_size: int = 32) -> None:
+    """Adds the prototypes of CountXplain (MIDL 2025), as released, to a config."""
+    config.method = "countxplain"
+    config.prototypes = ConfigDict(
+        {
+            "n_prototypes": n_prototypes,
+            "channels": config_dict.placeholder(int),  # as many as the features have
+            "density_inputs": "cell_half",
+            "density_scale": 100.0,
+            "density_weight": 1.0,
+            "feature_weight": 1.0,
+            "background_weight": 1.0,  # of the pull on background prototypes, beside cell ones
+            "diversity_weight": 100.0,
+            "tau": 0.8,
+            "reduction": "sum",
+            "project_every": 100,
+            "distinct": "",  # or vector, image: what no two prototypes may share
+            "project_by_density": False,  # cells onto dense places, background onto empty ones
+            "refit_density": False,
+            "least_share": 0.0,  # of the count, for each cell prototype, when weights are refitted
+            "contrast": False,  # similarities beyond the best of the other group
+            "places": "one",  # or separate: a place in the image for each prototype
+            "diversity": "cosine",  # or distance, which has a margin in place of tau
+            "margin": 2.0,
+            "start": "random",  # or clusters
+        }
+    )
+    config.stages.prototypes = stage(
+        epochs=500,
+        eval_every=5,
+        flips=False,
+        batch_size={"labelled": batch_size},
+        optimizer={"learning_rate": 1e-2, "schedule": "constant"},
+    )
+
+
+def short_prototypes(config: ConfigDict) -> None:
+    """Steps for minutes, and what makes prototypes of the narrow extractor show what they count.
+
+    A falling learning rate, and density weights that follow the last projection. The last of the
+    projections on the way must leave steps to recover (a quarter of them here); validation would
+    choose a checkpoint before the first one, whose prototypes lie far from all features.
+    """
+    options = config.prototypes
+    options.refit_density = True
+    options.project_every = 170
+    # With a signed weight some seeds count cells by the absence of background.
+    options.density_inputs = "positive"
+    # The features of a quarter of the width are 16; the paper's prototypes have 64 dimensions.
+    options.channels = 64
+    # At 1 the features shrink until prototypes fall together; see docs/experiments-log.md.
+    options.feature_weight = 0.3
+    # Still less on background prototypes: they meet first, where all background looks alike.
+    options.background_weight = 0.4
+    # No two prototypes may be the same feature: no loss would separate equal ones.
+    options.distinct = "vector"
+    plan = config.stages.prototypes
+    plan.epochs, plan.steps = None, 1980
+    plan.eval_every = 20
+    plan.select = "last"
+    plan.optimizer.schedule = "cosine"
+
+
+def kept_apart(config: ConfigDict) -> None:
+    """Cell prototypes that stay apart, and a count that needs no bias; chosen on validation.
+
+    Neither paper nor code does this. Of cells that look alike, as in the VGG set, it makes
+    prototypes of what lies beside their centres, so that `short_prototypes` does without it.
+    """
+    options = config.prototypes
+    options.start = "clusters"
+    options.places, options.feature_weight, options.background_weight = "separate", 3.0, 0.4
+    options.diversity, options.margin, options.diversity_weight = "distance", 1.5, 100.0
+    options.contrast, options.density_inputs, options.least_share = True, "positive", 0.08
+    options.distinct, options.project_by_density = "image", True
+
+
 def consistency(*, ndim: int = 2) -> ConfigDict:
     """Focal consistency as published (MOVI 2022) and released.
 

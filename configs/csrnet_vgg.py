@@ -14,7 +14,7 @@ Adam, no augmentation, 200 epochs. The Gaussians' sigma is not published: 4 pixe
 Measured figures: docs/results/csrnet.md.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 from cellcount_jax import defaults
 from configs import common
@@ -22,24 +22,13 @@ from configs import common
 
 def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset: "" (from scratch), imagenet, quick or tiny."""
-    presets = {"imagenet": imagenet, "quick": quick, "tiny": tiny}
+    presets = {"imagenet": imagenet, "quick": defaults.short_csrnet, "tiny": tiny}
     return common.apply_preset(scratch(), preset, presets)
 
 
 def scratch() -> ConfigDict:
     """The full network without imported weights."""
-    model = {
-        "width": 1.0,
-        "batch_norm": True,
-        "kernel_init": "he",
-        "pretrained": config_dict.placeholder(str),
-        "start_at_mean": True,
-        "sigma": 4.0,
-        "adaptive_sigma": False,
-        "target_scale": 1.0,
-    }
-    plan = defaults.stage(epochs=300, ema_decay=0.99, optimizer=defaults.one_cycle(1e-3))
-    config = defaults.run("csrnet", model=model, stages={"csrnet": plan})
+    config = defaults.csrnet()
     config.data.name, config.data.protocol = "vgg_cells", "dcl"
     return config
 
@@ -60,20 +49,8 @@ def imagenet(config: ConfigDict) -> None:
     config.stages.csrnet.batch_size.labelled = 1
 
 
-def quick(config: ConfigDict) -> None:
-    """A quarter of the width on crops: minutes on 2 cores."""
-    config.model.width = 0.25
-    config.stages.csrnet = defaults.stage(
-        steps=1000,
-        eval_every=5,
-        crop=(128, 128),
-        ema_decay=0.98,
-        optimizer=defaults.one_cycle(2e-3),
-    )
-
-
 def tiny(config: ConfigDict) -> None:
     """For tests: the same program on almost nothing."""
-    quick(config)
+    defaults.short_csrnet(config)
     config.model.width = 1 / 32
     common.two_steps(config.stages.csrnet)

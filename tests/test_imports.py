@@ -39,6 +39,7 @@ SUBFOLDERS = {
     "models": ("prototypes", "weights", "conv"),
     "methods": ("countxplain",),
     "inference": ("bundled",),
+    "training": ("lab",),
 }
 """Sub-folders of a folder, each importing only those after it."""
 

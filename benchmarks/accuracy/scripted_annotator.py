@@ -29,7 +29,7 @@ from cellcount_jax.inference.counter import Counter
 from cellcount_jax.io.annotations.dots import read_dots, write_dots
 from cellcount_jax.io.images.image import read_image
 from cellcount_jax.runtime.setup import configure_process
-from cellcount_jax.training.train_folder import train_folder
+from cellcount_jax.training.lab.train_folder import train_folder
 
 N_IMAGES, N_FIRST = 16, 2
 RADIUS, MOVE_BEYOND = 5.0, 2.5

@@ -18,6 +18,10 @@ UNLABELLED_HELP = (
     "learn from images without dots, too (focal consistency): those of the folder and of these "
     "files and folders"
 )
+EXPLAIN_HELP = (
+    "train a counter of prototypes (CountXplain), whose counts `cellcount explain` explains; "
+    "it gives no points"
+)
 
 
 def add(command: AddCommand) -> None:
@@ -49,6 +53,7 @@ def add(command: AddCommand) -> None:
         "--start-from", metavar="MODEL", help=f"begin with its weights: {MODEL_CHOICES}"
     )
     sub.add_argument("--unlabelled", nargs="*", type=Path, metavar="IMAGES", help=UNLABELLED_HELP)
+    sub.add_argument("--explain", action="store_true", help=EXPLAIN_HELP)
     sub.add_argument("--seed", type=int, default=0, help="of split and training; default: 0")
 
 
@@ -56,7 +61,7 @@ def _train(options: argparse.Namespace) -> int:
     from etils import epath
 
     from cellcount_jax.reporting.verdict import verdict
-    from cellcount_jax.training import train_folder
+    from cellcount_jax.training.lab import train_folder
 
     configure_process(verbose=options.verbose)
     out = epath.Path(options.out or options.folder / "cellcount")
@@ -70,9 +75,12 @@ def _train(options: argparse.Namespace) -> int:
         start_from=options.start_from,
         folds=options.folds,
         unlabelled=options.unlabelled,
+        explain=options.explain,
     )
     print(f"model: {out}   report: {out / 'report.html'}")
     for line in verdict(results):
         print(line)
     print(f"count more images: cellcount predict IMAGES --model {out} -o counts")
+    if options.explain:
+        print(f"explain counts: cellcount explain IMAGES --model {out} -o explanations")
     return 0

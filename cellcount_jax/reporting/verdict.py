@@ -101,9 +101,10 @@ def verdict(results: Mapping[str, Any]) -> list[str]:
     lines = [f"{split} split, {n} images: MAE {mae:.1f} cells per image{points}"]
     crossed = results.get("cross_validation")
     if crossed is not None:
+        found = "" if crossed.get("f1") is None else f", F1 {crossed['f1']:.3f}"
         lines.append(
             f"cross-validation, {crossed['n_images']} images counted by counters that had not "
-            f"seen them: MAE {crossed['mae']:.1f}, F1 {crossed['f1']:.3f}; expect such errors"
+            f"seen them: MAE {crossed['mae']:.1f}{found}; expect such errors"
         )
     elif split == "train":
         lines.append(

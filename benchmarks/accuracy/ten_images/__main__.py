@@ -33,7 +33,7 @@ from cellcount_jax.inference.image_argument import ArrayReader
 from cellcount_jax.runtime.environment import git_revision
 from cellcount_jax.runtime.setup import configure_process
 from cellcount_jax.simulation.write_folder import write_folder
-from cellcount_jax.training import train_folder
+from cellcount_jax.training.lab import train_folder
 
 LEAST_CELLS = 20
 """Relative errors of images with fewer cells say little."""

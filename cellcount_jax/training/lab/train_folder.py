@@ -1,4 +1,4 @@
-"""Trains the default counter on a lab's folder, with settings inferred from its images."""
+"""Trains a counter on a lab's folder, with settings inferred from its images."""
 
 import dataclasses
 import logging
@@ -8,38 +8,18 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from ml_collections import ConfigDict
 
-from cellcount_jax import defaults
 from cellcount_jax.data import infer_settings
-from cellcount_jax.data.augment import IntensityJitter
 from cellcount_jax.data.resampling import Resampling
 from cellcount_jax.datasets import folder, load
 from cellcount_jax.evaluation import metrics
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.reporting.verdict import MIN_IMAGES
 from cellcount_jax.runtime import run_files
-from cellcount_jax.training import lab_consistency, run
+from cellcount_jax.training import run
+from cellcount_jax.training.lab import consistency, density, prototypes
 
 log = logging.getLogger(__name__)
-
-N_VALIDATIONS = 16
-"""During training, for the curve and to choose a checkpoint by."""
-
-CHANNELS = {2: (8, 16, 32, 64), 3: (8, 16, 32)}
-"""Of the network, by number of space axes."""
-
-STEPS, BATCH = {2: 1500, 3: 500}, {2: 8, 3: 4}
-"""Of training, by number of space axes."""
-
-GATE = 0.15
-"""Part of one cell's peak that density must reach nearby to count."""
-
-COUNT_WEIGHT = 0.05
-"""Of the error of a crop's count in the loss."""
-
-JITTER = IntensityJitter(contrast=0.3, offset=0.2, gamma=0.3, noise=0.2, blur=0.5, colour=0.4)
-"""What differs between fields of one lab: exposure, camera, focus, stain."""
 
 
 def train_folder(
@@ -52,6 +32,7 @@ def train_folder(
     start_from: str | None = None,
     folds: int = 0,
     unlabelled: Sequence[Path] | None = None,
+    explain: bool = False,
     **chosen: Any,
 ) -> dict[str, Any]:
     """Trains on a folder and evaluates on its test split, or on validation if it has none.
@@ -67,6 +48,7 @@ def train_folder(
         are not for test, and counts that part: `cross_validation.json`. 0: none.
       unlabelled: images without dots, or folders of them: trained on with those of `path` that have
         none, by focal consistency. None: only images with dots are trained on.
+      explain: train a counter of prototypes, whose counts `cellcount explain` explains.
       **chosen: `channels`, `axes`, `scene` and `time` of `read_image`.
 
     Returns:
@@ -77,6 +59,8 @@ def train_folder(
     """
     if steps is not None and steps < 1:
         raise ValueError(f"--steps {steps}: a training has 1 step or more")
+    if explain and unlabelled is not None:
+        raise ValueError("--explain learns from dots alone; leave --unlabelled out")
     source = folder.load_folder(path, seed=seed, voxel_size=voxel_size, **chosen)
     parts = list(cross_validation_parts(source, folds=folds))
     log.info(source.description)
@@ -85,7 +69,9 @@ def train_folder(
         source = folder.with_unlabelled(source, more)
     start = None if start_from is None else Counter.load(start_from)
     options: dict[str, Any] = {"steps": steps, "seed": seed, "start": start}
-    options["with_unlabelled"] = unlabelled is not None
+    options["kind"] = "consistency" if unlabelled is not None else "density"
+    if explain:
+        options["kind"] = "prototypes"
     results = _train(source, workdir, **options)
     for fold, part in enumerate(parts):
         log.info("cross-validation: %s", part.protocol)
@@ -103,23 +89,27 @@ def _train(
     steps: int | None,
     seed: int,
     start: Counter | None,
-    with_unlabelled: bool,
+    kind: str,
 ) -> dict[str, Any]:
     """One run with settings inferred from its training images."""
     found = infer_settings.infer_settings(source.splits["train"])
     for line in found.lines():
         log.info("inferred: %s", line)
-    if with_unlabelled:
-        config = lab_consistency.config_for(found, seed=seed, steps=steps)
+    n_train = len(source.splits["train"])
+    if kind == "consistency":
+        config = consistency.config_for(found, seed=seed, steps=steps)
+    elif kind == "prototypes":
+        config = prototypes.config_for(found, n_train=n_train, seed=seed, steps=steps)
     else:
-        config = config_for(found, n_train=len(source.splits["train"]), seed=seed, steps=steps)
+        config = density.config_for(found, n_train=n_train, seed=seed, steps=steps)
     n_validation = len(source.splits.get("validation", ()))
     if n_validation < MIN_IMAGES:  # the best by their error is one of luck
         log.info(
             "%d validation images are too few to choose a checkpoint by: the last is taken",
             n_validation,
         )
-        config.stages[config.method].select = "last"
+        for plan in config.stages.values():
+            plan.select = "last"
     config.data.name, config.data.protocol = source.name, source.protocol
     resampling = Resampling(factor=found.scale)
     resampled = load.resampled(source, resampling)
@@ -154,36 +144,10 @@ def cross_validation_parts(source: load.SplitDataset, *, folds: int) -> Iterator
 def pooled(path: epath.Path, folds: int) -> dict[str, Any]:
     """Errors over the counted images of all folds."""
     every = [run_files.read_json(path / str(i) / "results.json") for i in range(folds)]
-    tp, fp, fn = (sum(r[k] for r in every) for k in ("tp", "fp", "fn"))
     weights = [r["n_images"] for r in every]
     means = {k: float(np.average([r[k] for r in every], weights=weights)) for k in ("mae", "bias")}
-    f1 = metrics.precision_recall_f1(tp, fp, fn)["f1"]
-    return {"folds": folds, "n_images": sum(weights), **means, "f1": f1}
-
-
-def config_for(
-    found: infer_settings.InferredSettings,
-    *,
-    n_train: int,
-    seed: int = 0,
-    steps: int | None = None,
-) -> ConfigDict:
-    """The default counter's config with inferred settings."""
-    config = defaults.density()
-    config.seed = seed
-    config.radius = found.radius
-    config.model.sigma = found.sigma
-    plan = config.stages.density
-    plan.crop = found.crop
-    ndim = len(found.crop)
-    config.model.ndim, config.model.channels = ndim, CHANNELS[ndim]
-    plan.batch_size.labelled, plan.steps = BATCH[ndim], steps or STEPS[ndim]
-    plan.optimizer.warmup_steps = min(plan.optimizer.warmup_steps, plan.steps // 2)
-    plan.update(JITTER._asdict())
-    plan.eval_every = max(1, plan.steps * plan.batch_size.labelled // (N_VALIDATIONS * n_train))
-    config.model.gate, config.model.count_weight = GATE, COUNT_WEIGHT
-    # Percentiles of each image: a camera's offset and gain make no difference.
-    config.preprocessing.update(
-        {"channels": found.channels, "normalise": "percentile", "mean": (0.5,), "std": (0.25,)}
-    )
-    return config
+    found = {"folds": folds, "n_images": sum(weights), **means}
+    if every[0].get("tp") is None:  # a method without points
+        return found
+    tp, fp, fn = (sum(r[k] for r in every) for k in ("tp", "fp", "fn"))
+    return {**found, "f1": metrics.precision_recall_f1(tp, fp, fn)["f1"]}

@@ -8,8 +8,9 @@ from cellcount_jax.cli import main
 from cellcount_jax.data import infer_settings
 from cellcount_jax.datasets import folder
 from cellcount_jax.inference.counter import Counter
+from cellcount_jax.reporting.verdict import verdict
 from cellcount_jax.simulation.simulate import write_simulated
-from cellcount_jax.training import train_folder
+from cellcount_jax.training.lab import density, train_folder
 
 
 def test_folds_divide_all_images_that_are_not_for_test(tmp_path):
@@ -59,6 +60,15 @@ def test_errors_of_folds_are_pooled_over_images(tmp_path):
     assert found["f1"] == pytest.approx(2 * 12 / (2 * 12 + 2 + 4))
 
 
+def test_errors_of_folds_of_a_counter_without_points(tmp_path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "results.json").write_text('{"mae": 2.0, "bias": 1.0, "n_images": 1}')
+    found = train_folder.pooled(epath.Path(tmp_path), 1)
+    assert found == {"folds": 1, "n_images": 1, "mae": 2.0, "bias": 1.0}
+    results = {"mae": 1.0, "split": "train", "n_images": 3, "cross_validation": found}
+    assert verdict(results)[-1].endswith("MAE 2.0; expect such errors")
+
+
 def test_the_command_with_folds(tmp_path, capsys):
     write_simulated(tmp_path, 4, seed=1, shape=(64, 64), count=8)
     command = ["train", str(tmp_path), "--steps", "2", "--folds", "2"]
@@ -89,9 +99,9 @@ def test_settings_of_the_default_counter():
         scale=(1.0, 0.5, 0.5), spacing=10, sigma=1.25, radius=5, crop=(24, 32, 32), channels=1,
         mean_count=9,
     )  # fmt: skip
-    config = train_folder.config_for(found, n_train=3)
-    assert (config.model.ndim, config.model.channels) == (3, train_folder.CHANNELS[3])
-    assert config.stages.density.steps == train_folder.STEPS[3]
-    assert train_folder.config_for(found, n_train=3, steps=7).stages.density.steps == 7
+    config = density.config_for(found, n_train=3)
+    assert (config.model.ndim, config.model.channels) == (3, density.CHANNELS[3])
+    assert config.stages.density.steps == density.STEPS[3]
+    assert density.config_for(found, n_train=3, steps=7).stages.density.steps == 7
     assert config.preprocessing.normalise == "percentile"
-    assert config.model.gate == train_folder.GATE
+    assert config.model.gate == density.GATE

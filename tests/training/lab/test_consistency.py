@@ -11,7 +11,7 @@ from cellcount_jax.datasets import folder
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.io.annotations.dots import Dots, write_dots
 from cellcount_jax.io.write_ome import write_ome_tiff
-from cellcount_jax.training import lab_consistency, train_folder
+from cellcount_jax.training.lab import consistency, train_folder
 
 
 def write_volumes(path, n: int, *, dots: bool, spacing=(2.0, 1.0, 1.0), shape=(16, 24, 24)) -> None:
@@ -55,7 +55,7 @@ def test_images_without_dots_come_from_the_folder_and_from_others(tmp_path):
 
 @pytest.mark.slow
 def test_the_command_trains_volumes_by_focal_consistency(tmp_path, monkeypatch):
-    monkeypatch.setattr(lab_consistency, "BATCH", {3: {"labelled": 1, "unlabelled": 1}})
+    monkeypatch.setattr(consistency, "BATCH", {3: {"labelled": 1, "unlabelled": 1}})
     write_volumes(tmp_path / "lab", 2, dots=True)
     write_volumes(tmp_path / "more", 1, dots=False)
     out = tmp_path / "run"

@@ -1,0 +1,1 @@
+"""`cellcount train`: a counter for a lab's folder, with settings inferred from its images."""
