@@ -19,7 +19,12 @@ READOUT_FIELDS = {"reference": "single_cell_peak", "tolerance": "f1_tolerance"}
 """The same for the readout."""
 
 MISSING_FIELDS: Mapping[str, Mapping[str, Any]] = {
-    "density": {"model.count": "integral"},
+    "density": {
+        "model.count": "integral",
+        "model.ndim": 2,
+        "model.gate": 0.0,
+        "model.count_weight": 0.0,
+    },
     "consistency": {
         "model.test_time_augmentation": False,
         "model.unsharp_sigma": None,

@@ -1,7 +1,7 @@
 """The default counter: a compact UNet that predicts a density map.
 
-The map's integral is the count, its peaks are the points. Density far from anything that is as
-high as a part (`gate`) of one cell's peak is background and counts nothing. Nothing depends on the
+The map's integral is the count, its peaks are the points. Density far from anything that is as high
+as a fraction (`gate`) of one cell's peak is background and counts nothing. Nothing depends on the
 whole image at inference, so that images of any size can be cut into tiles.
 """
 
@@ -30,9 +30,9 @@ from cellcount_jax.methods.base import (
 from cellcount_jax.models import unet
 
 NARROW_CHANNELS, WIDE_WINDOW = 8, {2: 2048, 3: 224}
-"""Up to so many channels at the finest level windows are that long, by number of space axes: less
-is computed twice. The intermediate results of one window take about two gigabytes at most, and two
-windows may be in progress."""
+"""With at most this many channels at the finest level, windows have this side, by number of space
+axes: larger windows overlap less. The activations of one window take about two gigabytes at most,
+and two windows may be in progress."""
 
 
 def stages(config: ConfigDict) -> tuple[Stage, ...]:
@@ -41,8 +41,8 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
     network = unet.UNet(channels=tuple(model.channels), dtype=jnp.dtype(config.dtype))
     scale, stride = float(model.target_scale), 2 ** (len(model.channels) - 1)
     target = functools.partial(targets.gaussian_density, sigma=float(model.sigma))
-    ndim = int(model.get("ndim", 2))  # models of version 0.1 have neither this nor a gate
-    peak, gate = single_cell_peak(target, (41,) * ndim), float(model.get("gate", 0.0))
+    ndim, gate = int(model.ndim), float(model.gate)
+    peak = single_cell_peak(target, (41,) * ndim)
     reach = math.ceil(3 * float(model.sigma)) if gate else 0
 
     def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:
@@ -61,7 +61,7 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
         Stage(
             name="density",
             init=init,
-            loss=_loss(network, scale, float(model.get("count_weight", 0.0))),
+            loss=_loss(network, scale, float(model.count_weight)),
             predict=predict,
             readout=Readout(
                 count_map="density",
@@ -71,7 +71,7 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
                 threshold=0.3,
                 single_cell_peak=peak,
                 candidates=tuple(("peaks", t) for t in model.thresholds),
-                # The mean squared error hardly feels a bias spread over all pixels of a map.
+                # The mean squared error is insensitive to a bias spread over all pixels of a map.
                 calibrate=model.count == "integral",
             ),
             stride=stride,
@@ -86,9 +86,9 @@ def near_peaks(density: jax.Array, *, least: float, reach: int) -> jax.Array:
     """The density within `reach` pixels, along each axis, of a value of at least `least`; else 0.
 
     Args:
-      density: [B, *space].
+      density: Density [B, *space].
       least: Cells per pixel.
-      reach: Reach in pixels.
+      reach: Distance in pixels.
     """
     near = (density >= least).astype(jnp.float32)
     for axis in range(1, density.ndim):

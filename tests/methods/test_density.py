@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from scipy import ndimage
 
 from cellcount_jax import defaults
+from cellcount_jax.inference import model_file_v1
 from cellcount_jax.inference.batched_predict import BatchedPredictor
 from cellcount_jax.inference.window_pass import NetworkInput, count_images
 from cellcount_jax.methods import build_stages, density
@@ -51,11 +53,12 @@ def test_windows_see_as_far_as_the_network_and_its_gate():
     assert with_gate.halo % with_gate.stride == 0
 
 
-def test_models_of_the_first_version_have_neither_gate_nor_number_of_axes():
+def test_models_that_lack_later_fields_get_values_that_change_nothing():
     config = defaults.density()
-    del config.model["gate"]
-    del config.model["ndim"]
-    (stage,) = build_stages(config)
+    for field in ("gate", "ndim", "count_weight"):
+        del config.model[field]
+    facts = model_file_v1.completed({"config": config.to_dict()})
+    (stage,) = build_stages(ConfigDict(facts["config"]))
     assert stage.halo == unet.halo(4)
 
 
