@@ -60,7 +60,10 @@ LOSSES = [
         "tests/losses",
         focal_sigma=("sigma=1.0, radius=2", "sigma=2.0, radius=2"),
         focal_border=('border="zeros"', 'border="edge"'),
-        focal_divisor=('if normalise == "nonzero"', 'if normalise == "pixels"'),
+        focal_divisor=(
+            '"nonzero": (alpha > 0).astype(jnp.float32)',
+            '"nonzero": jnp.ones_like(alpha)',
+        ),
         teacher_has_gradient=(
             "teacher = jax.lax.stop_gradient(teacher.astype(jnp.float32))",
             "teacher = teacher.astype(jnp.float32)",
@@ -223,7 +226,7 @@ MODELS = [
             "[features[level], up(x, train=train, mask=mask)]",
             "[up(x, train=train, mask=mask), features[level]]",
         ),
-        noise_added=("x * (1 + noise).astype(x.dtype)", "x + noise.astype(x.dtype)"),
+        noise_added=("x * (1 + amplitude * noise)", "(x + amplitude * noise)"),
     ),
     *_mutations(
         "models/layers.py",

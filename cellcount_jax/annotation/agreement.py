@@ -26,7 +26,7 @@ class Pair:
       name: Name of the image.
       first: [N, ndim] pixels.
       second: [M, ndim] pixels.
-      spacing: voxel size, if the file says.
+      spacing: Voxel size, if the file says.
     """
 
     name: str
@@ -39,7 +39,7 @@ def pairs_of(first: Project, second: Project) -> list[Pair]:
     """The images that both observers have saved dots of.
 
     Raises:
-      ValueError: there are none, or a file cannot be read.
+      ValueError: There are none, or a file cannot be read.
     """
     both = [image for image in first.images if image in first.dots and image in second.dots]
     if not both:
@@ -63,7 +63,7 @@ def compare(pairs: Sequence[Pair], *, radius: float) -> dict[str, Any]:
 
     Args:
       pairs: Pairs from `pairs_of`.
-      radius: matching radius in pixels of the last axis.
+      radius: Matching radius in pixels of the last axis.
 
     Returns:
       `n_images`, `first` and `second` (all dots), `bias` = mean of first - second and
@@ -103,7 +103,7 @@ def radius_of(pairs: Sequence[Pair]) -> float:
     """A matching radius from the first observer's dots: half the lower quartile of their distances.
 
     Raises:
-      ValueError: no image has two dots.
+      ValueError: No image has two dots.
     """
     if max(len(p.first) for p in pairs) < 2:
         raise ValueError("too few dots to tell a matching radius from; give --radius PIXELS")
@@ -164,14 +164,14 @@ def write_page(
 
     Args:
       folder: Folder that both have annotated.
-      observer: the other one; not needed if there is only one.
-      radius: matching radius in pixels; by default `radius_of`.
+      observer: The other one; not needed if there is only one.
+      radius: Matching radius in pixels; by default `radius_of`.
 
     Returns:
       The page, and `compare`.
 
     Raises:
-      ValueError: there is no such observer, or several, or nothing to compare.
+      ValueError: There is no such observer, or several, or nothing to compare.
     """
     place = folder / "observers"
     names = sorted(p.name for p in place.iterdir() if p.is_dir()) if place.is_dir() else []

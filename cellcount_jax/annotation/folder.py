@@ -44,9 +44,9 @@ class Project:
     Attributes:
       folder: Folder with the images.
       images: Images in the order of their names.
-      dots: image -> the file of dots that it had when the folder was opened.
-      who: the person.
-      observer: name of a second observer, who is blind to the first; None for the first.
+      dots: Image -> the file of dots that it had when the folder was opened.
+      who: The person.
+      observer: Name of a second observer, who is blind to the first; None for the first.
     """
 
     folder: Path
@@ -76,8 +76,8 @@ def open_project(folder: Path, *, observer: str | None = None) -> Project:
     """Lists the images of a folder and their dots.
 
     Raises:
-      FolderError: it is missing or holds no images.
-      ValueError: a name of an observer that cannot be that of a folder.
+      FolderError: It is missing or holds no images.
+      ValueError: A name of an observer that cannot be that of a folder.
     """
     if observer is not None and (not observer.strip() or Path(observer).name != observer):
         raise ValueError(f"observer {observer!r}: give a name that can be that of a folder")
@@ -105,9 +105,9 @@ def open_image(project: Project, image: Path) -> Iterator[tuple[LazyImage, Sessi
     some program's and become proposals, others a person's.
 
     Raises:
-      LockedError: another program edits this image.
-      JournalError: the journal cannot be used.
-      ValueError: the image or its dots cannot be read.
+      LockedError: Another program edits this image.
+      JournalError: The journal cannot be used.
+      ValueError: The image or its dots cannot be read.
     """
     place = project.root / "annotation"
     key = project.key(image)
@@ -155,15 +155,15 @@ def save(
     Args:
       project: Project of the image.
       image: Image that was annotated.
-      session: its dots.
+      session: Its dots.
       path: Path of the file; by default `dots/<name>.csv`.
-      format: one of `FORMAT_NAMES`.
+      format: One of `FORMAT_NAMES`.
 
     Returns:
       The file of dots.
 
     Raises:
-      OSError: a file could not be written; nothing is lost, the journal has every act.
+      OSError: A file could not be written; nothing is lost, the journal has every act.
     """
     name, dots = project.name(image), session.dots()
     target = path or project.root / "dots" / f"{name}.csv"

@@ -26,7 +26,7 @@ class Journal:
         """Opens or makes the file; `entries` are those that it held.
 
         Raises:
-          JournalError: the file cannot be opened, or is damaged before its end.
+          JournalError: The file cannot be opened, or is damaged before its end.
         """
         self.path = path
         try:
@@ -62,7 +62,7 @@ class Journal:
         """Writes one entry; it is on the disk when this returns.
 
         Raises:
-          JournalError: it could not be written; the file is as it was before.
+          JournalError: It could not be written; the file is as it was before.
         """
         entry = {"op": op, "time": round(time.time(), 3), **(content or {})}
         data = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode() + b"\n"

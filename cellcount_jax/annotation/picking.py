@@ -15,8 +15,8 @@ class Picked(NamedTuple):
     """The dot that a click means.
 
     Attributes:
-      id: its number.
-      is_near_slice: it lies on another slice than the click.
+      id: Its number.
+      is_near_slice: It lies on another slice than the click.
     """
 
     id: int
@@ -39,9 +39,9 @@ def pick(
       shown: [n] dots that can be clicked.
       point: Position of the click in pixels.
       radius: Radius in pixels of the last axis, on the slice of the click.
-      near_radius: matching radius in space, in pixels of the last axis, for dots of other slices;
+      near_radius: Matching radius in space, in pixels of the last axis, for dots of other slices;
         `radius` if not given.
-      spacing: voxel size per axis, to measure in physical proportions.
+      spacing: Voxel size per axis, to measure in physical proportions.
     """
     ids = np.flatnonzero(shown)
     at = np.asarray(point, np.float64)

@@ -38,7 +38,7 @@ class Proposals:
     Attributes:
       points: [N, ndim] float32.
       scores: [N] float32, higher is more certain.
-      threshold: score that separates cells from the rest; -inf if all of them are meant.
+      threshold: Score that separates cells from the rest; -inf if all of them are meant.
       count: Count by the counter; None for other methods.
     """
 
@@ -65,9 +65,9 @@ def classical(
       image: [*space, C], read by block beyond 2^25 pixels; a block is thresholded by itself.
       method: `otsu` or `log`.
       diameter: Cell diameter in pixels; estimated (block by block) if not given.
-      dark: cells are darker than the background.
-      spacing: size of a voxel along each axis of a volume.
-      on_block: called with the number of blocks done and of all.
+      dark: Cells are darker than the background.
+      spacing: Size of a voxel along each axis of a volume.
+      on_block: Called with the number of blocks done and of all.
     """
     space = image.shape[:-1]
     whole = fits_in_memory(image)
@@ -101,7 +101,7 @@ def contrast(
       pixels: [*space, C]; of the channels the sum is taken.
       points: [N, ndim].
       diameter: Cell diameter in pixels; the surroundings are three diameters wide.
-      dark: cells are darker than the background.
+      dark: Cells are darker than the background.
     """
     if not len(points):
         return np.zeros(0, np.float32)
@@ -128,11 +128,11 @@ def by_model(
     Args:
       counter: Counter that gives points.
       image: [*space, C].
-      spacing: micrometres per pixel.
-      on_block: called with the number of windows done and of all of a large image.
+      spacing: Micrometres per pixel.
+      on_block: Called with the number of windows done and of all of a large image.
 
     Raises:
-      ValueError: the counter gives no points, or the image does not fit it.
+      ValueError: The counter gives no points, or the image does not fit it.
     """
     readout = counter.stage.readout
     if readout.points_map is None:

@@ -43,13 +43,13 @@ def propose_folder(
     """Writes `dots/<name>.csv` (as napari reads it) for each image without annotations.
 
     Args:
-      folder: images in it or in its `images/`.
+      folder: Images in it or in its `images/`.
       method: `otsu` or `log`.
       diameter: Cell diameter in pixels; estimated from each image if not given.
-      dark: cells are darker than the background.
-      overwrite: also for images with annotations.
-      voxel_size: micrometres per pixel, (z, y, x), in place of what the files say.
-      find: proposes the dots of an image, in place of `method`.
+      dark: Cells are darker than the background.
+      overwrite: Also for images with annotations.
+      voxel_size: Micrometres per pixel, (z, y, x), in place of what the files say.
+      find: Proposes the dots of an image, in place of `method`.
       **chosen: `channels`, `axes`, `scene` and `time` of `read_image`.
 
     Returns:
@@ -57,7 +57,7 @@ def propose_folder(
       the log names.
 
     Raises:
-      FolderError: no images.
+      FolderError: No images.
     """
     images, pairs = find_pairs(folder)
     written, failed = {}, 0
@@ -102,12 +102,12 @@ def propose(
       method: `otsu`: threshold, components, touching cells split at the peaks of the distance to
         the background; `log`: maxima of the Laplacian of Gaussian.
       diameter: Cell diameter in pixels of the plane; that of the median component if not given.
-      dark: cells are darker than the background.
-      spacing: size of a voxel along each axis of a volume, in any unit: it is looked at with voxels
+      dark: Cells are darker than the background.
+      spacing: Size of a voxel along each axis of a volume, in any unit: it is looked at with voxels
         that are cubes of the same volume.
 
     Raises:
-      ValueError: an unknown method.
+      ValueError: An unknown method.
     """
     if pixels.ndim == 4 and spacing is not None and len(set(spacing)) > 1:
         side = float(np.prod(spacing)) ** (1 / 3)

@@ -27,8 +27,8 @@ class Doubt:
       count: Count by the counter.
       n_points: Number of points by the counter.
       readouts: |count - number of points|, relative to the larger of them.
-      mirrored: the same between the image and its mirror image.
-      near_threshold: share of the points whose scores are near the threshold.
+      mirrored: The same between the image and its mirror image.
+      near_threshold: Share of the points whose scores are near the threshold.
       unlike: How far the image's intensities lie outside that of the training images, 0 to 1.
     """
 
@@ -114,9 +114,9 @@ def rank_folder(
 
     Args:
       counter: Counter that gives points.
-      images: files, all of them read whole.
+      images: Files, all of them read whole.
       names: Names of the images.
-      labelled: images with dots, which the others are compared with.
+      labelled: Images with dots, which the others are compared with.
     """
     reference = None
     if labelled:

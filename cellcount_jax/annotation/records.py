@@ -100,10 +100,10 @@ class Act:
     """One thing that a person did; undoing it writes `before` back.
 
     Attributes:
-      kind: add, remove, move, class, propose, accept, reject or import.
+      kind: Add, remove, move, class, propose, accept, reject or import.
       ids: [K] numbers of the dots.
-      before: their rows before it; those of new dots have the state REMOVED.
-      after: their rows after it.
+      before: Their rows before it; those of new dots have the state REMOVED.
+      after: Their rows after it.
     """
 
     kind: str

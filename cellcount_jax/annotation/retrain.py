@@ -40,8 +40,8 @@ def start(
 
     Args:
       folder: Folder with images and dots.
-      out: folder of the run.
-      start_from: model whose weights it begins with; None begins with random ones.
+      out: Folder of the run.
+      start_from: Model whose weights it begins with; None begins with random ones.
       steps: Number of training steps.
     """
     command = [sys.executable, "-m", "cellcount_jax.cli.main", "train", str(folder)]
@@ -96,7 +96,7 @@ def compare(folder: Path, models: Sequence[str | Path]) -> list[dict[str, Any]]:
       trained one of them).
 
     Raises:
-      ValueError: a model or an image cannot be read, or nothing is annotated.
+      ValueError: A model or an image cannot be read, or nothing is annotated.
     """
     counters = [Counter.load(model) for model in models]
     known = {

@@ -41,12 +41,12 @@ class Session:
         Args:
           path: Path of the journal; created if missing.
           shape: (H, W) or (D, H, W) of the image.
-          who: name of the person.
-          spacing: size of a pixel per axis in any unit, for distances in a volume.
-          classes: names of the classes, if the journal is new.
+          who: Name of the person.
+          spacing: Size of a pixel per axis in any unit, for distances in a volume.
+          classes: Names of the classes, if the journal is new.
 
         Raises:
-          JournalError: it is damaged, cannot be opened or belongs to an image of another shape.
+          JournalError: It is damaged, cannot be opened or belongs to an image of another shape.
         """
         self.shape, self.spacing, self.who = tuple(map(int, shape)), spacing, who
         self.journal = Journal(path)
@@ -120,7 +120,7 @@ class Session:
         """Adds a dot and returns its number.
 
         Raises:
-          ValueError: it lies outside the image.
+          ValueError: It lies outside the image.
         """
         at = self._inside(point)
         rows = make_rows(at, classes=class_index)
@@ -134,7 +134,7 @@ class Session:
         """Moves a dot; a proposal is accepted by that.
 
         Raises:
-          ValueError: outside the image.
+          ValueError: Outside the image.
         """
         old = self.table.get([dot])
         state = State.ACCEPTED if old.states[0] == State.PROPOSED else old.states[0]

@@ -13,7 +13,7 @@ from cellcount_jax.cli.common import (
 )
 from cellcount_jax.runtime.setup import configure_process
 
-START_HELP = f"begin with the weights of a model of the same network: {MODEL_CHOICES}"
+START_HELP = f"start from the weights of a model with the same network: {MODEL_CHOICES}"
 UNLABELLED_HELP = (
     "learn from images without dots, too (focal consistency): those of the folder and of these "
     "files and folders"
@@ -34,27 +34,29 @@ def add(command: AddCommand) -> None:
         ("OUT/checkpoints/", "the model, and the state from which a stopped training resumes"),
         ("OUT/metrics.jsonl", "losses and errors during the training"),
         ("OUT/config.json, OUT/data.json", "the settings, and what it was trained on"),
-        ("OUT/folds/", "with --folds: the same of each further counter"),
+        ("OUT/folds/", "with --folds: the same for each further counter"),
     )
     sub = command("train", _train, "Train a counter on a folder of images with dots.", end)
     sub.add_argument("folder", type=Path, help="images in images/, dots in dots/ (or side by side)")
     sub.add_argument("-o", "--out", type=Path, help="folder of the run; default FOLDER/cellcount")
     add_reading(sub)
     add_voxel_size(sub)
-    sub.add_argument("--steps", type=int, help="training steps; default 1500, of volumes 500")
+    sub.add_argument("--steps", type=int, help="training steps; default 1500, for volumes 500")
     sub.add_argument(
         "--folds",
         type=int,
         default=0,
-        help="then estimate the error with this many counters, each "
+        help="also estimate the error with this many counters, each "
         "trained without a part of the images",
     )
     sub.add_argument(
-        "--start-from", metavar="MODEL", help=f"begin with its weights: {MODEL_CHOICES}"
+        "--start-from", metavar="MODEL", help=f"start from this model's weights: {MODEL_CHOICES}"
     )
     sub.add_argument("--unlabelled", nargs="*", type=Path, metavar="IMAGES", help=UNLABELLED_HELP)
     sub.add_argument("--explain", action="store_true", help=EXPLAIN_HELP)
-    sub.add_argument("--seed", type=int, default=0, help="of split and training; default: 0")
+    sub.add_argument(
+        "--seed", type=int, default=0, help="random seed of split and training; default: 0"
+    )
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -80,7 +82,7 @@ def _train(options: argparse.Namespace) -> int:
     print(f"model: {out}   report: {out / 'report.html'}")
     for line in verdict(results):
         print(line)
-    print(f"count more images: cellcount predict IMAGES --model {out} -o counts")
+    print(f"to count more images: cellcount predict IMAGES --model {out} -o counts")
     if options.explain:
         print(f"explain counts: cellcount explain IMAGES --model {out} -o explanations")
     return 0

@@ -29,15 +29,15 @@ class Preprocessing:
     """How pixels become a network's input.
 
     Attributes:
-      channels: of the network. One channel is repeated, two become three with an empty third,
+      channels: Of the network. One channel is repeated, two become three with an empty third,
         three become one by their mean; any other difference is an error.
       normalise: `dtype` divides 8- and 16-bit integers by the maximum of their type and keeps
         floats in [0, 1]; `percentile` maps the `low` and `high` percentile of the whole image to
         0 and 1; `minmax` its minimum and maximum.
-      low: lower percentile, in percent.
-      high: upper percentile, in percent.
-      mean: then subtracted; one number, or one per channel.
-      std: then divided by; one number, or one per channel.
+      low: Lower percentile, in percent.
+      high: Upper percentile, in percent.
+      mean: Then subtracted; one number, or one per channel.
+      std: Then divided by; one number, or one per channel.
     """
 
     channels: int = 3
@@ -79,7 +79,7 @@ class Preprocessing:
         """From the fields of `to_dict`; missing fields keep their defaults.
 
         Raises:
-          ValueError: an unknown field, or a value out of range.
+          ValueError: An unknown field, or a value out of range.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(fields) - known)
@@ -99,11 +99,11 @@ def with_measured_range(
     may be noise.
 
     Args:
-      preprocessing: its own mean and deviation are not used.
-      images: training images [*space, C] as read from files.
+      preprocessing: Its own mean and deviation are not used.
+      images: Training images [*space, C] as read from files.
 
     Raises:
-      ValueError: there are no images, or they cannot be preprocessed.
+      ValueError: There are no images, or they cannot be preprocessed.
     """
     plain = dataclasses.replace(preprocessing, mean=(0.0,), std=(1.0,))
     sums = np.zeros((3, preprocessing.channels))  # pixels, values, squares
@@ -152,13 +152,13 @@ def preprocess(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 
     Args:
       pixels: [H, W, C] or [D, H, W, C], the file's own dtype.
-      preprocessing: the network's.
+      preprocessing: The network's.
 
     Returns:
       [*space, channels] float32, finite.
 
     Raises:
-      ValueError: pixels that are not finite, a dtype or number of channels that does not fit.
+      ValueError: Pixels that are not finite, a dtype or number of channels that does not fit.
     """
     return apply(pixels, preprocessing, intensity_range(pixels, preprocessing))
 
@@ -172,13 +172,13 @@ def intensity_range(image: np.ndarray | Readable, preprocessing: Preprocessing) 
 
     Args:
       image: [*space, C], an array or an image that is read by parts.
-      preprocessing: the network's.
+      preprocessing: The network's.
 
     Returns:
       (low, high) in the units of the image; equal for a constant image.
 
     Raises:
-      ValueError: pixels that are not finite, or a dtype that does not fit.
+      ValueError: Pixels that are not finite, or a dtype that does not fit.
     """
     if preprocessing.normalise == "dtype":
         return IntensityRange(0.0, _full_scale(image.dtype))
@@ -210,15 +210,15 @@ def apply(
 
     Args:
       pixels: [H, W, C] or [D, H, W, C], the file's own dtype.
-      preprocessing: the network's.
-      range_: of the whole image, from `intensity_range`.
+      preprocessing: The network's.
+      range_: Of the whole image, from `intensity_range`.
 
     Returns:
       [*space, channels] float32. Before mean and std, `percentile` and `minmax` values are
       clipped to [-4, 5]; a constant image is 0.
 
     Raises:
-      ValueError: pixels that are not finite, a dtype or number of channels that does not fit.
+      ValueError: Pixels that are not finite, a dtype or number of channels that does not fit.
     """
     if pixels.ndim not in (3, 4) or 0 in pixels.shape:
         raise ValueError(
@@ -263,7 +263,7 @@ def adapt_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     """Converts [*space, C] to the network's number of channels.
 
     Raises:
-      ValueError: no conversion between these numbers of channels.
+      ValueError: No conversion between these numbers of channels.
     """
     given = pixels.shape[-1]
     if given == channels:

@@ -1,6 +1,6 @@
-"""What images a model was trained on, and how an image fits that: mended, remarked on or refused.
+"""What a model was trained on; checks new images against it and adapts, warns or rejects.
 
-A wrong brightness, colour or size of cells gives a wrong count without any error, so a model
+A wrong intensity range, colour or cell size gives a wrong count without any error, so a model
 records those of its training images, and every image is compared with them.
 """
 
@@ -24,40 +24,40 @@ GREY, GREY_AS_COLOUR, COLOUR, CONSTANT, MIXED = (
 ONE_COLOUR = ("only red", "only green", "only blue")
 
 EMPTY_SPAN = 0.05
-"""A colour channel whose range is at most this share of the largest holds nothing: JPEG leaves
-some."""
+"""A colour channel whose range is at most this fraction of the largest is empty: JPEG leaves some
+values in it."""
 
 BRIGHT = 99.8
-"""Percentile that stands for the brightness of the cells."""
+"""Percentile that stands for the intensity of the cells."""
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)
-"""Of cameras, whose values are often stored in 16 bits."""
+"""Usual bit depths of cameras, whose values are often stored in 16 bits."""
 
-MAX_BRIGHTNESS_RATIO = 2.0
-"""Images that are more times brighter or darker than all training images are remarked on."""
+MAX_INTENSITY_RATIO = 2.0
+"""Ratio to the intensities of all training images above which a remark is made."""
 
 MAX_RATIO_OF_OTHER_TYPES = 1.15
-"""The same for images of a type that the model was not trained on, which are refused."""
+"""The same for images of a type that the model was not trained on; these are rejected."""
 
 MAX_CLIPPED = 0.02
-"""Share of values at the upper end of their type above which an image is remarked on."""
+"""Fraction of values at the maximum of their type above which a remark is made."""
 
 MIN_MEASURED, MAX_MEASURED = 5, 20
-"""Training images whose cells are measured; fewer do not show how the estimate varies."""
+"""Number of training images whose cells are measured; fewer do not show how the estimate varies."""
 
 MAX_DESCRIBED = 500
-"""Of more training images every n-th is described."""
+"""Maximum number of training images that are described: of more, every n-th."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Adapted:
-    """An image of which only some values, or changed ones, are read.
+    """An image read in part or with changed values.
 
     Attributes:
-      image: as it was given.
-      shape: [*space, C] after the change.
-      dtype: after the change.
-      change: [*part, C] of all channels -> the changed values.
+      image: Image as given.
+      shape: Shape [*space, C] after the change.
+      dtype: Data type after the change.
+      change: Maps a part [*part, C] of all channels to the changed values.
     """
 
     image: Readable
@@ -73,11 +73,11 @@ class Adapted:
 
 
 def describe(samples: Sequence[Sample], *, measure_cells: bool = True) -> dict[str, Any]:
-    """What images are compared with, as plain JSON: of the training images.
+    """Describes the training images, as plain JSON, for comparison with new images.
 
     Args:
-      samples: as the network sees them.
-      measure_cells: False where cells are brought to one size.
+      samples: Samples as the network sees them.
+      measure_cells: False if cells are resized to one size.
 
     Returns:
       `channels` (number), `channel_names` if they are the same in all, `kind` of colour, `types` of
@@ -88,7 +88,7 @@ def describe(samples: Sequence[Sample], *, measure_cells: bool = True) -> dict[s
     samples = samples[:: -(-len(samples) // MAX_DESCRIBED)]
     views = [_sampled(s.image) for s in samples]
     kinds = {_kind(v) for v in views} - {CONSTANT}
-    bright = [_brightness(v, s.image.dtype) for v, s in zip(views, samples, strict=True)]
+    bright = [_intensity(v, s.image.dtype) for v, s in zip(views, samples, strict=True)]
     sizes = [s.spacing[-1] for s in samples if s.spacing]
     measure_cells &= samples[0].image.ndim == 3
     measured = [s.image for s in samples[:: -(-len(samples) // MAX_MEASURED)]]
@@ -114,19 +114,20 @@ def fit(
     *,
     names: Sequence[str] = (),
 ) -> Any:
-    """An image as the model's training images were; the log says what was changed or is doubtful.
+    """An image adapted to the model's training images; the log says what was changed or is
+    doubtful.
 
     Args:
-      image: [*space, C], an array or an image that is read by parts.
-      trained: of `describe`; None for models of earlier versions.
-      preprocessing: of the model.
-      names: of the image's channels, if its file names them.
+      image: Image [*space, C], an array or read in parts.
+      trained: Result of `describe`; None for models of earlier versions.
+      preprocessing: Preprocessing of the model.
+      names: Names of the image's channels, if known from its file.
 
     Returns:
-      The image, or what is to be read in its place: an array for an array.
+      The image, or the one to read in its place; an array for an array.
 
     Raises:
-      ValueError: the model would count it wrong.
+      ValueError: The model would count it wrong.
     """
     _check_axes(len(image.shape) - 1, trained)
     image, view = outliers.replace_outliers(in_known_channels(image, names, trained))
@@ -141,7 +142,7 @@ def fit(
         )
     image, view = _fit_colour(image, view, trained, preprocessing.channels)
     if preprocessing.normalise == "dtype" and image.dtype.kind in "ui" and image.dtype.itemsize < 3:
-        return _fit_brightness(image, view, trained)
+        return _fit_intensity(image, view, trained)
     return image
 
 
@@ -215,8 +216,8 @@ def _fit_colour(
     return image, view
 
 
-def _fit_brightness(image: Any, view: np.ndarray, trained: Mapping[str, Any] | None) -> Any:
-    """The image with brightness as a share of what its camera, not its file, can hold."""
+def _fit_intensity(image: Any, view: np.ndarray, trained: Mapping[str, Any] | None) -> Any:
+    """The image with intensities as a fraction of the camera's range, not the file's."""
     bits = 8 * image.dtype.itemsize
     top = float(np.percentile(view, 99.9))  # A few hot pixels say nothing of the camera.
     depth = next((b for b in BIT_DEPTHS if 2**b - 1 >= top), bits)
@@ -228,7 +229,7 @@ def _fit_brightness(image: Any, view: np.ndarray, trained: Mapping[str, Any] | N
                 *(depth, top),
             )
         return image
-    share = _brightness(view, image.dtype)
+    share = _intensity(view, image.dtype)
     if bits == 16 and depth < 16 and trained["types"] == ["uint8"]:
         full = np.float32(2**depth - 1)
         log.warning(
@@ -240,7 +241,7 @@ def _fit_brightness(image: Any, view: np.ndarray, trained: Mapping[str, Any] | N
         image = _change(image, view, lambda part: np.clip(part / full, 0, 1).astype(np.float32))[0]
     low, high = trained["bright"]
     other_type = str(view.dtype) not in trained["types"]
-    ratio = MAX_RATIO_OF_OTHER_TYPES if other_type else MAX_BRIGHTNESS_RATIO
+    ratio = MAX_RATIO_OF_OTHER_TYPES if other_type else MAX_INTENSITY_RATIO
     if other_type and not low / ratio <= share <= ratio * high:
         raise ValueError(
             f"is of type {view.dtype} and its brightest parts reach {100 * share:.0f} % of the "
@@ -298,6 +299,6 @@ def _kind(view: np.ndarray) -> str:
     return ONE_COLOUR[held[0]] if len(held) == 1 else COLOUR
 
 
-def _brightness(view: np.ndarray, dtype: np.dtype) -> float:
+def _intensity(view: np.ndarray, dtype: np.dtype) -> float:
     full = float(np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0
     return float(np.percentile(view.astype(np.float32), BRIGHT)) / full

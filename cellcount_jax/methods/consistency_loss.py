@@ -54,8 +54,8 @@ def standardised(images: jax.Array, *, least: jax.Array | float = 0.0) -> jax.Ar
     """Each crop or window [B, *space, C] with mean 0 and standard deviation 1 per channel.
 
     Args:
-      images: crops or windows.
-      least: standard deviation [C] below which a channel is not stretched any further.
+      images: Crops or windows.
+      least: Standard deviation [C] below which a channel is not stretched any further.
     """
     space = tuple(range(1, images.ndim - 1))
     least = jnp.maximum(jnp.asarray(least, jnp.float32), 1e-6).reshape((1,) * len(space) + (1, -1))

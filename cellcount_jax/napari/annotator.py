@@ -46,9 +46,9 @@ class Annotator:
         Args:
           viewer: The napari viewer, with the image in it.
           session: Session of the image.
-          scale: world units per pixel and axis, as the image layer has them.
+          scale: World units per pixel and axis, as the image layer has them.
           diameter: Diameter of a dot in pixels; a click within half of it selects the dot.
-          near: slices to both sides of a volume whose dots are drawn and can be selected.
+          near: Slices to both sides of a volume whose dots are drawn and can be selected.
         """
         self.viewer, self.session, self.scale = viewer, session, scale
         self.class_index = 0

@@ -30,7 +30,7 @@ class Appearance(NamedTuple):
       shown: bool.
       face: RGBA float32; proposals are rings.
       border: RGBA float32.
-      size: pixels, float32.
+      size: Pixels, float32.
     """
 
     shown: np.ndarray
@@ -53,8 +53,8 @@ def appearance(
       rows: Positions of the dots.
       counted: [N] whether each is counted; other proposals are hidden.
       diameter: Diameter of a dot on the slice, in pixels.
-      slice_index: the slice of a volume that is looked at; None draws all alike.
-      near: slices to both sides whose dots are drawn, too.
+      slice_index: The slice of a volume that is looked at; None draws all alike.
+      near: Slices to both sides whose dots are drawn, too.
     """
     shown = counted.copy()
     colour = CLASS_COLOURS[rows.classes % len(CLASS_COLOURS)]

@@ -40,7 +40,7 @@ class OwnKeys(QObject):
         Args:
           parent: Qt parent, which owns this object.
           window: Window whose keys are handled.
-          actions: gives the functions by the names of the keys, such as "Ctrl+Z".
+          actions: Gives the functions by the names of the keys, such as "Ctrl+Z".
         """
         super().__init__(parent)
         self._window, self._actions = window, actions

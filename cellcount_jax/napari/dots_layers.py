@@ -41,9 +41,9 @@ class DotsLayers:
         Args:
           viewer: The napari viewer.
           session: Session whose dots are shown.
-          scale: world units per pixel and axis.
+          scale: World units per pixel and axis.
           diameter: Diameter of a dot in pixels.
-          near: slices to both sides of a volume whose dots are drawn, too.
+          near: Slices to both sides of a volume whose dots are drawn, too.
         """
         self.viewer, self.session = viewer, session
         self.diameter, self.near = diameter, near
@@ -156,7 +156,7 @@ def set_margins(viewer: ViewerModel, near: int, step: float) -> None:
     Args:
       viewer: The napari viewer.
       near: slices.
-      step: world units between slices.
+      step: World units between slices.
     """
     if hasattr(viewer.dims, "margin_left"):
         margins = [0.0] * viewer.dims.ndim

@@ -15,11 +15,11 @@ def open_viewer(folder: Path, *, observer: str | None = None, show: bool = True)
 
     Args:
       folder: Folder of images.
-      observer: name of a second observer, who does not see the first one's dots.
-      show: whether the window is shown.
+      observer: Name of a second observer, who does not see the first one's dots.
+      show: Whether the window is shown.
 
     Raises:
-      FolderError: no images.
+      FolderError: No images.
     """
     viewer = napari.Viewer(title=f"cellcount annotate {folder}", show=show)
     annotate, queue = AnnotateWidget(viewer), QueueWidget(viewer)

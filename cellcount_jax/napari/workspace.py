@@ -49,7 +49,7 @@ class Workspace:
         """Opens a folder, and the first image of its queue that has no saved dots.
 
         Raises:
-          FolderError: no images.
+          FolderError: No images.
         """
         self.close_image()
         self.project = folder.open_project(path, observer=observer)
@@ -83,8 +83,8 @@ class Workspace:
         """Shows an image with its dots; the one before is closed, its acts are in its journal.
 
         Raises:
-          ValueError: it cannot be read.
-          RuntimeError: another program edits it, or its journal cannot be used.
+          ValueError: It cannot be read.
+          RuntimeError: Another program edits it, or its journal cannot be used.
         """
         if self.project is None or path not in self.project.images:
             self.project = folder.open_project(path.parent)

@@ -31,10 +31,10 @@ from cellcount_jax.runtime.path_text import path_text
 log = logging.getLogger(__name__)
 
 N_NAMES = 5
-"""Most files that a line of the log names."""
+"""Maximum number of files that a log line names."""
 
 CONTENTS_EVERY = 50
-"""Images after which the fingerprints are written."""
+"""Number of images after which the fingerprints are written."""
 
 
 def predict_files(
@@ -46,21 +46,21 @@ def predict_files(
     settings keeps the rows of images that were counted and counts the rest.
 
     Args:
-      counter: trained.
-      paths: image files.
-      out: folder, made if missing.
-      model: name of the model for the table.
-      **options: fields of `Options`.
+      counter: Trained counter.
+      paths: Image files.
+      out: Output folder, created if missing.
+      model: Name of the model for the table.
+      **options: Fields of `Options`.
 
     Returns:
       Number of files that could not be counted.
 
     Raises:
-      ValueError: an option that cannot be used.
-      OSError: the table cannot be written.
+      ValueError: An option that cannot be used.
+      OSError: The table cannot be written.
     """
     chosen = Options(**options)
-    counter = _as_chosen(counter, chosen)
+    counter = _with_overrides(counter, chosen)
     target = out / counts_csv.table_name(chosen.shard)
     i, n = chosen.shard or (1, 1)
     mine = {path_text(path): path for path in list(paths)[i - 1 :: n]}
@@ -70,7 +70,7 @@ def predict_files(
         rows = _kept(target, earlier, mine, outputs, chosen, known)
         if rows:
             log.info("%d images were counted before", len(rows))
-        # A killed call leaves the last rows without.
+        # A killed run leaves its last rows without fingerprints.
         known.update({i: contents.fingerprint(mine[i]) for i in rows if i not in known})
         counts_csv.write(target, [*others, *(row for image in rows.values() for row in image)])
         failed = 0
@@ -93,11 +93,11 @@ def predict_files(
     return failed
 
 
-def _as_chosen(counter: Counter, chosen: Options) -> Counter:
-    """The counter with the settings that the user gives in place of its own.
+def _with_overrides(counter: Counter, chosen: Options) -> Counter:
+    """The counter with settings overridden by the user's.
 
     Raises:
-      ValueError: a setting that this counter does not have.
+      ValueError: A setting that this counter does not have.
     """
     if chosen.diameter is not None:
         counter = counter.with_cell_diameter(chosen.diameter)
@@ -120,7 +120,7 @@ def _as_chosen(counter: Counter, chosen: Options) -> Counter:
 def _begin(
     target: Path, settings: dict[str, Any], paths: Sequence[Path]
 ) -> tuple[dict[str, list[CsvRow]], list[CsvRow], dict[str, Outputs]]:
-    """What earlier calls left: rows of these images, rows of others, and the names of outputs."""
+    """What earlier calls left: rows of these images, rows of others, and names of outputs."""
     images = [path_text(path) for path in paths]
     rows, used = counts_csv.begin(target, settings)
     earlier: dict[str, list[CsvRow]] = {}
@@ -147,11 +147,11 @@ def find_images(
     if they or their folder are named.
 
     Raises:
-      ImageError: a path that does not exist, or no image in it.
+      ImageError: A path that does not exist, or no image in it.
     """
     given = [Path(p) for p in ([paths] if isinstance(paths, str | Path) else paths)]
     found = list_images(paths, pattern=pattern)
-    # Of Path.resolve, a link to itself would be an error.
+    # Path.resolve would fail on a link to itself.
     real = {p: Path(os.path.realpath(p)) for p in found}
     made = [Path(os.path.realpath(out / folder)) for folder in ("overlays", "density")]
     images = [
@@ -239,7 +239,7 @@ def _part_rows(
 
 
 def _settings(counter: Counter, model: str, options: Options) -> dict[str, Any]:
-    """All that rows depend on, besides the images."""
+    """Everything that rows depend on, besides the images."""
     found = hashlib.blake2b(digest_size=16)
     found.update(repr((counter.stage.readout, counter.preprocessing, counter.resampling)).encode())
     for leaf in jax.tree.leaves(counter.variables):
@@ -269,7 +269,7 @@ def _kept(
 ) -> dict[str, list[CsvRow]]:
     """Rows of an earlier call that are still valid, by image: the same content was counted.
 
-    Of an image whose fingerprint a killed call did not write, the time of the file decides.
+    For an image without a fingerprint, after a killed run, the file's modification time decides.
     """
     written = target.stat().st_mtime if target.exists() else 0.0
     kept = {}
@@ -294,7 +294,7 @@ def _kept(
 
 @contextlib.contextmanager
 def _progress(total: int, done: int) -> Iterator[tqdm]:
-    """A bar with rate and time left on a terminal, a line now and then elsewhere."""
+    """A progress bar with rate and time left on a terminal, otherwise an occasional line."""
     terminal = sys.stderr.isatty()
     with contextlib.ExitStack() as stack:
         if terminal:

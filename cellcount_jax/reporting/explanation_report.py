@@ -196,7 +196,7 @@ def _section(
             html.table(["", "weight", "cells", "boxes"], rows),
             html.note(
                 "Each position counts weight times similarity,<br>summed, plus the bias. Empty "
-                "places resemble<br>all of them a little; a negative bias takes that back."
+                "areas are slightly<br>similar to every prototype; the negative bias compensates."
             ),
             "</div>",
         ),

@@ -1,4 +1,4 @@
-"""Training that diverges ends with a line that names the learning rate, or with a warning."""
+"""Stops diverging training with an error that names the learning rate, or logs a warning."""
 
 import logging
 import math
@@ -13,11 +13,11 @@ import orbax.checkpoint as ocp
 log = logging.getLogger(__name__)
 
 MAX_RISE = 100.0
-"""A loss that ends so many times higher than it began is warned of."""
+"""A warning is logged if the loss ends this many times higher than it began."""
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; one line says why and what to do."""
+    """Training cannot continue; one line says why and what to do."""
 
 
 def finite_metrics(
@@ -26,7 +26,7 @@ def finite_metrics(
     """The metrics of each step of a call that ended at step `at`.
 
     Raises:
-      TrainingError: a loss is not finite.
+      TrainingError: A loss is not finite.
     """
     each = {name: np.atleast_1d(value).tolist() for name, value in metrics.items()}
     values = [dict(zip(each, row, strict=True)) for row in zip(*each.values(), strict=True)]
@@ -37,10 +37,10 @@ def finite_metrics(
 
 
 def check_weights(stage: str, at: int, weights: Any, manager: ocp.CheckpointManager) -> None:
-    """Looks at the weights, because the loss of a step is the one before its update.
+    """Checks the weights, because the loss of a step is computed before its update.
 
     Raises:
-      TrainingError: a weight is not finite.
+      TrainingError: A weight is not finite.
     """
     if not bool(_all_finite(weights)):
         raise _error(stage, at, "the weights became infinite", manager)

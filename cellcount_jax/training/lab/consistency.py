@@ -6,23 +6,23 @@ from cellcount_jax import defaults
 from cellcount_jax.data.infer_settings import InferredSettings
 
 STEPS = {2: 800, 3: 600}
-"""Of training, by number of space axes."""
+"""Number of training steps, by number of space axes."""
 
 BATCH = {2: {"labelled": 8, "unlabelled": 4}, 3: {"labelled": 2, "unlabelled": 2}}
-"""Crops a step of each stream."""
+"""Number of crops per step of each stream."""
 
 WINDOW_CROPS = 2
-"""Windows are so many crops long: instance norm sees more of the image than in training, and what
-lies at a window's border matters less."""
+"""Length of a window in crops: larger windows give instance norm more of the image than in training
+and reduce border effects."""
 
 
 def config_for(found: InferredSettings, *, seed: int, steps: int | None) -> ConfigDict:
     """The config of a short training on labelled and unlabelled images.
 
     Args:
-      found: settings inferred from the labelled images.
-      seed: of the training.
-      steps: of the training; None: `STEPS`.
+      found: Settings inferred from the labelled images.
+      seed: Seed of the training.
+      steps: Number of training steps; None: `STEPS`.
     """
     ndim = len(found.crop)
     config = defaults.consistency(ndim=ndim)

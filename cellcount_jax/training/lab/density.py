@@ -7,22 +7,22 @@ from cellcount_jax.data.augment import IntensityJitter
 from cellcount_jax.data.infer_settings import InferredSettings
 
 N_VALIDATIONS = 16
-"""During training, for the curve and to choose a checkpoint by."""
+"""Number of validations during training, for the curve and to choose a checkpoint."""
 
 CHANNELS = {2: (8, 16, 32, 64), 3: (8, 16, 32)}
-"""Of the network, by number of space axes."""
+"""Channels of the network at each level, by number of space axes."""
 
 STEPS, BATCH = {2: 1500, 3: 500}, {2: 8, 3: 4}
-"""Of training, by number of space axes."""
+"""Number of training steps, by number of space axes."""
 
 GATE = 0.15
-"""Part of one cell's peak that density must reach nearby to count."""
+"""Fraction of one cell's peak that the density must reach nearby to be counted."""
 
 COUNT_WEIGHT = 0.05
-"""Of the error of a crop's count in the loss."""
+"""Loss weight of the crop's count error."""
 
 JITTER = IntensityJitter(contrast=0.3, offset=0.2, gamma=0.3, noise=0.2, blur=0.5, colour=0.4)
-"""What differs between fields of one lab: exposure, camera, focus, stain."""
+"""Random intensity changes that stand for another exposure, camera, focus or stain."""
 
 
 def config_for(
@@ -35,10 +35,10 @@ def config_for(
     """The config of a short training of the default counter.
 
     Args:
-      found: settings inferred from the labelled images.
-      n_train: number of them that are trained on.
-      seed: of the training.
-      steps: of the training; None: `STEPS`.
+      found: Settings inferred from the labelled images.
+      n_train: Number of them that are trained on.
+      seed: Seed of the training.
+      steps: Number of training steps; None: `STEPS`.
     """
     config = defaults.density()
     config.seed = seed

@@ -7,7 +7,7 @@ from cellcount_jax.data.infer_settings import InferredSettings
 from cellcount_jax.training.lab.density import JITTER, N_VALIDATIONS
 
 PROJECTIONS = 3
-"""On the way, so that a quarter of the steps is left after the last of them."""
+"""Number of projections during training; a quarter of the steps is left after the last."""
 
 
 def config_for(
@@ -20,13 +20,13 @@ def config_for(
     """The config of a density network and its prototypes, both trained in minutes.
 
     Args:
-      found: settings inferred from the labelled images.
-      n_train: number of them that are trained on.
-      seed: of the training.
-      steps: of each of the two stages; None: those of the short presets.
+      found: Settings inferred from the labelled images.
+      n_train: Number of them that are trained on.
+      seed: Seed of the training.
+      steps: Number of steps of each of the two stages; None: those of the short presets.
 
     Raises:
-      ValueError: the images are volumes.
+      ValueError: The images are volumes.
     """
     if len(found.crop) != 2:
         raise ValueError(

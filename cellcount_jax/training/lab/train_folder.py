@@ -38,27 +38,28 @@ def train_folder(
     """Trains on a folder and evaluates on its test split, or on validation if it has none.
 
     Args:
-      path: laid out as `datasets.folder` says.
-      workdir: of the run; resumed if it already holds this run.
-      voxel_size: micrometres per pixel, (z, y, x), in place of what the files say.
-      steps: of training; the default if not given.
-      seed: of split and training.
-      start_from: model whose weights training begins with, where the networks are alike.
-      folds: then this many counters are trained, each without its part of the labelled images that
-        are not for test, and counts that part: `cross_validation.json`. 0: none.
-      unlabelled: images without dots, or folders of them: trained on with those of `path` that have
-        none, by focal consistency. None: only images with dots are trained on.
-      explain: train a counter of prototypes, whose counts `cellcount explain` explains.
+      path: Folder laid out as described in `datasets.folder`.
+      workdir: Folder of the run; resumed if it already holds this run.
+      voxel_size: Micrometres per pixel, (z, y, x), in place of the files' metadata.
+      steps: Number of training steps; None: the default.
+      seed: Seed of split and training.
+      start_from: Model whose weights training starts from, if the networks agree.
+      folds: Number of further counters for cross-validation, each trained without a part of the
+        labelled images outside the test split and evaluated on that part
+        (`cross_validation.json`). 0: none.
+      unlabelled: Images without dots, or folders of them, used with those of `path` in training by
+        focal consistency. None: only images with dots are used.
+      explain: Whether to train a counter of prototypes, whose counts `cellcount explain` explains.
       **chosen: `channels`, `axes`, `scene` and `time` of `read_image`.
 
     Returns:
       The content of `results.json`, with `cross_validation` if there are folds.
 
     Raises:
-      ValueError: nothing to train on, or a file that cannot be read; one line names it.
+      ValueError: There is nothing to train on, or a file cannot be read; the message names it.
     """
     if steps is not None and steps < 1:
-        raise ValueError(f"--steps {steps}: a training has 1 step or more")
+        raise ValueError(f"--steps {steps}: must be at least 1")
     if explain and unlabelled is not None:
         raise ValueError("--explain learns from dots alone; leave --unlabelled out")
     source = folder.load_folder(path, seed=seed, voxel_size=voxel_size, **chosen)
@@ -103,7 +104,7 @@ def _train(
     else:
         config = density.config_for(found, n_train=n_train, seed=seed, steps=steps)
     n_validation = len(source.splits.get("validation", ()))
-    if n_validation < MIN_IMAGES:  # the best by their error is one of luck
+    if n_validation < MIN_IMAGES:  # selection on so few images would be chance
         log.info(
             "%d validation images are too few to choose a checkpoint by: the last is taken",
             n_validation,
@@ -120,7 +121,7 @@ def cross_validation_parts(source: load.SplitDataset, *, folds: int) -> Iterator
     """The data of each fold: training and validation images divided anew into train and test.
 
     Raises:
-      ValueError: one fold, or more than there are images.
+      ValueError: There is one fold, or there are more folds than images.
     """
     samples = [*source.splits["train"], *source.splits.get("validation", ())]
     if folds and not 2 <= folds <= len(samples):
