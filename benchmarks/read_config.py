@@ -13,11 +13,11 @@ def read_config(name: str, fields: Sequence[str] = ()) -> ConfigDict:
     """The config of `FILE.py:preset`.
 
     Args:
-      name: path of a config file, relative to the repository, and its preset.
-      fields: changed fields, such as `model.base_channels=16`.
+      name: Path of a config file, relative to the repository, and its preset.
+      fields: Changed fields, such as `model.base_channels=16`.
 
     Raises:
-      ValueError: the config has no such field.
+      ValueError: The config has no such field.
     """
     path, _, preset = name.partition(":")
     module = importlib.import_module(".".join(Path(path).with_suffix("").parts))

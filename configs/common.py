@@ -13,7 +13,7 @@ def apply_preset(config: ConfigDict, preset: str, presets: Mapping[str, Change])
     """Applies the change that a preset stands for; "" leaves the config as it is.
 
     Raises:
-      ValueError: no such preset.
+      ValueError: No such preset.
     """
     if preset and preset not in presets:
         raise ValueError(f"no preset {preset!r}; there are '', {', '.join(presets)}")
@@ -26,7 +26,7 @@ def parts_of(preset: str, *known: str) -> set[str]:
     """The parts of a preset such as `quick_gaussian`, which underscores join.
 
     Raises:
-      ValueError: an unknown part.
+      ValueError: An unknown part.
     """
     parts = {part for part in preset.split("_") if part}
     if parts - set(known):
@@ -43,10 +43,10 @@ def on_dataset(
     """The same on another dataset.
 
     Args:
-      config: changed in place.
-      name: of the dataset.
-      protocol: how it is split; None keeps the config's.
-      **patches: how its images are cut, see `data.patches.cut`.
+      config: Changed in place.
+      name: Name of the dataset.
+      protocol: How it is split; None keeps the config's.
+      **patches: How its images are cut, see `data.patches.cut`.
     """
     config.data.name, config.data.protocol = name, protocol or config.data.protocol
     config.data.patches = ConfigDict(patches)
@@ -94,14 +94,14 @@ def consistency_preset(config: ConfigDict, preset: str, *, quick: Change) -> Con
     """Applies a preset: a size, a row of the ablation, or the released loss, joined by underscores.
 
     Args:
-      config: of `consistency`, as published.
+      config: Config of `consistency`, as published.
       preset: "" or parts of `quick`, `tiny`, `few`, `supervised`, `gaussian`, `released`, such as
         `quick_gaussian`. `few`: see `few_labels`. `released`: the loss of the released code, where
         every position of a flat map is a peak of weight 1.
-      quick: makes the config a short one.
+      quick: Makes the config a short one.
 
     Raises:
-      ValueError: an unknown part.
+      ValueError: An unknown part.
     """
     parts = parts_of(preset, "quick", "tiny", "few", "supervised", "gaussian", "released")
     plan, model = config.stages.consistency, config.model

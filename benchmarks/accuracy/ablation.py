@@ -20,9 +20,9 @@ def table(
     """Markdown: mean and standard deviation of each column's figure over the runs.
 
     Args:
-      results: of the variants.
-      columns: key in the results -> title.
-      digits: key -> digits behind the point.
+      results: Results of the variants.
+      columns: Key in the results -> title.
+      digits: Key -> digits behind the point.
     """
     rows = (
         [name, *(mean_and_sd([r.get(key) for r in runs], digits=digits(key)) for key in columns)]
@@ -37,11 +37,11 @@ def bars(
     """A bar per variant and a dot per run, the first variant on top.
 
     Args:
-      axes: drawn on.
-      results: of the variants.
-      key: in the results.
-      title: of the axes.
-      least: smaller values are drawn as this; for logarithmic scales.
+      axes: Drawn on.
+      results: Results of the variants.
+      key: Key in the results.
+      title: Title of the axes.
+      least: Smaller values are drawn as this; for logarithmic scales.
 
     Returns:
       All values drawn.

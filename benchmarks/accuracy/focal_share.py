@@ -40,7 +40,7 @@ def held_back_share(run: str, samples: Sequence[Sample], config: ConfigDict) -> 
     """Share of the focal weight of whole images within `config.radius` pixels of a dot.
 
     Raises:
-      ValueError: no samples.
+      ValueError: No samples.
     """
     if not samples:
         raise ValueError(f"{run}: no images whose labels are held back")

@@ -50,11 +50,11 @@ class CurveSet(NamedTuple):
     """A data set of the curve.
 
     Attributes:
-      config: path of the config, without a preset.
-      half: name in `ten_images.sets`, whose half A trains and half B tests; None: the division of
+      config: Path of the config, without a preset.
+      half: Name in `ten_images.sets`, whose half A trains and half B tests; None: the division of
         protocol `consistency`.
-      radius: within which points match dots, in pixels after resampling.
-      factor: by which images are resized.
+      radius: Matching radius in pixels after resampling.
+      factor: Factor by which images are resized.
     """
 
     config: str

@@ -164,9 +164,9 @@ def drawn_from_runs(
     """The figures that need the trained networks of one seed.
 
     Args:
-      variants: config and changed fields of each of `LOSSES`.
-      seed: of the runs.
-      runs: folder that holds them.
+      variants: Config and changed fields of each of `LOSSES`.
+      seed: Seed of the runs.
+      runs: Folder that holds them.
     """
     counters = {
         name: Counter.load(runs / f"{seeds.run_name(config, fields)}_seed{seed}")

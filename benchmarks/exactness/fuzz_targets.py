@@ -46,10 +46,10 @@ class Target(NamedTuple):
     """A parser of files.
 
     Attributes:
-      parse: reads the file.
-      seeds: contents of files that it reads.
-      name: of the file, with the ending that the parser expects.
-      errors: that it may raise; their text must name the file.
+      parse: Reads the file.
+      seeds: Contents of files that it reads.
+      name: Name of the file, with the suffix that the parser expects.
+      errors: Errors that it may raise; their text must name the file.
     """
 
     parse: Callable[[Path], Any]

@@ -10,11 +10,11 @@ class Mutation(NamedTuple):
     """One wrong line.
 
     Attributes:
-      name: for `--only`.
-      file: path in the repository.
-      old: text that occurs in the file exactly once.
-      new: text in its place.
-      tests: of pytest, paths or node ids.
+      name: Name for `--only`.
+      file: Path in the repository.
+      old: Text that occurs in the file exactly once.
+      new: Text in its place.
+      tests: Paths or node ids for pytest.
     """
 
     name: str

@@ -35,8 +35,8 @@ class Outcome:
 
     Attributes:
       verdict: "caught", "SURVIVED" or "timed out".
-      seconds: that the tests ran.
-      first: the first test that failed, if any.
+      seconds: Duration of the tests.
+      first: The first test that failed, if any.
     """
 
     verdict: str
@@ -52,7 +52,7 @@ def chosen(only: Sequence[str]) -> list[Mutation]:
     """The mutations of the given names, or all.
 
     Raises:
-      MutationError: a name is unknown or occurs twice in the list.
+      MutationError: A name is unknown or occurs twice in the list.
     """
     names = [mutation.name for mutation in MUTATIONS]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -66,7 +66,7 @@ def mutated(mutation: Mutation, root: Path) -> str:
     """The text of the mutation's file with the mutation applied.
 
     Raises:
-      MutationError: the old text is not in the file exactly once.
+      MutationError: The old text is not in the file exactly once.
     """
     path = root / mutation.file
     text = path.read_text() if path.exists() else ""

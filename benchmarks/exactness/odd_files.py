@@ -17,11 +17,11 @@ class Odd(NamedTuple):
     """A file and what must come of it.
 
     Attributes:
-      write: makes it.
+      write: Makes it.
       result: "count" (rows with the right count), "zero" (a count of none), "error" (a row with the
         reason), "passed" (no row; the log says so) or "any" (a row or an error).
-      rows: how many.
-      says: word in the remark, the status or the log.
+      rows: How many.
+      says: Word in the remark, the status or the log.
     """
 
     write: Callable[[Path], None]

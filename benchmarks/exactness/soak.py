@@ -106,7 +106,7 @@ def complete(argv: list[str], folder: Path) -> float:
     """Runs a command to its end and returns the seconds it took.
 
     Raises:
-      RuntimeError: it failed.
+      RuntimeError: It failed.
     """
     start = time.perf_counter()
     done = subprocess.run(argv, cwd=folder, env=environment(folder), capture_output=True, text=True)

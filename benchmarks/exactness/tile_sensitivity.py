@@ -15,9 +15,9 @@ class GridEffect(NamedTuple):
     """Counts of one image on several grids.
 
     Attributes:
-      offsets: of each grid, per axis in pixels of the network's image.
-      counts: on each grid; the first is what `Counter.count` gives.
-      change: largest change of the count relative to the default grid, in percent; None if that
+      offsets: Origin of each grid, per axis in pixels of the network's image.
+      counts: Counts on each grid; the first is what `Counter.count` gives.
+      change: Largest change of the count relative to the default grid, in percent; None if that
         count is 0.
     """
 
@@ -33,7 +33,7 @@ def grid_effect(counter: Counter, image: np.ndarray, *, n: int = 2) -> GridEffec
       counter: trained.
       image: [H, W], [H, W, C] or [D, H, W, C] as read from a file. Only images larger than a
         window depend on the grid.
-      n: places per axis.
+      n: Places per axis.
 
     Returns:
       Counts, and the largest change. A network whose receptive field is within its halo gives the

@@ -15,14 +15,14 @@ class Part:
     """A process that measures one thing.
 
     Attributes:
-      name: of the part and of its run.
+      name: Name of the part and of its run.
       config: `FILE.py:preset` that is trained; None: the speed of training steps.
-      fields: of the config that are changed at any size.
-      full: fields that are changed at full size alone.
-      data: folder of raw data that it needs.
-      weights: whether it begins from VGG-16's weights.
-      after: the part whose run this one begins from.
-      alone: nothing may run beside it.
+      fields: Config fields that are changed at any size.
+      full: Fields that are changed at full size alone.
+      data: Folder of raw data that it needs.
+      weights: Whether it begins from VGG-16's weights.
+      after: The part whose run this one begins from.
+      alone: Nothing may run beside it.
     """
 
     name: str
@@ -47,8 +47,8 @@ class Part:
         """Its command line.
 
         Args:
-          runs: folder of the workdirs.
-          tiny: the preset `tiny`, or small networks: only whether it runs.
+          runs: Folder of the workdirs.
+          tiny: The preset `tiny`, or small networks: only whether it runs.
         """
         python = [sys.executable, "-m"]
         if self.config is None:

@@ -82,7 +82,7 @@ def compare(name: str, settings: Settings, twin: Worker, folder: Path) -> dict[s
     """Relative differences of maps, loss and norm of the gradient on the same weights.
 
     Raises:
-      UnequalError: one is too large.
+      UnequalError: A difference is too large.
     """
     # Dropout draws differ; a GPU must not shorten factors.
     case = network_cases.build(name, dataclasses.replace(settings, dropout=0.0, dtype="float32"))
@@ -231,7 +231,7 @@ def joined(earlier: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
     """Results with the rows, and what goes with them, that an earlier run left.
 
     Raises:
-      ValueError: it was taken elsewhere or otherwise.
+      ValueError: It was taken elsewhere or otherwise.
     """
     for key in ("device", "torch_device", "versions", "threads", "pairs", "batch_of_images"):
         if earlier[key] != results[key]:

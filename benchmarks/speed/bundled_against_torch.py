@@ -73,7 +73,7 @@ def check(counter: Counter, pixels: np.ndarray, twin: Worker, folder: Path) -> f
     """Largest difference of the two maps of the whole image, relative to the largest value.
 
     Raises:
-      UnequalError: it is too large.
+      UnequalError: It is too large.
     """
     twin("outputs", path=str(folder / "outputs.npz"))
     with np.load(folder / "outputs.npz") as arrays:

@@ -31,16 +31,16 @@ class Case:
     """One network, ready to predict and to train.
 
     Attributes:
-      name: also in `torch_reference.networks.NETWORKS`.
-      stage: of the package's method.
-      variables: of the stage.
-      tx: optimizer of the stage.
-      images: to predict on, [B, *space, C].
-      batch: to train on; where the stage stores features, these.
-      options: how the twin is built.
-      params: of the twin, flat by path.
+      name: Also in `torch_reference.networks.NETWORKS`.
+      stage: Stage of the package's method.
+      variables: Variables of the stage.
+      tx: Optimizer of the stage.
+      images: Images [B, *space, C] to predict on.
+      batch: Batch to train on; features, if the stage stores them.
+      options: How the twin is built.
+      params: Parameters of the twin, flat by path.
       batch_stats: likewise.
-      twin_batch: what the twin trains on, channels last.
+      twin_batch: What the twin trains on, channels last.
     """
 
     name: str
@@ -75,11 +75,11 @@ class Settings:
     """Options of a case.
 
     Attributes:
-      batch: images in a batch; volumes come one by one.
-      space: sides of the images; None: `SPACE`.
-      width: multiplier of the channels.
-      dtype: of the computation.
-      dropout: of the attention, where there is any; None: the network's own.
+      batch: Images in a batch; volumes come one by one.
+      space: Sides of the images; None: `SPACE`.
+      width: Multiplier of the channels.
+      dtype: Data type of the computation.
+      dropout: Dropout of the attention, if there is any; None: the network's own.
     """
 
     batch: int = 4
@@ -202,13 +202,13 @@ def _case(
     """A case of one stage, all of which is trained, on some fields of the rows.
 
     Args:
-      name: of the case.
-      stage: of the method.
-      tx: its optimizer.
-      rows: of `_rows`.
-      fields: that the loss needs beside the mask, which the twin does without.
-      options: of the twin.
-      start: changes the initial variables.
+      name: Name of the case.
+      stage: Stage of the method.
+      tx: Its optimizer.
+      rows: Rows from `_rows`.
+      fields: Fields that the loss needs besides the mask, which the twin does not use.
+      options: Options of the twin.
+      start: Changes the initial variables.
     """
     variables = _perturbed(start(stage.init(jax.random.key(0), {"labelled": rows}, {})))
     return Case(

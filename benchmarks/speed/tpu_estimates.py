@@ -62,11 +62,11 @@ class Case:
     """A training step to be compiled.
 
     Attributes:
-      config: of the run.
-      stage: name of the stage.
-      space: sides of the images.
-      rows: rows of each stream on one chip.
-      options: of `make_step`.
+      config: Config of the run.
+      stage: Name of the stage.
+      space: Sides of the images.
+      rows: Rows of each stream on one chip.
+      options: Options of `make_step`.
     """
 
     config: ConfigDict

@@ -137,7 +137,7 @@ def by_model(
     readout = counter.stage.readout
     if readout.points_map is None:
         raise ValueError("this model gives a count and no points; choose another one")
-    # Of components the outlines, and so their number, hang on the threshold.
+    # The outlines of components, and so their number, depend on the threshold.
     share = LOWEST_SHARE if readout.decoder == "peaks" else 1.0
     lower = dataclasses.replace(readout, threshold=share * readout.threshold)
     patient = dataclasses.replace(counter, stage=dataclasses.replace(counter.stage, readout=lower))

@@ -16,7 +16,7 @@ POINT_DECIMALS, SCORE_DECIMALS = 3, 7
 
 
 class State(enum.IntEnum):
-    """What is known of a dot."""
+    """What is known about a dot."""
 
     REMOVED = 0
     PROPOSED = 1

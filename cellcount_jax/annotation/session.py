@@ -204,7 +204,7 @@ class Session:
         self.threshold = float(value)
 
     def set_checked(self, slices: int) -> None:
-        """So many slices, from the first, have been looked through."""
+        """Number of slices, from the first, that have been checked."""
         self.journal.append("checked", {"slices": int(slices)})
         self.checked = int(slices)
 

@@ -46,7 +46,7 @@ class InferredSettings:
     mean_count: float
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The settings as lines of text."""
         return [
             f"images resized by {' x '.join(f'{s:.3g}' for s in np.ravel(self.scale))}",
             f"dots are {self.spacing:.1f} px apart (lower quartile of nearest neighbours)",

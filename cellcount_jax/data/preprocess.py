@@ -1,4 +1,4 @@
-"""From a file's pixels to a network's input: intensity range, channels, mean and std.
+"""Turns a file's pixels into a network's input: intensity range, channels, mean and std.
 
 The intensity range is computed once from the whole image and then applied to any part of it, so a
 tile gets exactly the values that it has in the whole image.
@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 SAMPLE_LIMIT = 4_000_000
-"""The intensity range of larger images is computed on a regular grid of at most as many values."""
+"""Maximum number of values, on a regular grid, from which the intensity range is computed."""
 
 CLIP_RANGES = 4.0
 """Intensities are clipped this many ranges below the low and above the high end."""
@@ -29,8 +29,8 @@ class Preprocessing:
     """How pixels become a network's input.
 
     Attributes:
-      channels: Of the network. One channel is repeated, two become three with an empty third,
-        three become one by their mean; any other difference is an error.
+      channels: Number of channels of the network. One channel is repeated, two become three with an
+        empty third, three become one by their mean; any other difference is an error.
       normalise: `dtype` divides 8- and 16-bit integers by the maximum of their type and keeps
         floats in [0, 1]; `percentile` maps the `low` and `high` percentile of the whole image to
         0 and 1; `minmax` its minimum and maximum.
@@ -139,7 +139,7 @@ class Readable(Protocol):
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the stored values."""
+        """Data type of the stored values."""
         ...
 
     def read(self, slices: tuple[slice, ...]) -> np.ndarray:
@@ -211,7 +211,7 @@ def apply(
     Args:
       pixels: [H, W, C] or [D, H, W, C], the file's own dtype.
       preprocessing: The network's.
-      range_: Of the whole image, from `intensity_range`.
+      range_: Range of the whole image, from `intensity_range`.
 
     Returns:
       [*space, channels] float32. Before mean and std, `percentile` and `minmax` values are
@@ -273,7 +273,7 @@ def adapt_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     if (given, channels) == (2, 3):
         return np.concatenate([pixels, np.zeros_like(pixels[..., :1])], axis=-1)
     if (given, channels) == (3, 1):
-        # In a fixed order whatever the memory layout, so that a part equals that part of the whole.
+        # In a fixed order whatever the memory layout, so that parts equal parts of the whole.
         return (pixels[..., :1] + pixels[..., 1:2] + pixels[..., 2:]) / np.float32(3)
     raise ValueError(
         f"the image has {given} channels and the model takes {channels}; choose with "

@@ -284,7 +284,7 @@ def _sampled(image: np.ndarray | Readable) -> np.ndarray:
 
 
 def _kind(view: np.ndarray) -> str:
-    """What colours the values [*space, C] hold."""
+    """Kind of colour of the values [*space, C]."""
     if view.shape[-1] == 1:
         return GREY
     flat = view.reshape(-1, view.shape[-1])

@@ -1,4 +1,4 @@
-"""What people say of the regions that prototypes point at: agreement, consensus, ease.
+"""What people say about the regions that prototypes point at: agreement, consensus, ease.
 
 Source: the survey of CountXplain (MIDL 2025), whose raters say of each region whether it shows a
 cell or an artefact, and how easy that was to tell.

@@ -29,8 +29,8 @@ _TOOL_AFFIX = re.compile(
 _IMAGE_AFFIX = re.compile(
     r"[_.\- ](dots|points|(cp_)?(masks?|outlines?|flows?)|labels?|seg|overlay)$", re.I
 )
-"""Of image files that tools write beside an image: masks and drawings of it. Images themselves are
-often called ROI."""
+"""Name endings of image files that tools write beside an image: masks and drawings of it. Images
+themselves are often called ROI."""
 
 
 class FolderError(ValueError):

@@ -48,7 +48,7 @@ class Region:
 
     @property
     def box(self) -> tuple[slice, ...]:
-        """Where `inside` lies in the image, along its own axes."""
+        """Position of `inside` in the image, along its own axes."""
         return tuple(slice(c, c + n) for c, n in zip(self.corner, self.inside.shape, strict=True))
 
 

@@ -29,7 +29,7 @@ def write_ome_tiff(
     # from the last axis backwards: a 2-D image has no Z
     for axis, size in zip("XYZ", reversed(spacing or ()), strict=False):
         metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
-    # Of the content, so that equal images are equal files.
+    # Derived from the content, so that equal images give equal files.
     digest = hashlib.sha256(repr((metadata, pixels.dtype, pixels.shape)).encode())
     digest.update(pixels.tobytes())
     metadata["UUID"] = str(uuid.UUID(bytes=digest.digest()[:16], version=5))

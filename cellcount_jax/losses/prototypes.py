@@ -10,7 +10,7 @@ import numpy as np
 from cellcount_jax.losses.masked import mean_over_images
 
 EMPTY_SHARE = 0.1
-"""Of an image's positions, the emptiest, to which background prototypes are sent."""
+"""Fraction of an image's positions, the emptiest, to which background prototypes are drawn."""
 
 _NORM_FLOOR = 1e-12
 """Least length that a prototype is divided by, as in PyTorch's `normalize`."""

@@ -80,7 +80,7 @@ class Readout:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prototypes:
-    """What a stage that counts by similarity to K prototypes tells about them.
+    """What a stage that counts by similarity to K prototypes reports about them.
 
     The first `n_cell` prototypes stand for cells, the rest for background. Such a stage predicts
     the maps `similarity` [B, h, w, K], `contribution` [B, h, w, K or n_cell] in cells, and
@@ -119,7 +119,7 @@ InitFn = Callable[[jax.Array, Batch, Mapping[str, Variables]], Variables]
 
 
 class StepInput(NamedTuple):
-    """What the loss of one step is given beside the trained variables.
+    """Inputs of the loss at one step, besides the trained variables.
 
     Attributes:
       batch: Batch of every stream of the plan.

@@ -41,12 +41,12 @@ UNSHARP_MAP = "sharpened"
 """Name of the map that peaks are read from if `config.model.unsharp_sigma` is set."""
 
 HALO_DIVISOR = 8
-"""Windows overlap by one part in so many of their shortest side: the network sees a window whole,
-so that no overlap is exact, but its maps are worst at the borders."""
+"""Windows overlap by their shortest side divided by this: the network has global operations, so no
+overlap is exact, but its maps are worst at the borders."""
 
 MIN_SPREAD_RATIO = 0.25
-"""Windows whose brightness spreads by less than this share of the flattest labelled image's are
-not stretched further: in an image without cells there is only noise to stretch."""
+"""Windows whose intensity spread is less than this fraction of the flattest labelled image's are
+not stretched further: an image without cells has only noise to stretch."""
 
 RECALIBRATION_ROWS = 8
 """Images per batch when batch-norm statistics are recomputed."""

@@ -22,13 +22,13 @@ CHOICES = {
     "teacher": ("student", "average"),
     "statistics": ("labelled", "stream"),
 }
-"""Options of `config.consistency` that take one of a few words."""
+"""Options of `config.consistency` with a fixed set of values."""
 
 SIZE_DECAY = 0.9
-"""Per step, of the running sizes of the two terms."""
+"""Decay per step of the running sizes of the two terms."""
 
 LARGEST_RATIO = 1e3
-"""Of the running sizes: a student that agrees everywhere is not pushed without bound."""
+"""Largest ratio of the running sizes: bounds the weight if student and teacher agree everywhere."""
 
 Rows = Mapping[str, jax.Array]
 

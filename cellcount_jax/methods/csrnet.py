@@ -27,10 +27,10 @@ from cellcount_jax.methods.vgg_init import init_from_vgg
 from cellcount_jax.models.csrnet import FRONT_CONVS, STRIDE, CSRNet
 
 NAME = "csrnet"
-"""Of the stage, for methods that build on it."""
+"""Name of the stage, for methods that build on it."""
 
 BLOCKS = (1, STRIDE, STRIDE)
-"""Over which maps [N, H, W] are summed to the network's resolution."""
+"""Blocks over which maps [N, H, W] are summed to the network's resolution."""
 
 HALO = 144
 """Context in pixels that the network sees on each side of a position, rounded up to its stride: 2

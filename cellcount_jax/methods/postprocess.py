@@ -16,7 +16,7 @@ from cellcount_jax.losses.gaussian_blur import gaussian_blur
 from cellcount_jax.methods.base import MakeTarget
 
 CUTOFF = 4.0
-"""Gaussians are cut off after so many standard deviations."""
+"""Gaussians are truncated at this many standard deviations."""
 
 Predict = Callable[[jax.Array], jax.Array]
 

@@ -51,7 +51,7 @@ def init_from_vgg(
             if model.batch_norm:
                 batch_stats = {**batch_stats, vgg: weights["batch_stats"]}
         if model.start_at_mean:
-            # From scratch, most of the first epochs would go into finding the mean count.
+            # From scratch, the first epochs would be spent on finding the mean count.
             positions = (image.shape[1] // stride) * (image.shape[2] // stride)
             bias = jnp.full_like(params["head"]["bias"], scale * count.mean() / positions)
             params = {**params, "head": {**params["head"], "bias": bias}}

@@ -14,10 +14,10 @@ from cellcount_jax.annotation.session import Session
 from cellcount_jax.napari.dots_layers import DotsLayers, set_margins
 
 CLICK_PIXELS = 3
-"""The mouse may move so far, in pixels of the screen, and it is still a click."""
+"""Largest movement of the mouse, in screen pixels, that is still a click."""
 
 GRAB_PIXELS = 6
-"""A dot can be grabbed within so many pixels of the screen, however small it is drawn."""
+"""A dot can be grabbed within this many screen pixels, however small it is drawn."""
 
 CLASS_KEYS = "qwerty"
 
@@ -65,16 +65,16 @@ class Annotator:
 
     @property
     def diameter(self) -> float:
-        """Of a dot in pixels."""
+        """Diameter of a dot in pixels."""
         return self.layers.diameter
 
     def set_diameter(self, diameter: float) -> None:
-        """Draws dots of another size; a click within half of it means the dot."""
+        """Draws dots of another size; a click within half of it selects the dot."""
         self.layers.diameter = diameter
         self.layers.show_all()
 
     def set_near(self, near: int) -> None:
-        """Draws the dots of so many slices to both sides."""
+        """Draws the dots of this many slices to both sides."""
         self.layers.near = near
         if len(self.session.shape) == 3:
             set_margins(self.viewer, near, self.scale[0])

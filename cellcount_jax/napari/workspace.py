@@ -42,7 +42,7 @@ class Workspace:
 
     @property
     def session(self) -> Session | None:
-        """Of the open image."""
+        """Session of the open image."""
         return None if self.annotator is None else self.annotator.session
 
     def open_folder(self, path: Path, *, observer: str | None = None) -> None:

@@ -20,7 +20,7 @@ class Part(NamedTuple):
 
     @property
     def position(self) -> dict[str, int]:
-        """Of `open_lazy`."""
+        """Options of `open_lazy`."""
         return {k: v for k, v in (("T", self.time), ("Z", self.slice)) if v is not None}
 
     @property

@@ -186,7 +186,7 @@ def count_files(
     model: str | None = None,
     **options: Any,
 ) -> list[dict[str, str]]:
-    """As `predict_files`, from files, folders or patterns to the rows of the table."""
+    """Like `predict_files`, from files, folders or patterns to the rows of the table."""
     name = model or counter.name or counter.stage.name
     found = find_images(paths, out, pattern=pattern)
     predict_files(counter, found, out, model=name, **options)

@@ -144,5 +144,5 @@ def _draw(axes, found: np.ndarray, colour: str) -> None:
 
 
 def group_colour(k: int, prototypes: Prototypes) -> str:
-    """Of prototype k: that of its group."""
+    """Colour of prototype k: that of its group."""
     return CELL_COLOUR if k < prototypes.n_cell else BACKGROUND_COLOUR

@@ -114,7 +114,7 @@ def write_survey(
 
 
 def _question(pixels: np.ndarray, region: Region, per_position: float) -> dict[str, Any]:
-    """What the page knows of a region: the image around it as PNG, and the box, in pixels.
+    """What the page contains about a region: the image around it as PNG, and the box, in pixels.
 
     Args:
       pixels: [H, W, C] image.
@@ -146,7 +146,7 @@ def _png(image: np.ndarray) -> bytes:
 
 
 def _key_rows(regions: Sequence[Region], subjects: Sequence[Subject]) -> list[dict[str, Any]]:
-    """What the page does not tell, by the numbers of its questions."""
+    """What the page does not reveal, by question number."""
     sides = ("top", "left", "bottom", "right")
     return [
         {

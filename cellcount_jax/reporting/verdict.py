@@ -7,7 +7,7 @@ from typing import Any
 from cellcount_jax.reporting import html
 
 MIN_IMAGES = 10
-"""From fewer images neither an error can be told nor a checkpoint chosen."""
+"""With fewer images, an error cannot be estimated nor a checkpoint chosen."""
 
 SMALL_BIAS = 0.02
 """Share of the mean count below which a bias is not worth a sentence."""
@@ -71,11 +71,11 @@ TERMS = {
     "before they became features of training images",
     "cross_validation": "errors on images counted by counters that had not seen them",
 }
-"""Meaning of the words and keys that pages print, by a pattern of the whole of them."""
+"""Meaning of the words and keys on pages, by a pattern that matches them entirely."""
 
 
 def meaning(term: str) -> str:
-    """Of a word or key of a page; empty if it is not explained."""
+    """Explanation of a word or key of a page; empty if there is none."""
     return next((text for words, text in TERMS.items() if re.fullmatch(words, term)), "")
 
 
@@ -89,7 +89,7 @@ def terms(names: Iterable[str]) -> str:
 
 
 def verdict(results: Mapping[str, Any]) -> list[str]:
-    """What a lab should know of the errors of its counter, in a line or two.
+    """What a lab should know about its counter's errors, in a line or two.
 
     Args:
       results: Content of `results.json`.

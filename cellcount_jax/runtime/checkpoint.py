@@ -28,7 +28,7 @@ PASSING = (
     *("input/output error", "permission denied", "too many open files", "stale file handle"),
     *("timed out", "temporarily unavailable", "cannot allocate memory", "resource_exhausted"),
 )
-"""In the messages of errors that say nothing about the files themselves."""
+"""Words in messages of errors that say nothing about the files themselves."""
 
 CHECKSUM = "checksum"
 """Name of the digest of all other facts of a finished stage."""
@@ -167,7 +167,7 @@ def load_final(folder: epath.Path) -> tuple[dict[str, Any], dict[str, Any]]:
         with _final_checkpointer() as checkpointer:
             path = absolute(folder) / "final"
             shapes = checkpointer.metadata(path).item_metadata["variables"]
-            # As NumPy arrays, not on devices that may not exist on this machine.
+            # Restored as NumPy arrays: the devices may not exist on this machine.
             kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes.tree)
             variables = ocp.args.PyTreeRestore(restore_args=kinds)
             items = ocp.args.Composite(variables=variables, facts=ocp.args.JsonRestore())

@@ -7,7 +7,7 @@ FORMULA_STARTS = ("=", "+", "-", "@")
 """Spreadsheets take a cell that begins so for a formula."""
 
 ANY_NAME = "surrogateescape"
-"""For tables that are read back: bytes of names that are not UTF-8 stay as they are."""
+"""Path text for tables that are read back: bytes that are not UTF-8 are preserved."""
 
 
 def path_text(path: str | Path) -> str:

@@ -24,7 +24,7 @@ HUGE_PAGES_VARIABLE = "CELLCOUNT_LARGE_PAGES"
 """Environment variable; 0 leaves the C library as it is."""
 
 MEMORY_SHARE = 0.75
-"""Share of the machine's memory that may be in huge pages. Only what is used is taken."""
+"""Maximum fraction of the machine's memory in huge pages. Only what is used is allocated."""
 
 # From glibc's malloc.h and Linux's mman.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX, _MADV_HUGEPAGE = -1, -4, -8, 14
@@ -54,7 +54,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def exit_code(stopped: KeyboardInterrupt) -> int:
-    """As a shell has it: 128 and the number of the signal."""
+    """Exit status as in a shell: 128 plus the number of the signal."""
     return 128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)
 
 
@@ -72,7 +72,7 @@ def stop_when_terminated() -> None:
 
 @functools.cache
 def _send_lost_signals_again() -> None:
-    """For signals, Ctrl-C too, that arrive while Python collects garbage.
+    """Handles signals, including Ctrl-C, that arrive during garbage collection.
 
     Callbacks run then in which exceptions are ignored; those of signals reach this hook.
     """

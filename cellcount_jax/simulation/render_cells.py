@@ -91,7 +91,7 @@ def occlude(
 def touching_groups(
     shape: Sequence[int], index: np.ndarray, inside: np.ndarray, cover: np.ndarray
 ) -> np.ndarray:
-    """For each cell the first cell of the heap of touching cells that it belongs to, [N] int64.
+    """First cell of the cluster of touching cells that each cell belongs to, [N] int64.
 
     Args:
       shape: Spatial shape of the image.

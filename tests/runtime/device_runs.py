@@ -55,10 +55,10 @@ def losses(method: str, n_devices: int, n_steps: int = STEPS, **options: object)
     """Loss of each step of a training on some of the devices.
 
     Args:
-      method: see `config`.
-      n_devices: how many.
-      n_steps: of the training.
-      **options: of `make_step`.
+      method: See `config`.
+      n_devices: How many.
+      n_steps: Number of training steps.
+      **options: Options of `make_step`.
     """
     settings = config(method)
     (stage,), plan = build_stages(settings), settings.stages[method]

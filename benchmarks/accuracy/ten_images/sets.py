@@ -22,9 +22,9 @@ class ImageSet(NamedTuple):
     """A set of annotated images.
 
     Attributes:
-      read: folder of raw data -> its images.
-      radius: within which points match dots, in pixels; None: half the median true diameter.
-      dark: cells are darker than the background, which Otsu and LoG are told.
+      read: Folder of raw data -> its images.
+      radius: Matching radius in pixels; None: half the median true diameter.
+      dark: Cells are darker than the background, which Otsu and LoG are told.
     """
 
     read: Callable[[Path], Iterator[Sample]]
@@ -107,7 +107,7 @@ def halve(names: list[str]) -> dict[str, list[str]]:
     """Groups in random order, alternately to the halves.
 
     Args:
-      names: groups of a set.
+      names: Groups of a set.
     """
     order = np.random.default_rng(20_261_126).permutation(sorted(set(names)))
     return {"A": sorted(order[0::2].tolist()), "B": sorted(order[1::2].tolist())}

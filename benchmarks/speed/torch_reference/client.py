@@ -37,8 +37,8 @@ class Worker:
         """The answer to a request, see `worker.Worker`.
 
         Raises:
-          ValueError: the process has no PyTorch, or has ended.
-          RuntimeError: the request failed; with the worker's message.
+          ValueError: The process has no PyTorch, or has ended.
+          RuntimeError: The request failed; with the worker's message.
         """
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None

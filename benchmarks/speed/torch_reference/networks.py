@@ -19,12 +19,12 @@ class Network:
     """What the worker needs of a network.
 
     Attributes:
-      build: options -> module, whose call turns images into named maps.
+      build: Options -> module, whose call turns images into named maps.
       load_flax: (module, parameters, batch statistics), both flat by path.
       loss: (trained part, batch) -> scalar.
-      learning_rate: of Adam.
-      decay: weight decay, which makes it AdamW; None for Adam.
-      trained: module -> the part that training changes.
+      learning_rate: Learning rate of Adam.
+      decay: Weight decay, which makes it AdamW; None for Adam.
+      trained: Module -> the part that training changes.
     """
 
     build: Callable[..., nn.Module]

@@ -86,7 +86,7 @@ class Dots:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a file does not say itself; `io.annotations.dots.read_dots` explains each.
+    """What a file does not state itself; `io.annotations.dots.read_dots` explains each.
 
     Raises:
       ValueError: A value that is not allowed, or two that contradict each other.

@@ -15,7 +15,7 @@ CERTAIN = 20.0
 likely to lie all inside it by chance."""
 
 MIN_DOTS = 20
-"""With fewer dots, their extent says nothing about their unit."""
+"""Least number of dots whose extent indicates their unit."""
 
 MAX_SUSPECT_SIZE = 0.8
 """Micrometres of larger pixels fill about as much of the image as pixels do."""

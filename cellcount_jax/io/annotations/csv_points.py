@@ -125,7 +125,7 @@ def write_qupath(dots: base.Dots, options: base.Options) -> bytes:
 
 
 def _unit(table: csv_table.Table, columns: Sequence[int]) -> Literal["px", "um", "calibrated"]:
-    """Of the coordinates: ImageJ's Results are in the unit of the image."""
+    """Unit of the coordinates: ImageJ's Results are in the unit of the image."""
     names = [table.header[i] for i in columns] if table.header else []
     if any(name.endswith(("µm", "μm", " um")) for name in names):
         return "um"
@@ -157,7 +157,7 @@ def _coordinates(table: csv_table.Table) -> tuple[list[int], bool]:
 
 
 def _by_position(table: csv_table.Table, options: base.Options) -> tuple[list[int], bool]:
-    """As `_coordinates`, for a table without a header."""
+    """Like `_coordinates`, for a table without a header."""
     columns = list(range(len(table.columns)))
     if len(columns) not in (2, 3):
         table.file.fail(f"has no header and {len(columns)} columns. Name the columns: x, y", 1)

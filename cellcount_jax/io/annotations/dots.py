@@ -87,7 +87,7 @@ def locate_dots(
     format: str | None = None,
     allow_outside: bool = False,
 ) -> tuple[Dots, list[int], str]:
-    """As `read_dots`, with the place of each dot in the file.
+    """Like `read_dots`, with the place of each dot in the file.
 
     Args:
       path: The file.

@@ -125,7 +125,7 @@ def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{base.quoted(entry.filename)} is compressed in a way unknown to ImageJ")
     with archive.open(entry) as packed:
-        # With a number, because a read of everything inflates everything before it cuts.
+        # With a limit, because an unlimited read inflates everything first.
         return packed.read(entry.file_size)
 
 

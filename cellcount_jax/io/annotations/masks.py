@@ -25,10 +25,10 @@ from cellcount_jax.io.images.registry import image_format
 _NUMERIC_TYPE = re.compile(r"[biuf][1248]|bool")
 MAX_CLASSES = 4096
 MAX_CELL_SHARE = 0.25
-"""A number with a larger share of a mask without zeros is its background."""
+"""In a mask without zeros, a number with a larger fraction of the pixels is the background."""
 
 _MAX_MARKED_SHARE = 0.2
-"""With a larger share of marked pixels it is not an image of dots."""
+"""Maximum fraction of marked pixels in an image of dots."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

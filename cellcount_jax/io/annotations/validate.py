@@ -75,7 +75,7 @@ def read_checked(
     order: str | None = None,
     pixel_size: Sequence[float] | None = None,
 ) -> tuple[list[Finding], Dots | None]:
-    """As `check_dots` of a file, with the dots, also those outside; None if it cannot be read."""
+    """Like `check_dots` for a file, with all dots, also those outside; None if unreadable."""
     file = os.fspath(path)
     try:
         read, numbers, item = locate_dots(

@@ -1,4 +1,4 @@
-"""What all readers of images share: an array of named axes that is read by parts, and errors."""
+"""What all readers of images share: an array of named axes that is read in parts, and errors."""
 
 import dataclasses
 import logging
@@ -80,7 +80,7 @@ class ImageReader:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What a caller asks of a reader.
+    """What a caller requests from a reader.
 
     Attributes:
       scene: Index of the image in a file of several; None if there is only one.

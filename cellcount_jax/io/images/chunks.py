@@ -46,7 +46,7 @@ def length(part: slice) -> int:
 
 
 def overlap(part: slice, start: int, stop: int) -> tuple[slice, slice] | None:
-    """What a slice takes of a piece [start, stop): a slice of the piece and one of the result."""
+    """Intersection of a slice with a piece [start, stop): slices of the piece and of the result."""
     skipped = max(0, -(-(start - part.start) // part.step))
     first = part.start + skipped * part.step
     last = min(stop, part.stop)

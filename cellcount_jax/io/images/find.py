@@ -21,7 +21,7 @@ UNREADABLE_ENDINGS = (
     ".lif", ".oib", ".oif", ".vsi", ".ims", ".mrxs", ".dv", ".r3d", ".sld", ".zvi", ".flex", ".h5",
     ".hdf5", ".ets", ".dcm", ".nii", ".nrrd", ".heic", ".avif", ".raw", ".cr2", ".nef",
 )  # fmt: skip
-"""Of images in formats that are not read; the log says when a folder holds some."""
+"""Suffixes of image formats that are not read; the log reports such files in a folder."""
 
 OUTPUT_FOLDERS = ("overlays", "density", "points")
 """Folders that a call of `predict` writes beside its table."""
@@ -98,7 +98,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         inside = [p for p in inside if os.path.realpath(p) not in seen]
         seen.update(map(os.path.realpath, inside))
         images = [p for p in inside if is_zarr(p)]
-        # In place, so that os.walk enters neither hidden folders nor images.
+        # Modified in place, so that os.walk enters neither hidden folders nor images.
         names[:] = [p.name for p in inside if p not in images]
         for image in images:
             yield from _folder(image)

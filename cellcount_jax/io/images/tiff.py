@@ -25,7 +25,7 @@ from cellcount_jax.io.log_capture import tiff_damage_is_an_error
 _ORIENTATION = 274
 
 MAX_PLANES = 10**7
-"""Of an OME-TIFF; tifffile makes an entry for each that the metadata name."""
+"""Maximum number of planes of an OME-TIFF; tifffile makes an entry for each in the metadata."""
 
 _PIXELS = re.compile(r"<(?:\w+:)?Pixels\b[^>]*>")
 _PLANES = re.compile(r"""\bSize[ZCT]\s*=\s*["'](\d{1,18})["']""")

@@ -36,10 +36,10 @@ from cellcount_jax.models.prototypes.head import DENSITY_INPUTS, DensityLayer, P
 from cellcount_jax.models.prototypes.projection import UNIQUE
 
 NAME = "prototypes"
-"""Of the stage."""
+"""Name of the stage."""
 
 CHUNK_ROWS = 8
-"""Images whose features are computed together."""
+"""Number of images whose features are computed together."""
 
 CHOICES = {
     "density_inputs": DENSITY_INPUTS,

@@ -18,19 +18,22 @@ from cellcount_jax.models.conv import packed_columns, winograd
 from cellcount_jax.models.conv.by_platform import Convolve, Pair, by_platform
 
 WINOGRAD_CHANNELS = 32
-"""Of input and output; with fewer the transforms take longer than the multiplications they save."""
+"""Least number of input and output channels for Winograd's form; with fewer, the transforms take
+longer than the multiplications they save."""
 
 WINOGRAD_CHANNELS_TO_FEWER = 64
-"""Of the input where there are fewer output channels: the transform of the input costs the most."""
+"""Least number of input channels if there are fewer output channels: the transform of the input
+costs the most."""
 
 PACKED_CHANNELS, PACKED_FEATURES = 7, 31
 """Input and output channels up to which XLA's own convolution is slow."""
 
 WINOGRAD_GRADIENT_CHANNELS = 16
-"""Of input and output for the gradient of the kernel, in which XLA's own is slow."""
+"""Least number of input and output channels for the kernel's gradient, for which XLA is slow."""
 
 MAX_ELEMENTS = 2**26
-"""Of the transformed image, 256 MiB; larger images are left to XLA, which needs less memory."""
+"""Maximum size of the transformed image, 256 MiB; larger images are left to XLA, which needs less
+memory."""
 
 
 def conv2d(
@@ -106,7 +109,7 @@ _winograd.defvjp(
 
 
 def _packed(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
-    # To 32 output channels; more only multiply by more zeros.
+    # Up to 32 output channels; more would only multiply by more zeros.
     group = max(2, 32 // kernel.shape[-1])
     split = packed_columns.convolve(_split(x, dilation), kernel, group)
     return _joined(split, x.shape, dilation)
@@ -142,7 +145,7 @@ def _gradients_on_cpu(
 
 
 def _quicker(n_in: int, n_out: int) -> bool:
-    """Whether Winograd's form is the quicker one on a CPU from so many channels to so many."""
+    """Whether Winograd's form is faster on a CPU for these numbers of channels."""
     return min(n_in, n_out) >= WINOGRAD_CHANNELS and (
         n_in <= n_out or n_in >= WINOGRAD_CHANNELS_TO_FEWER
     )

@@ -17,10 +17,10 @@ import numpy as np
 from cellcount_jax.models.conv import winograd
 
 WINOGRAD_CHANNELS = 16
-"""Of input and output, from which on Winograd's form is taken."""
+"""Least number of input and output channels for Winograd's form."""
 
 MIN_TILES = 2304
-"""In one matrix product of Winograd's form: with fewer it keeps only one core busy."""
+"""Least number of tiles in one matrix product of Winograd's form: fewer keep only one core busy."""
 
 
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -82,7 +82,8 @@ def _multiplied_first(x: jax.Array, kernel: jax.Array) -> jax.Array:
         products = winograd.multiplied(winograd.transformed(flat), weights)
         products = products.reshape(winograd.SPAN**2, n, B, *products.shape[2:])
         after, here, before = (products[..., i * F : (i + 1) * F] for i in range(3))
-        # Of the plane before the slab: all but its last addend; of the slab's first: the first.
+        # Carried over: the plane before the slab without its last addend, the slab's first plane's
+        # first.
         incomplete, first = waiting
         here = here + jnp.concatenate([first[:, None], after[:, :-1]], axis=1)
         whole = before + jnp.concatenate([incomplete[:, None], here[:, :-1]], axis=1)
@@ -133,7 +134,7 @@ def _kernel_by_winograd(x: jax.Array, cotangent: jax.Array) -> jax.Array:
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, before: list[int]) -> jax.Array:
-    """With so many zeros before the volume along each axis, and as many outputs as inputs."""
+    """The convolution with this many zeros before the volume per axis and an output per input."""
     B, D, H, W, C = x.shape
     kd, kh, kw, _, F = kernel.shape
     offsets = [tap - before[0] for tap in range(kd)]

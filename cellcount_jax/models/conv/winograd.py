@@ -132,7 +132,8 @@ def _one_axis(places: jax.Array) -> jax.Array:
 
 
 def _matrices(points: Sequence[float]) -> list[np.ndarray]:
-    """Of the transforms of input [6, 6], one axis, and of kernel [36, 9] and output [16, 36], both.
+    """Matrices of the transforms of input [6, 6] (one axis), kernel [36, 9] and output [16, 36]
+    (both).
 
     Toom and Cook: the polynomials of input and kernel are evaluated at the points and at infinity,
     multiplied there, and Lagrange's interpolation, transposed, gives the input's transform.

@@ -83,7 +83,7 @@ def similarity(distances: jax.Array, *, epsilon: float = 1e-4) -> jax.Array:
 
 
 def contrasted(similar: jax.Array, *, n_cell: int) -> jax.Array:
-    """What each similarity exceeds the highest one to the other group by, 0 where it does not.
+    """Excess of each similarity over the highest one to the other group, 0 if negative.
 
     A position that resembles a background prototype most adds exactly nothing to the count, so that
     no bias is needed that takes back what empty positions add up to.

@@ -141,7 +141,7 @@ def project_update(
 
 @functools.partial(jax.jit, static_argnames="unique")
 def project_merge(first: Nearest, second: Nearest, *, unique: str = "") -> Nearest:
-    """What a fold over the images of both would have found."""
+    """Merges two results into that of a fold over the images of both."""
     both = Nearest(*(jnp.concatenate(pair, axis=1) for pair in zip(first, second, strict=True)))
     return _select(both, first.distance.shape[1], unique)
 

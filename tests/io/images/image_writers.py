@@ -74,15 +74,15 @@ def write_ome_zarr(
     """An OME-Zarr group whose metadata are written by hand; each level is half the one before.
 
     Args:
-      folder: made.
-      array: the finest level.
-      axes: letters, such as "czyx".
+      folder: Folder to create.
+      array: The finest level.
+      axes: Letters, such as "czyx".
       version: 0.4 (Zarr 2) or 0.5 (Zarr 3).
-      spacing: of all axes.
-      unit: of the space axes.
+      spacing: Spacing of all axes.
+      unit: Unit of the space axes.
       channels: labels.
-      levels: names of the arrays.
-      chunks: shape of a chunk; halves of the array if not given.
+      levels: Names of the arrays.
+      chunks: Shape of a chunk; halves of the array if not given.
     """
     zarr = 2 if version == "0.4" else 3
     kinds = {"t": "time", "c": "channel"}

@@ -17,8 +17,8 @@ def nd2_bytes(
 
     Args:
       stack: [Z, Y, X, C] uint16.
-      step: micrometres between planes.
-      pixel: micrometres per pixel; None if not calibrated.
+      step: Micrometres between planes.
+      pixel: Micrometres per pixel; None if not calibrated.
       channels: names.
     """
     depth, height, width, count = stack.shape
