@@ -264,9 +264,10 @@ def consistency(*, ndim: int = 2) -> ConfigDict:
         "noise_levels": "all",  # or last
         "noise_amplitude": 1.0,  # of the features, relative
         "normalise": "nonzero",  # or pixels, weight
-        # Share of a map's maximum; None, as released: every position of a flat map is a peak too,
-        # and unlabelled images teach that nothing is there.
-        "peak_threshold": 0.1,
+        # Share of a map's maximum, as FIDTM's decoder has it (100 / 255): lower peaks are ripples
+        # between cells. None, as released: every position of a flat map is a peak, and unlabelled
+        # images teach that nothing is there.
+        "peak_threshold": 0.4,
         "teacher": "student",  # or average: moving average of the weights
         "teacher_views": False,  # the teacher's map is the mean over mirror images
         "statistics": "labelled",  # or stream: whose statistics batch norm uses in training

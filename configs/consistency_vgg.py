@@ -12,7 +12,7 @@ images to train on, 100 to test, none for validation. The last checkpoint counts
 threshold are chosen on the 8 labelled images. `supervised` drops the unlabelled images,
 `gaussian` also takes Gaussian targets: the rows of the paper's ablation, which
 `benchmarks/accuracy/consistency_ablation.py` runs over seeds.
-Only peaks of at least a tenth of a map's maximum have a weight; `released` is the loss of the
+Only peaks above 0.4 of a map's maximum have a weight; `released` is the loss of the
 released code, where every position of a flat map is a peak (`peak_threshold=None`). Where else
 paper and released code differ, the code is followed; the paper's form is a flag:
 `--config.consistency.noise_levels=last`, `.normalise=pixels`, `.ramp_shape=squared`. Of our own

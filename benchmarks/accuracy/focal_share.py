@@ -1,17 +1,21 @@
 """Where the focal weight of a trained network lies: its share near true dots.
 
-python -m benchmarks.accuracy.focal_share --run runs/WORKDIR --config configs/X.py:preset
+    python -m benchmarks.accuracy.focal_share --run runs/WORKDIR --config configs/X.py:preset
+    python -m benchmarks.accuracy.focal_share ... --thresholds None 0.1 0.2 0.4 --record
+
+Measured on whole training images whose labels were held back (`benchmarks.accuracy.held_back`).
 """
 
 import argparse
+import ast
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 from scipy.spatial import cKDTree
 
+from benchmarks.output import add_arguments, finish, markdown
 from benchmarks.read_config import read_config
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.inference.counter import Counter
@@ -28,16 +32,31 @@ def main() -> None:
     parser.add_argument("--config", required=True, help="FILE.py:preset it was trained with")
     parser.add_argument("--set", nargs="*", default=[], help="config fields")
     parser.add_argument("--images", type=int, default=10)
+    parser.add_argument("--thresholds", type=ast.literal_eval, nargs="+", help="of the peaks")
+    add_arguments(parser)
     options = parser.parse_args()
     config = read_config(options.config, options.set)
     source = experiment.load_source(config)
     held_back = [s for s in source.splits.get("unlabelled", []) if s.dots is not None]
-    share = held_back_share(str(options.run), held_back[: options.images], config)
-    print(f"share of the focal weight within {config.radius} px of a dot: {share:.3f}")
+    thresholds = options.thresholds or [config.consistency.peak_threshold]
+    shares = held_back_shares(
+        str(options.run), held_back[: options.images], radius=config.radius, thresholds=thresholds
+    )
+    named = dict(zip(map(str, thresholds), shares, strict=True))
+    figures = {"radius": config.radius, "images": options.images, "share": named}
+    head = ["peaks above", f"focal weight within {config.radius:g} px of a dot"]
+    table = markdown(head, [[name, f"{share:.3f}"] for name, share in named.items()])
+    finish(options, "focal_share", figures, table)
 
 
-def held_back_share(run: str, samples: Sequence[Sample], config: ConfigDict) -> float:
-    """Share of the focal weight of whole images within `config.radius` pixels of a dot.
+def held_back_shares(
+    run: str,
+    samples: Sequence[Sample],
+    *,
+    radius: float,
+    thresholds: Sequence[float | None],
+) -> list[float]:
+    """Share of the focal weight of whole images within `radius` pixels of a dot, per threshold.
 
     Raises:
       ValueError: No samples.
@@ -45,16 +64,15 @@ def held_back_share(run: str, samples: Sequence[Sample], config: ConfigDict) -> 
     if not samples:
         raise ValueError(f"{run}: no images whose labels are held back")
     counter = Counter.load(run).without_resampling()
-    near = total = 0.0
-    for sample in samples:
-        map = counter.count(sample.image).maps[MAP]
-        weight = np.asarray(
-            focal_weight(jnp.asarray(map)[None], peak_threshold=config.consistency.peak_threshold)
-        )[0]
+    sums = np.zeros((len(thresholds), 2))
+    for sample, found in zip(samples, counter.count_all(s.image for s in samples), strict=True):
         assert sample.dots is not None
-        near += weight_near_dots(weight, sample.dots, radius=config.radius)
-        total += float(weight.sum())
-    return near / max(total, 1e-12)
+        map = jnp.asarray(found.maps[MAP])[None]
+        for row, threshold in enumerate(thresholds):
+            weight = np.asarray(focal_weight(map, peak_threshold=threshold))[0]
+            near = weight_near_dots(weight, sample.dots, radius=radius)
+            sums[row] += near, float(weight.sum())
+    return (sums[:, 0] / np.maximum(sums[:, 1], 1e-12)).tolist()
 
 
 def weight_near_dots(weight: np.ndarray, dots: np.ndarray, *, radius: float) -> float:

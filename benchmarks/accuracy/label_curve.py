@@ -24,7 +24,7 @@ import numpy as np
 from etils import epath
 from scipy import stats
 
-from benchmarks.accuracy.focal_share import held_back_share
+from benchmarks.accuracy.focal_share import held_back_shares
 from benchmarks.accuracy.seeds import run_name
 from benchmarks.accuracy.ten_images.sets import read_half
 from benchmarks.output import RESULTS, markdown, record
@@ -116,7 +116,10 @@ def run(name: str, n: int, seed: int, variant: str, options: argparse.Namespace)
     workdir = epath.Path(options.runs / f"{stem}_{folder}_seed{seed}")
     results = experiment.train_source(config, workdir, source)
     judged = [s for s in source.splits.get("unlabelled", []) if s.dots is not None]
-    share = held_back_share(str(workdir), judged[:SHARE_IMAGES], config)
+    threshold = config.consistency.peak_threshold
+    (share,) = held_back_shares(
+        str(workdir), judged[:SHARE_IMAGES], radius=config.radius, thresholds=[threshold]
+    )
     kept = ("f1", "precision", "recall", "n_points_mae", "n_points_bias", "label_f1")
     return {
         "set": name,

@@ -29,6 +29,11 @@ MISSING_FIELDS: Mapping[str, Mapping[str, Any]] = {
         "model.test_time_augmentation": False,
         "model.unsharp_sigma": None,
         "model.f1_tolerance": 0.0,
+        "consistency.scale": "absolute",
+        "consistency.noise_amplitude": 1.0,
+        "consistency.teacher": "student",
+        "consistency.teacher_views": False,
+        "consistency.statistics": "labelled",
     },
     "dcl": {
         "pretrain": {"enabled": False, "sigma": 4.0, "target_scale": 1.0},

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from cellcount_jax.data.resampling import Resampling
 from cellcount_jax.inference import bundled, model_file, model_file_v1
 from cellcount_jax.inference.counter import Counter
+from cellcount_jax.methods import build_stages
+from configs import consistency_vgg
 
 FOLDER = Path(__file__).parent / "schema_1"
 
@@ -60,6 +63,16 @@ def test_renamed_fields_keep_their_values():
     assert facts["config"]["stages"]["density"]["average"] == 0.99  # the argument is not changed
     old_words = {"patches", "scale", "same_size", "average", "accumulate", "views", "tolerance"}
     assert not old_words & {*new, *config["model"], *plan, *new["readout"]}
+
+
+def test_older_configs_of_consistency_build_their_network():
+    """The options of the loss on unlabelled images do not change what a network predicts."""
+    config = consistency_vgg.get_config("tiny").to_dict()
+    for name in ("scale", "noise_amplitude", "teacher", "teacher_views", "statistics", "view"):
+        del config["consistency"][name]
+    new = model_file_v1.completed({"config": config})
+    (stage,) = build_stages(ConfigDict(new["config"]))
+    assert stage.readout.count == "peaks"
 
 
 def test_fields_that_older_configs_lack_get_the_values_of_that_time():

@@ -57,7 +57,7 @@ def test_an_averaged_teacher_is_the_network_with_averaged_weights():
     found = consistency_of(config, average=(doubled, variables.model_state))
     (stage,) = build_stages(config)
     map = 10 * stage.predict(variables, given["unlabelled"]["image"])["inverse_distance"]
-    weight = consistency_loss.losses.focal_weight(2 * map, peak_threshold=0.1)
+    weight = consistency_loss.losses.focal_weight(2 * map, peak_threshold=0.4)
     weight, map = np.asarray(weight), np.asarray(map)
     expected = (weight * map**2).sum() / (weight > 0).sum()
     np.testing.assert_allclose(found["consistency"], expected, rtol=2e-2)
@@ -76,7 +76,7 @@ def test_a_teacher_averaged_over_views_is_the_mean_over_mirror_images():
         ]
         for views in (True, False)
     )
-    weight = consistency_loss.losses.focal_weight(mean, peak_threshold=0.1)
+    weight = consistency_loss.losses.focal_weight(mean, peak_threshold=0.4)
     expected = np.mean(np.asarray(weight) * np.asarray(own - mean) ** 2)
     np.testing.assert_allclose(found["consistency"], expected, rtol=1e-2)
 
@@ -117,6 +117,6 @@ def test_unknown_options_are_told():
 
 
 def test_released_preset_weights_every_peak():
-    assert small().consistency.peak_threshold == 0.1
+    assert small().consistency.peak_threshold == 0.4
     assert small("tiny_released").consistency.peak_threshold is None
     assert jnp.isfinite(consistency_of(small("tiny_released"))["consistency"])
