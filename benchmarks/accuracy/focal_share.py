@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.spatial import cKDTree
 
-from benchmarks.output import add_arguments, finish, markdown
+from benchmarks.output import markdown, record
 from benchmarks.read_config import read_config
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.inference.counter import Counter
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], help="config fields")
     parser.add_argument("--images", type=int, default=10)
     parser.add_argument("--thresholds", type=ast.literal_eval, nargs="+", help="of the peaks")
-    add_arguments(parser)
+    parser.add_argument("--record", action="store_true", help="also add to benchmarks/results")
     options = parser.parse_args()
     config = read_config(options.config, options.set)
     source = experiment.load_source(config)
@@ -46,7 +46,11 @@ def main() -> None:
     figures = {"radius": config.radius, "images": options.images, "share": named}
     head = ["peaks above", f"focal weight within {config.radius:g} px of a dot"]
     table = markdown(head, [[name, f"{share:.3f}"] for name, share in named.items()])
-    finish(options, "focal_share", figures, table)
+    if options.record:
+        named_config = " ".join([options.config, *options.set])
+        split = source.split_hash
+        record("focal_share", figures, config=named_config, seed=config.seed, split_hash=split)
+    print(table)
 
 
 def held_back_shares(
