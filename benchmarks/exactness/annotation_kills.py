@@ -101,7 +101,7 @@ def kill_at_random(path: Path, acts: int, rng: np.random.Generator) -> int:
 
 
 def run(kills: int, folder: Path, seed: int = 0) -> dict[str, int]:
-    """Kills the process so many times and compares after each.
+    """Kills the process this many times and compares after each.
 
     Returns:
       `kills`, `acts` in the end, `torn` lines that were cut off, `lost` acts, and `differences`

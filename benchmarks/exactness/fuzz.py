@@ -171,7 +171,7 @@ def fuzz_in_this_process(name: str, out: Path, seconds: int, seed: int) -> None:
 
 
 def fuzz(name: str, out: Path, seconds: int, seed: int) -> dict[str, Any]:
-    """Fuzzes one parser for so many seconds, again where its process ends early.
+    """Fuzzes one parser for `seconds`, restarting if its process ends early.
 
     Returns:
       `seconds`, `executions`, the `findings` that a plain process confirms, and the number of

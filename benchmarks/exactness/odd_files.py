@@ -31,7 +31,7 @@ class Odd(NamedTuple):
 
 
 def cells(seed: int, n: int = CELLS) -> np.ndarray:
-    """Image [256, 256] of 16 bits with so many round cells, of which no two touch."""
+    """Image [256, 256] of 16 bits with this many round cells, none touching."""
     rng = np.random.default_rng(seed)
     points: list[np.ndarray] = []
     while len(points) < n:

@@ -175,7 +175,7 @@ def pruned(value: Any) -> Any:
 
 
 def soak(command: Command, folder: Path, kills: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Stops one command so many times and compares its ends with the undisturbed one.
+    """Stops one command this many times and compares its results with the undisturbed one.
 
     Returns:
       `kills` by signal, `ends` compared, `different` files by name (empty when all is well),

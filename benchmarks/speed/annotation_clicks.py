@@ -31,7 +31,7 @@ def milliseconds(function: Callable[[], Any]) -> float:
 
 
 def made(folder: Path, shape: tuple[int, ...], n: int) -> Session:
-    """A session with so many proposals."""
+    """A session with this many proposals."""
     rng = np.random.default_rng(0)
     session = Session(folder / "a.journal", shape)
     points = rng.uniform(0, 1, (n, len(shape))) * (np.array(shape) - 1)

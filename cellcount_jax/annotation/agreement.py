@@ -59,7 +59,7 @@ def pairs_of(first: Project, second: Project) -> list[Pair]:
 
 
 def compare(pairs: Sequence[Pair], *, radius: float) -> dict[str, Any]:
-    """Counts and dots of two observers; neither is taken for the truth.
+    """Counts and dots of two observers; neither is taken as ground truth.
 
     Args:
       pairs: Pairs from `pairs_of`.
@@ -144,7 +144,7 @@ def page(found: dict[str, Any], names: tuple[str, str]) -> str:
             html.note(f"{found['n_images']} images that {first} and {second} marked separately."),
             html.table(["", ""], summary),
             html.note(
-                "Neither observer is the truth. The difference is first minus second; 95 % of the "
+                "Neither observer is the ground truth. The difference is first minus second; 95 % of the "
                 "differences of single images are expected within the limits of agreement (bias "
                 "&plusmn; 1.96 standard deviations; Bland and Altman 1986). F1 counts dots of the "
                 "two that lie within the radius of each other, one to one: 1 is full agreement. A "

@@ -21,12 +21,18 @@ if TYPE_CHECKING:
 METHOD_HELP = "threshold with splitting of touching cells, or blobs of one size; default: otsu"
 PRESET_HELP = "2-D fluorescence images, or light-sheet volumes; default: vgg"
 FORMAT_HELP = "format of the images; default: png, for volumes tiff"
-
 ORDER_HELP = "which column comes first in tables without a header"
 
 
 def add(command: AddCommand) -> None:
     """Adds the commands of this file."""
+    _add_propose(command)
+    _add_data(command)
+    _add_dots(command)
+    _add_simulate(command)
+
+
+def _add_propose(command: AddCommand) -> None:
     end = help_epilog(
         "cellcount propose my_images --diameter 20",
         ("FOLDER/dots/NAME.csv", "dots of images without any; of all with --overwrite"),
@@ -44,6 +50,8 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--dark", action="store_true", help="cells are darker than the background")
     sub.add_argument("--overwrite", action="store_true", help="replace existing dots")
 
+
+def _add_data(command: AddCommand) -> None:
     text = "List the benchmark datasets, or check one against its paper."
     sub = command("data", _data, text, help_epilog("cellcount data list"))
     actions = sub.add_subparsers(required=True, dest="action", metavar="list|check")
@@ -53,6 +61,8 @@ def add(command: AddCommand) -> None:
     check = add_parser(actions, "check", text, help_epilog("cellcount data check vgg_cells"))
     check.add_argument("name", help="name of a dataset, as listed")
 
+
+def _add_dots(command: AddCommand) -> None:
     text = "Check dots against their images, or convert them."
     sub = command("dots", _dots, text, help_epilog("cellcount dots check my_images"))
     actions = sub.add_subparsers(required=True, dest="action", metavar="check|convert")
@@ -72,6 +82,8 @@ def add(command: AddCommand) -> None:
         convert, "micrometres per pixel, if the source is in micrometres; 2-D dots use Y and X"
     )
 
+
+def _add_simulate(command: AddCommand) -> None:
     end = help_epilog(
         "cellcount simulate simulated -n 20 --count 50",
         ("FOLDER/images/NAME.png", "images; .ome.tif or .ome.zarr with --format"),

@@ -29,9 +29,9 @@ def init_from_vgg(
         `start_at_mean`: the head's bias predicts the mean count of the data.
       vgg: Name of the VGG in the network.
       depth: Depth of the VGG.
-      n_convs: Its first so many convolutions; None for all.
+      n_convs: Number of its first convolutions to use; None for all.
       stride: Pixels per position of the map.
-      scale: The map is so many times the density.
+      scale: Ratio of the map to the density.
     """
 
     def init(key: jax.Array, batch: Batch, previous: Mapping[str, Variables]) -> Variables:

@@ -52,7 +52,7 @@ def load_vgg(
       depth: 16 or 19.
       batch_norm: The variant with batch norm.
       width: Multiplier of the channels; the published weights exist for 1 only.
-      n_convs: Only the first so many convolutions; None for all.
+      n_convs: Number of first convolutions to convert; None for all.
 
     Returns:
       {"params": ..., "batch_stats": ...}, float32; "batch_stats" is empty without batch norm.

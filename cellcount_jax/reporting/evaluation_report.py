@@ -1,4 +1,4 @@
-"""The page about a counter's errors on a folder with truth: one HTML file, images inside."""
+"""The page about a counter's errors on an annotated folder: one HTML file, images inside."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -114,7 +114,7 @@ def evaluation_page(
     return html.page(
         f"Errors on {summary['folder']}",
         [
-            "<h1>Counts against the truth</h1>",
+            "<h1>Counts against the ground truth</h1>",
             html.note(
                 f"{html.text(summary['folder'])}, model {html.text(summary['model'])}: "
                 f"{_number_of(summary)}"

@@ -17,7 +17,7 @@ from cellcount_jax.runtime.replace_file import write_file
 TRUE_COLOUR, FOUND_COLOUR, REGION_COLOUR = "#ffd166", "#ef476f", "#06d6a0"
 
 NEAR_PLANE = 0.02
-"""Points within this share of a volume's length of a plane are drawn on it."""
+"""Points closer to a plane than this fraction of the volume's length are drawn on it."""
 
 
 def overlay(

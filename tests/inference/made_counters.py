@@ -110,7 +110,7 @@ def bright_counter(ndim: int = 2) -> Counter:
 
 
 class ShortOfMemory:
-    """A device on which batches of more than so many pixels do not fit."""
+    """A device on which batches of more than this many pixels do not fit."""
 
     def __init__(self, predict, pixels: int):
         self.predict, self.pixels = jax.jit(predict), pixels
