@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of every parser of files.
 
-    pip install atheris  # Python 3.12 or newer
+    pip install atheris '.[formats]'  # without formats, CZI and ND2 are not tried
     python -m benchmarks.exactness.fuzz [--seconds 600] [--only tiff png]
     python -m benchmarks.exactness.fuzz --replay FOLDER
 

@@ -3,6 +3,7 @@
 Imported under instrumentation; every import of a parser belongs at the top of this file.
 """
 
+import importlib.util
 import io
 import json
 import pickle
@@ -26,6 +27,7 @@ from cellcount_jax.io.write_ome import create_ome_zarr
 from cellcount_jax.models.weights import torch_checkpoint
 from cellcount_jax.prediction import counts_csv
 from cellcount_jax.runtime import run_files
+from tests.io.images.nd2_writer import nd2_bytes
 
 MAX_PIXELS = 2**24
 """Values that the readers of images may decode: far more than damage needs to do harm."""
@@ -105,6 +107,28 @@ def _npy(*arrays: Any) -> list[bytes]:
         out = io.BytesIO()
         np.save(out, array, allow_pickle=True)
         found.append(out.getvalue())
+    return found
+
+
+def _nd2() -> list[bytes]:
+    stack = np.stack([GREY, GREY[::-1]], axis=-1)[None].astype(np.uint16)
+    return [
+        nd2_bytes(np.repeat(stack, n, axis=0), step=1.5, pixel=0.3, channels=("DAPI", "GFP"))
+        for n in (1, 3)
+    ]
+
+
+def _czi() -> list[bytes]:
+    czi = importlib.import_module("pylibCZIrw.czi")
+    grey, found = GREY[..., None], []
+    planes = [({"Z": z, "C": c}, grey + z + c) for z in range(2) for c in range(2)]
+    for written in ([({}, COLOUR)], planes):
+        path = Path(f"seed{len(found)}.czi")
+        with czi.create_czi(str(path)) as file:
+            for plane, pixels in written:
+                file.write(np.ascontiguousarray(pixels), plane=plane)
+            file.write_metadata("seed", scale_x=3e-7, scale_y=4e-7, scale_z=1.5e-6)
+        found.append(path.read_bytes())
     return found
 
 
@@ -240,12 +264,23 @@ IMAGES: dict[str, Target] = {
     "ome_zarr": Target(_read_ome_zarr, _ome_zarr, "zarr.json"),
 }
 
+MICROSCOPES: dict[str, Target] = {
+    name: target
+    for name, package, target in (
+        ("nd2", "nd2", Target(_read_image, _nd2, "a.nd2")),
+        ("czi", "pylibCZIrw", Target(_read_image, _czi, "a.czi")),
+    )
+    if importlib.util.find_spec(package)
+}
+"""Formats of optional packages, where these are installed."""
+
 DOTS: dict[str, Target] = {
     name: Target(_read_format(name), _written(name), "a.dots") for name in dots.FORMAT_NAMES
 }
 
 TARGETS: dict[str, Target] = {
     **IMAGES,
+    **MICROSCOPES,
     **DOTS,
     "cellpose": Target(_read_format("label_mask"), _cellpose, "a_seg.npy"),
     "regions": Target(
