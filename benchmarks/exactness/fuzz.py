@@ -41,6 +41,9 @@ MAX_MEMORY, MAX_ADDRESSES = 10**9, 6 * 10**9
 STALLED_SECONDS = 40
 """Without any progress, after which a process is ended: it hangs where no signal reaches it."""
 
+STARTING_SECONDS = 300
+"""The same until the first file was tried: instrumenting takes long on a busy machine."""
+
 INSTRUMENTED = ("cellcount_jax.io", "cellcount_jax.prediction", "roifile", "tifffile", "PIL")
 
 
@@ -204,12 +207,13 @@ def fuzz(name: str, out: Path, seconds: int, seed: int) -> dict[str, Any]:
 
 def watch(process: "subprocess.Popen[bytes]", out: Path) -> None:
     """Waits for the end of a process, and ends it when it stalls."""
-    last = time.time()
+    last, allowed = time.time(), STARTING_SECONDS
     while process.poll() is None:
         time.sleep(0.5)
         with contextlib.suppress(FileNotFoundError):
             last = max(last, (out / "progress.json").stat().st_mtime)
-        if time.time() - last > STALLED_SECONDS:
+            allowed = STALLED_SECONDS
+        if time.time() - last > allowed:
             process.kill()
     process.wait()
 
