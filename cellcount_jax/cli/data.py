@@ -136,7 +136,7 @@ def _data(options: argparse.Namespace) -> int:
 
 
 def _dots(options: argparse.Namespace) -> int:
-    from cellcount_jax.datasets import folder
+    from cellcount_jax.datasets import usable
     from cellcount_jax.io import pairing
     from cellcount_jax.io.annotations import dots
 
@@ -160,7 +160,7 @@ def _dots(options: argparse.Namespace) -> int:
             print(finding)
         problems += len(findings)
         samples += [sample] if sample else []
-    for line in folder.misplaced(samples):
+    for line, _ in usable.misplaced(samples).values():
         problems += 1
         print(line)
     print(f"{len(pairs)} files of dots checked, {problems} remarks")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cellcount_jax.cli.common import (
     MODEL_CHOICES,
+    SOME_FAILED,
     AddCommand,
     add_reading,
     add_voxel_size,
@@ -85,4 +86,4 @@ def _train(options: argparse.Namespace) -> int:
     print(f"to count more images: cellcount predict IMAGES --model {out} -o counts")
     if options.explain:
         print(f"explain counts: cellcount explain IMAGES --model {out} -o explanations")
-    return 0
+    return SOME_FAILED if results.get("left_out") else 0

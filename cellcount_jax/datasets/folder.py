@@ -10,7 +10,7 @@ An image without annotations is unlabelled; `io.pairing` says which files belong
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,18 @@ import numpy as np
 from cellcount_jax.data import outliers
 from cellcount_jax.data.resampling import SAME_SIZE_TOLERANCE
 from cellcount_jax.data.sample import Sample
+from cellcount_jax.datasets import usable
 from cellcount_jax.datasets.load import SplitDataset
-from cellcount_jax.datasets.misplaced_dots import find_misplaced
 from cellcount_jax.datasets.splits import describe_sizes
 from cellcount_jax.io.annotations import csv_table
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.axes import chosen_spacing
 from cellcount_jax.io.images.find import list_images
 from cellcount_jax.io.images.image import Image, read_image
-from cellcount_jax.io.pairing import FolderError, find_pairs, stem
+from cellcount_jax.io.pairing import FolderError, find_pairs, stem, unpaired_dots
 from cellcount_jax.runtime.path_text import path_text
 
 SPLITS = ("train", "validation", "test")
-
-MAX_NAMED = 20
-"""Maximum number of unusable images that are named."""
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +40,8 @@ def read_folder(
     *,
     voxel_size: Sequence[float] | None = None,
     **chosen: Any,
-) -> list[Sample]:
-    """All images of a folder with their dots.
+) -> tuple[list[Sample], dict[str, str]]:
+    """All images of a folder with their dots, but for those that cannot be used.
 
     Args:
       folder: Folder with the layout above.
@@ -52,39 +49,30 @@ def read_folder(
       **chosen: `channels`, `axes`, `scene` and `time` of `read_image`.
 
     Returns:
-      Samples in the order of their files; those without annotations have dots None.
+      Samples in the order of their files, those without annotations with dots None; and the files
+      left out, name -> line that says why.
 
     Raises:
-      FolderError: There is nothing to train on, or several images that have dots cannot be used;
+      FolderError: There is nothing to train on, or half of the images with dots cannot be used;
         the log names each.
-      ValueError: One image cannot be used; the message names it.
+      ValueError: The only unusable image is half of them or more; the message names it.
     """
     images, pairs = find_pairs(folder)
-    samples, errors = [], []
+    samples, errors, left_out = [], [], {}
     for path in images:
         try:
-            sample = _read_sample(path, folder, pairs.get(path), voxel_size, chosen)
+            samples.append(_read_sample(path, folder, pairs.get(path), voxel_size, chosen))
         except ValueError as error:
-            if path in pairs:
-                errors.append(error)
-            else:
-                log.error("%s", error)  # not needed: it has no dots
-        else:
-            samples.append(sample)
-    if len(errors) == 1:
-        raise errors[0]
-    for named in errors[:MAX_NAMED]:
-        log.error("%s", named)
-    if errors:
-        raise FolderError(
-            f"{folder}: {len(errors)} images with dots cannot be used (see above); fix them, or "
-            "move them out of the folder"
-        )
+            left_out[_name(path, folder)] = str(error)
+            errors += [error] if path in pairs else []
+    usable.check_enough(folder, errors, len(pairs))
     if not any(s.dots is not None for s in samples):
         raise FolderError(
             f"{folder}: {len(samples)} images but no annotations; put them in {folder / 'dots'}, "
             f"or make first ones with: cellcount propose {folder}"
         )
+    for path in unpaired_dots(folder, pairs):
+        left_out[_name(path, folder)] = f"{path_text(path)}: no image has its name"
     channels = {", ".join(s.channel_names) for s in samples if len(s.channel_names) > 1}
     if len(channels) > 1:
         log.warning(
@@ -92,7 +80,11 @@ def read_folder(
             "with --channels",
             *(folder, "; ".join(sorted(channels)[:3])),
         )
-    return samples
+    return samples, left_out
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path_text(path.relative_to(folder).as_posix())
 
 
 def _read_sample(
@@ -107,9 +99,8 @@ def _read_sample(
     if dots is not None:
         shape = image.pixels.shape[:-1]
         points = read_dots(dots, image_shape=shape, pixel_size=spacing).points
-    name = path_text(path.relative_to(folder).as_posix())
     names = image.channel_names
-    return Sample(name, _clean(image), points, spacing=spacing, channel_names=names)
+    return Sample(_name(path, folder), _clean(image), points, spacing=spacing, channel_names=names)
 
 
 def read_unlabelled(
@@ -175,20 +166,33 @@ def load_folder(
     voxel_size: Sequence[float] | None = None,
     **chosen: Any,
 ) -> SplitDataset:
-    """Reads a lab's folder and splits it; dots that do not fit their image are named in the log.
+    """Reads a lab's folder and splits it; what is left out is named in the log and the result.
 
     Without `split.csv` the labelled images are split at random: of 20 or more a fifth is for
-    test and a tenth for validation; of fewer, all are trained on.
+    test and a tenth for validation; of fewer, all are trained on. Left out are files that cannot
+    be read, images of other axes or channels than most, and those that have another
+    image's dots, or none in their file beside cells. The last are kept where `split.csv` lists
+    them, as are dots that are merely doubtful; both are named.
 
     Raises:
       ValueError: There is nothing to train on, or `split.csv` is wrong.
     """
-    samples = read_folder(folder, voxel_size=voxel_size, **chosen)
-    for line in misplaced(samples):
-        log.warning("%s", line)
+    samples, left_out = read_folder(folder, voxel_size=voxel_size, **chosen)
     labelled = [s for s in samples if s.dots is not None]
-    splits = _read_split(folder / "split.csv", {s.name: s for s in samples})
+    left_out |= usable.of_another_kind(labelled)
+    labelled = [s for s in labelled if s.name not in left_out]
+    doubtful, path = usable.misplaced(labelled), folder / "split.csv"
+    known = {s.name: s for s in samples if s.name not in left_out}
+    splits = _read_split(path, known, left_out)
     listed = splits is not None
+    if not listed:
+        left_out |= {name: doubt.line for name, doubt in doubtful.items() if doubt.is_sure}
+        labelled = [s for s in labelled if s.name not in left_out]
+    remarks = [doubt.line for name, doubt in doubtful.items() if name not in left_out]
+    for line in left_out.values():
+        log.warning("left out: %s", line)
+    for line in remarks:
+        log.warning("%s", line)
     if splits is None:
         rows = random_split(len(labelled), seed)
         splits = {split: [labelled[i] for i in rows[split]] for split in SPLITS}
@@ -204,14 +208,9 @@ def load_folder(
         is_fallback=False,
         split_hash=_hash(splits),
         description=f"{folder}: {describe_sizes(splits)}",
+        left_out=left_out,
+        remarks=remarks,
     )
-
-
-def misplaced(samples: Sequence[Sample]) -> list[str]:
-    """A line for each sample whose dots do not seem to belong to its image."""
-    names = [s.name for s in samples]
-    found = find_misplaced([s.image for s in samples], [s.dots for s in samples], names)
-    return [f"{name}: {line}" for name, line in found.items()]
 
 
 def random_split(n: int, seed: int) -> dict[str, list[int]]:
@@ -226,9 +225,12 @@ def random_split(n: int, seed: int) -> dict[str, list[int]]:
     }
 
 
-def _read_split(path: Path, samples: Mapping[str, Sample]) -> dict[str, list[Sample]] | None:
+def _read_split(
+    path: Path, samples: Mapping[str, Sample], left_out: Iterable[str]
+) -> dict[str, list[Sample]] | None:
     if not path.exists():
         return None
+    passed_over = {text for name in left_out for text in (name, stem(Path(name)))}
     by_stem = {stem(Path(name)): sample for name, sample in samples.items()}
     splits: dict[str, list[Sample]] = {split: [] for split in SPLITS}
     for number, row in csv_table.read_rows(path, "image", "split"):
@@ -237,6 +239,8 @@ def _read_split(path: Path, samples: Mapping[str, Sample]) -> dict[str, list[Sam
         if split not in SPLITS:
             known = ", ".join(SPLITS)
             raise FolderError(f"{path}, line {number}: split {split!r} is not one of {known}")
+        if sample is None and (name in passed_over or stem(Path(name)) in passed_over):
+            continue
         if sample is None:
             raise FolderError(f"{path}, line {number}: no image {name!r} in the folder")
         if sample.dots is None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from cellcount_jax.data.resampling import Resampling
 from cellcount_jax.data.sample import Sample
@@ -36,6 +36,8 @@ class SplitDataset:
       split_hash: Identifies which images are in which split.
       description: One line for logs and reports.
       resampling: How the files' images were resized; counters repeat it.
+      left_out: The reason for each file that is in no split, by name.
+      remarks: Doubts about images that are in a split.
     """
 
     name: str
@@ -46,6 +48,8 @@ class SplitDataset:
     split_hash: str
     description: str
     resampling: Resampling = dataclasses.field(default_factory=Resampling)
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    remarks: Sequence[str] = ()
 
 
 def load_dataset(

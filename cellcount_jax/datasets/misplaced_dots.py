@@ -50,9 +50,22 @@ class Fit(NamedTuple):
     floor: float
 
 
+class Doubt(NamedTuple):
+    """Why dots do not seem to belong to their image.
+
+    Attributes:
+      line: for people.
+      is_sure: the dots fit another image of the folder, or there are none beside an image full of
+        cells; else they merely stand out little, which dots of an odd image may do, too.
+    """
+
+    line: str
+    is_sure: bool
+
+
 def find_misplaced(
     images: Sequence[np.ndarray], dots: Sequence[np.ndarray | None], names: Sequence[str]
-) -> dict[str, str]:
+) -> dict[str, Doubt]:
     """Reports images whose dots fit them no better than other images.
 
     Args:
@@ -61,13 +74,13 @@ def find_misplaced(
       names: Unique names of the images.
 
     Returns:
-      A message by name for each image whose dots do not fit; empty if the folder cannot tell.
+      A doubt for each name whose dots do not fit; empty where the folder cannot tell.
     """
     groups = collections.defaultdict(list)
     for name, image, found in zip(names, images, dots, strict=True):
         if found is not None and found.shape[-1] == 2:
             groups[image.shape].append((name, image, found))
-    lines: dict[str, str] = {}
+    doubts: dict[str, Doubt] = {}
     for group in groups.values():
         dotted = [one for one in group if len(one[2]) >= MIN_DOTS]
         if len(dotted) < MIN_IMAGES:
@@ -75,30 +88,32 @@ def find_misplaced(
         fit = fit_dots([image for _, image, _ in dotted], [found for *_, found in dotted])
         if np.median(fit.scores[:, 0]) < POWER:
             continue
-        lines |= _misplaced(fit.scores, [name for name, *_ in dotted])
+        doubts |= _misplaced(fit.scores, [name for name, *_ in dotted])
         empty = {name: image for name, image, found in group if not len(found)}
         if empty:
             usual = np.median([_share_shown(image, fit) for _, image, _ in dotted])
             for name, image in empty.items():
                 if _share_shown(image, fit) > UNLIKE * usual:
-                    lines[name] = (
+                    line = (
                         "its file has no dots, but the image shows about as much as those with "
                         "dots: look whether the file is complete"
                     )
-    return lines
+                    doubts[name] = Doubt(line, is_sure=True)
+    return doubts
 
 
-def _misplaced(scores: np.ndarray, names: Sequence[str]) -> dict[str, str]:
-    usual, lines = np.median(scores[:, 0]), {}
+def _misplaced(scores: np.ndarray, names: Sequence[str]) -> dict[str, Doubt]:
+    usual, doubts = np.median(scores[:, 0]), {}
     for k in map(int, np.flatnonzero(scores[:, 0] < min(UNLIKE * usual, CHANCE))):
         best = int(scores[k, 1:].argmax()) + 1
         fits = scores[k, best] > 2 * UNLIKE * usual
         hint = f" (they would fit {names[(k + best) % len(names)]})" if fits else ""
-        lines[names[k]] = (
+        line = (
             f"its dots lie no more on cells than they do on other images of the folder{hint}: "
             "look whether the file belongs to this image"
         )
-    return lines
+        doubts[names[k]] = Doubt(line, is_sure=bool(fits))
+    return doubts
 
 
 def fit_dots(images: Sequence[np.ndarray], dots: Sequence[np.ndarray]) -> Fit:

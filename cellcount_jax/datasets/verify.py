@@ -9,7 +9,6 @@ import numpy as np
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets import splits
 from cellcount_jax.datasets.base import Benchmark
-from cellcount_jax.datasets.folder import misplaced
 from cellcount_jax.datasets.load import get_benchmark
 from cellcount_jax.datasets.prepared import (
     FilePath,
@@ -20,6 +19,7 @@ from cellcount_jax.datasets.prepared import (
 )
 from cellcount_jax.datasets.registry import BENCHMARKS
 from cellcount_jax.datasets.splits import Protocol
+from cellcount_jax.datasets.usable import misplaced
 
 TOLERANCE = 0.03
 """Relative difference from the published mean count above which there is a warning."""
@@ -69,7 +69,7 @@ def check(
     return [
         f"{name}: {benchmark.title}, in {folder}",
         *_compare(benchmark, found),
-        *(f"warning: {line}" for line in misplaced(flat)),
+        *(f"warning: {line}" for line, _ in misplaced(flat).values()),
         *(_split_line(benchmark, p, found) for p in benchmark.protocols.values()),
         f"  licence: {benchmark.licence}; page: {benchmark.page}",
         f"  cite: {benchmark.citation}",

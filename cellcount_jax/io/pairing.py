@@ -8,7 +8,7 @@ has the longer name. Pairs are one to one; what could belong to two is an error.
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cellcount_jax.io.images.find import list_images
@@ -67,19 +67,29 @@ def find_pairs(folder: Path) -> tuple[list[Path], dict[Path, Path]]:
     if not images:
         raise FolderError(f"{folder}: no images found; put them in {folder / 'images'}")
     given = set(images)
-    annotations = [
-        p
-        for place in ((dots, root) if dots.is_dir() else (root,))
-        for p in sorted(place.iterdir())
-        if p.suffix.lower() in ANNOTATION_ENDINGS and not p.name.startswith(".") and p not in given
-    ]
+    places = (dots, root) if dots.is_dir() else (root,)
+    annotations = [p for place in places for p in _annotations(place) if p not in given]
     pairs = pair(images, annotations)
-    unused = sorted(set(annotations) - set(pairs.values()))
-    if dots.is_dir():
-        unused = [p for p in unused if p.parent == dots]
-        if unused:
-            log.warning("%s: no image fits %s", dots, _listed(unused))
+    if unused := unpaired_dots(folder, pairs):
+        log.warning("%s: no image fits %s", dots, _listed(unused))
     return images, pairs
+
+
+def unpaired_dots(folder: Path, pairs: Mapping[Path, Path]) -> list[Path]:
+    """Files in `dots/` of a folder that fit none of its images; beside images they may be others.
+
+    Args:
+      folder: as for `find_pairs`.
+      pairs: that it found.
+    """
+    dots, used = folder / "dots", set(pairs.values())
+    return [p for p in _annotations(dots) if p not in used] if dots.is_dir() else []
+
+
+def _annotations(place: Path) -> list[Path]:
+    """Files of a folder that may hold dots, by their endings."""
+    every = sorted(place.iterdir())
+    return [p for p in every if p.suffix.lower() in ANNOTATION_ENDINGS and p.name[0] != "."]
 
 
 def pair(images: Sequence[Path], annotations: Sequence[Path]) -> dict[Path, Path]:

@@ -60,6 +60,7 @@ def run_report(
             ),
             html.row(*(html.image(figure, alt=alt) for alt, figure in examples.items())),
             _counting_maps(evaluation),
+            _left_out(results),
             "<h2>Training</h2>",
             html.row(
                 *(
@@ -70,7 +71,11 @@ def run_report(
             "<h2>All figures</h2>",
             html.table(
                 ["", "", "meaning"],
-                [[html.text(k), html.number(v), meaning(k)] for k, v in results.items()],
+                [
+                    [html.text(k), html.number(v), meaning(k)]
+                    for k, v in results.items()
+                    if k != "left_out"
+                ],
             ),
         ],
     )
@@ -103,6 +108,12 @@ def figures_of_counts(images: Sequence[Any], unit: str) -> str:
             figures.limits_of_agreement(*counts, unit), alt="differences against mean counts"
         ),
     )
+
+
+def _left_out(results: Mapping[str, Any]) -> str:
+    """Each file that could not be used, with the reason."""
+    files = results.get("left_out", ())
+    return "<h2>Left out</h2>" + html.listed(each["why"] for each in files) if files else ""
 
 
 def _fallback(results: Mapping[str, Any]) -> str:

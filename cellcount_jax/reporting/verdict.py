@@ -57,6 +57,8 @@ TERMS = {
     "count_scale": "factor by which the sum of the map is multiplied",
     "images_per_second": "how fast it counts",
     r"seconds_\w+": "how long it was trained",
+    "remarks": "what speaks against using this counter",
+    "left_out": "files that could not be used, each with the reason",
     "chosen_step": "step of the training whose weights were taken",
     "device|versions|git": "what it was made with",
     "n_patches": "number of patches that the images were cut into",
@@ -94,11 +96,17 @@ def verdict(results: Mapping[str, Any]) -> list[str]:
     Args:
       results: Content of `results.json`.
     """
+    lines = list(results.get("remarks", ()))
+    if left_out := results.get("left_out"):
+        lines.append(
+            f"files left out, each with its reason in results.json: {len(left_out)}, such as "
+            f"{left_out[0]['file']}"
+        )
     mae, split, n = results.get("mae"), results["split"], results["n_images"]
     if mae is None:
-        return []
+        return lines
     points = "" if results.get("f1") is None else f", F1 {results['f1']:.3f}"
-    lines = [f"{split} split, {n} images: MAE {mae:.1f} cells per image{points}"]
+    lines.append(f"{split} split, {n} images: MAE {mae:.1f} cells per image{points}")
     crossed = results.get("cross_validation")
     if crossed is not None:
         found = "" if crossed.get("f1") is None else f", F1 {crossed['f1']:.3f}"

@@ -1,8 +1,7 @@
-"""Stops diverging training with an error that names the learning rate, or logs a warning."""
+"""Stops diverging training with an error that says what to do, or adds a remark to results."""
 
-import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,10 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-log = logging.getLogger(__name__)
-
 MAX_RISE = 100.0
 """A warning is logged if the loss ends this many times higher than it began."""
+
+
+ADVICE = "Lower stages.{stage}.optimizer.learning_rate and start in a new workdir"
+"""To whoever trains from a config."""
+
+LAB_ADVICE = (
+    "Look through the dots (cellcount dots check FOLDER), then train again into a new folder with "
+    "another --seed"
+)
+"""To whoever trains with `cellcount train`, where no learning rate is set."""
 
 
 class TrainingError(RuntimeError):
@@ -21,7 +28,11 @@ class TrainingError(RuntimeError):
 
 
 def finite_metrics(
-    stage: str, at: int, metrics: Mapping[str, np.ndarray], manager: ocp.CheckpointManager
+    stage: str,
+    at: int,
+    metrics: Mapping[str, np.ndarray],
+    manager: ocp.CheckpointManager,
+    advice: str = ADVICE,
 ) -> list[dict[str, float]]:
     """The metrics of each step of a call that ended at step `at`.
 
@@ -32,18 +43,20 @@ def finite_metrics(
     values = [dict(zip(each, row, strict=True)) for row in zip(*each.values(), strict=True)]
     wrong = [v["loss"] for v in values if not math.isfinite(v["loss"])]
     if wrong:
-        raise _error(stage, at, f"the loss became {wrong[0]}", manager)
+        raise _error(stage, at, f"the loss became {wrong[0]}", manager, advice)
     return values
 
 
-def check_weights(stage: str, at: int, weights: Any, manager: ocp.CheckpointManager) -> None:
+def check_weights(
+    stage: str, at: int, weights: Any, manager: ocp.CheckpointManager, advice: str = ADVICE
+) -> None:
     """Checks the weights, because the loss of a step is computed before its update.
 
     Raises:
       TrainingError: A weight is not finite.
     """
     if not bool(_all_finite(weights)):
-        raise _error(stage, at, "the weights became infinite", manager)
+        raise _error(stage, at, "the weights became infinite", manager, advice)
 
 
 @jax.jit
@@ -51,26 +64,39 @@ def _all_finite(tree: Any) -> jax.Array:
     return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
-def warn_of_rise(stage: str, losses: Sequence[float]) -> None:
-    """Logs a warning if the median of the last tenth of losses is far above that of the first."""
+def rise(stage: str, losses: Sequence[float], advice: str = ADVICE) -> list[str]:
+    """A line if the median of the last tenth of losses is far above that of the first."""
     if len(losses) < 2:
-        return
+        return []
     n = max(1, len(losses) // 10)
     first, last = (float(np.median(part)) for part in (losses[:n], losses[-n:]))
-    if last > MAX_RISE * abs(first):
-        log.warning(
-            "stage %s: the loss rose from %.3g to %.3g: training diverged, do not use this model. "
-            "%s",
-            *(stage, first, last, _remedy(stage)),
-        )
+    if last <= MAX_RISE * abs(first):
+        return []
+    return [
+        f"stage {stage}: the loss rose from {first:.3g} to {last:.3g}: training diverged, do not "
+        f"use this model. {advice.format(stage=stage)}"
+    ]
 
 
-def _error(stage: str, at: int, what: str, manager: ocp.CheckpointManager) -> TrainingError:
+def logged_losses(metrics: Iterable[Mapping[str, Any]], stage: str) -> list[float]:
+    """A loss for each step that a resumed run took before, from the means in its log.
+
+    Args:
+      metrics: lines of `metrics.jsonl`, in the order of their steps.
+      stage: whose losses.
+    """
+    losses: list[float] = []
+    for line in metrics:
+        if line["stage"] == stage and line.get("split") == "train" and "loss" in line:
+            losses += [line["loss"]] * (line["step"] - len(losses))
+    return losses
+
+
+def _error(
+    stage: str, at: int, what: str, manager: ocp.CheckpointManager, advice: str
+) -> TrainingError:
     manager.wait_until_finished()
     last = manager.latest_step()
     kept = "nothing was saved yet" if last is None else f"step {last} is kept"
-    return TrainingError(f"stage {stage}: {what} by step {at}; {kept}. {_remedy(stage)}")
-
-
-def _remedy(stage: str) -> str:
-    return f"Lower stages.{stage}.optimizer.learning_rate and start in a new workdir"
+    text = advice.format(stage=stage)
+    return TrainingError(f"stage {stage}: {what} by step {at}; {kept}. {text}")

@@ -22,6 +22,7 @@ from cellcount_jax.inference.counter import Counter
 from cellcount_jax.methods import build_stages
 from cellcount_jax.reporting import run_report
 from cellcount_jax.runtime import checkpoint, environment, run_files, sharding
+from cellcount_jax.training import divergence
 from cellcount_jax.training import workdir as workdirs
 from cellcount_jax.training.trainer import Run, fit
 
@@ -63,6 +64,7 @@ def train_source(
     *,
     is_lab: bool = False,
     start: Counter | None = None,
+    advice: str = divergence.ADVICE,
 ) -> dict[str, Any]:
     """Like `train`, with data that are already loaded.
 
@@ -73,6 +75,7 @@ def train_source(
       is_lab: Whether they come from a lab's folder, which may change: a run resumes only if they
         are unchanged.
       start: Trained counter whose weights training starts from.
+      advice: What to do if training diverges; `{stage}` is the name of the stage.
 
     Raises:
       WorkdirError: See `train`; or images or dots have changed since the run began.
@@ -96,6 +99,7 @@ def train_source(
                 stages=build_stages(config),
                 mesh=sharding.data_mesh(),
                 start=start,
+                advice=advice,
             )
             counter = fit(run)
         except BaseException:
@@ -177,7 +181,8 @@ def evaluate_run(
         "count_scale": counter.stage.readout.count_scale,
         "stages": [stage.name for stage in build_stages(config)],
         "images_per_second": len(test) / evaluation.seconds,
-        **_training_facts(workdir),
+        **(facts := _training_facts(workdir)),
+        "remarks": [*source.remarks, *facts["remarks"]],
         "device": sharding.describe_device(),
         "versions": environment.package_versions(VERSIONED_PACKAGES),
         "git": environment.git_revision(),
@@ -210,6 +215,7 @@ def describe_source(source: load.SplitDataset) -> dict[str, Any]:
         "split_hash": source.split_hash,
         "n_train": len(source.splits["train"]),
         "n_validation": len(source.splits.get("validation", [])),
+        "left_out": [{"file": name, "why": line} for name, line in source.left_out.items()],
     }
 
 
@@ -238,11 +244,12 @@ def predictions_table(evaluation: Evaluation) -> str:
 
 
 def _training_facts(workdir: epath.Path) -> dict[str, Any]:
-    """Seconds and steps of every stage, from its checkpoint."""
+    """Seconds, steps and remarks of every stage, from its checkpoint."""
     facts = {}
     for stage in sorted((workdir / "checkpoints").iterdir()):
         facts[stage.name] = checkpoint.load_facts(stage)
     return {
         "seconds_train": sum(f["seconds"] for f in facts.values()),
         "chosen_step": {name: f["step"] for name, f in facts.items()},
+        "remarks": [line for f in facts.values() for line in f.get("remarks", ())],
     }

@@ -47,6 +47,7 @@ class Run:
       stages: Stages of the method.
       mesh: Mesh of devices.
       start: Trained counter whose weights the first stage starts from; None: random weights.
+      advice: What to do if training diverges; `{stage}` is the stage's name.
     """
 
     config: ConfigDict
@@ -56,6 +57,7 @@ class Run:
     stages: tuple[Stage, ...]
     mesh: jax.sharding.Mesh
     start: Counter | None = None
+    advice: str = divergence.ADVICE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,8 +174,8 @@ def _fit_stage(run: Run, stage: Stage, number: int, previous: Mapping[str, Varia
                 stage, pipeline, batches=plan.recalibrate, seed=run.config.seed
             ),
         )
-        state, seconds = _take_steps(job, state, seconds)
-        _finish(job, state, seconds)
+        state, seconds, remarks = _take_steps(job, state, seconds)
+        _finish(job, state, {"seconds": seconds, "remarks": remarks})
 
 
 def _resume(
@@ -189,15 +191,20 @@ def _resume(
     return state, seconds
 
 
-def _take_steps(job: _Job, state: State, seconds: float) -> tuple[State, float]:
-    """Runs to the last step; validates, logs and saves every `eval_every` epochs."""
+def _take_steps(job: _Job, state: State, seconds: float) -> tuple[State, float, list[str]]:
+    """Runs to the last step; validates, logs and saves every `eval_every` epochs.
+
+    Returns:
+      The last state, the seconds of training, and remarks on how the loss went.
+    """
     started = time.monotonic() - seconds
     at = int(state.step)
     interval = job.steps_per_epoch * job.plan.eval_every
     waiting: list[dict[str, jax.Array]] = []
     logged: list[dict[str, float]] = []
-    losses: list[float] = []
-    with job.pipeline.from_step(at) as data, progress.bar(job.stage.name, job.steps, at) as bar:
+    name, advice = job.stage.name, job.run.advice
+    losses = divergence.logged_losses(run_files.read_metrics(job.run.workdir), name)
+    with job.pipeline.from_step(at) as data, progress.bar(name, job.steps, at) as bar:
         while at < job.steps:
             n = max(n for n in job.programs if n <= job.next_stop(at) - at)
             state, metrics = job.programs[n](state, job.frozen, next(data))
@@ -206,24 +213,25 @@ def _take_steps(job: _Job, state: State, seconds: float) -> tuple[State, float]:
             waiting.append(metrics)
             due = at % interval == 0 or at == job.steps
             while len(waiting) > (0 if due else 1):
-                found = divergence.finite_metrics(
-                    job.stage.name, at, jax.device_get(waiting.pop(0)), job.manager
-                )
+                values = jax.device_get(waiting.pop(0))
+                found = divergence.finite_metrics(name, at, values, job.manager, advice)
                 logged += found
-                losses += [values["loss"] for values in found]
+                losses += [each["loss"] for each in found]
             bar.advance(logged, n)
             if job.stage.between_epochs is not None and at % job.steps_per_epoch == 0:
                 state = _between_epochs(job, state, at // job.steps_per_epoch)
             if due:
                 weights = (state.trained, state.model_state)
-                divergence.check_weights(job.stage.name, at, weights, job.manager)
+                divergence.check_weights(name, at, weights, job.manager, advice)
                 error = _validate(job, state, at, logged)
                 seconds = time.monotonic() - started
                 checkpoint.save(job.manager, state, {"seconds": seconds}, validation=error)
                 bar.validated(error)
                 logged = []
-    divergence.warn_of_rise(job.stage.name, losses)
-    return state, time.monotonic() - started
+    remarks = divergence.rise(name, losses, advice)
+    for line in remarks:
+        log.warning("%s", line)
+    return state, time.monotonic() - started, remarks
 
 
 def next_stop(at: int, *, steps: int, interval: int) -> int:
@@ -261,7 +269,7 @@ def _validate(job: _Job, state: State, at: int, logged: list[dict[str, float]]) 
     return error
 
 
-def _finish(job: _Job, state: State, seconds: float) -> None:
+def _finish(job: _Job, state: State, training: Mapping[str, Any]) -> None:
     """Selects the checkpoint, finishes the stage, fits the readout and writes `final/`."""
     job.manager.wait_until_finished()
     best = checkpoint.best_step(job.manager)
@@ -290,6 +298,6 @@ def _finish(job: _Job, state: State, seconds: float) -> None:
         ),
         "train_names": [s.name for s in splits["train"]],
         "step": int(state.step),
-        "seconds": seconds,
+        **training,
     }
     checkpoint.save_final(_folder(job.run, job.stage), counter.variables._asdict(), facts)

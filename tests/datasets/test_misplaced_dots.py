@@ -28,8 +28,8 @@ def test_dots_passed_on_in_rotation_are_named_with_the_image_that_they_fit(cells
     dots = [dots[0], dots[1], dots[3], dots[4], dots[2], *dots[5:]]
     found = find_misplaced(images, dots, NAMES)
     assert list(found) == ["2.png", "3.png", "4.png"]
-    assert "would fit 3.png" in found["2.png"]
-    assert "would fit 2.png" in found["4.png"]
+    assert "would fit 3.png" in found["2.png"].line
+    assert "would fit 2.png" in found["4.png"].line
 
 
 def test_dots_at_random_are_named(cells):
@@ -46,7 +46,7 @@ def test_no_dots_beside_many_cells_are_named_and_beside_none_are_not(cells):
         [images[0], background, *images[2:]], [nothing, nothing, *dots[2:]], NAMES
     )
     assert list(found) == ["0.png"]
-    assert "no dots" in found["0.png"]
+    assert "no dots" in found["0.png"].line
 
 
 def test_few_images_decide_nothing(cells):

@@ -47,6 +47,14 @@ def test_the_verdict_says_what_may_be_expected(given, says):
     assert all(say in " ".join(lines) for say in says)
 
 
+def test_remarks_and_files_left_out_are_in_the_verdict():
+    left_out = [{"file": "b.png", "why": "b.png: is damaged"}]
+    lines = verdict({**TEST, "remarks": ["training diverged"], "left_out": left_out})
+    assert lines[0] == "training diverged"
+    assert lines[1].endswith("1, such as b.png")
+    assert verdict({**TEST, "mae": None, "remarks": ["training diverged"]}) == lines[:1]
+
+
 @pytest.mark.parametrize(
     ("bias", "says"), [(3.0, "3.0 cells too many"), (-3.0, "too few"), (0.1, "cancel")]
 )

@@ -150,6 +150,29 @@ def test_training_that_diverges_stops_with_one_line(tmp_path, steps, what):
         ([], False),
     ],
 )
-def test_a_loss_that_rose_is_warned_of(losses, warned, caplog):
-    divergence.warn_of_rise("counter", losses)
-    assert ("stages.counter.optimizer.learning_rate" in caplog.text) == warned
+def test_a_loss_that_rose_is_remarked(losses, warned):
+    lines = divergence.rise("counter", losses)
+    assert ["stages.counter.optimizer.learning_rate" in line for line in lines] == [True] * warned
+    lines = divergence.rise("counter", losses, divergence.LAB_ADVICE)
+    assert ["learning_rate" in line for line in lines] == [False] * warned
+
+
+def test_losses_before_a_stop_count_as_often_as_steps_were_taken():
+    train = {"stage": "counter", "split": "train"}
+    metrics = [
+        {**train, "step": 2, "loss": 3.0},
+        {**train, "step": 2, "split": "validation", "mae": 9.0},
+        {**train, "step": 5, "loss": 1.0},
+        {**train, "step": 7, "stage": "other", "loss": 8.0},
+    ]
+    assert divergence.logged_losses(metrics, "counter") == [3.0, 3.0, 1.0, 1.0, 1.0]
+
+
+def test_a_rise_stands_in_the_results_and_the_report(tmp_path, monkeypatch):
+    monkeypatch.setattr(divergence, "MAX_RISE", 0.0)
+    results = run.train_source(config(4), epath.Path(tmp_path), source(), advice="Try {stage}.")
+    (line,) = [each for each in results["remarks"] if each.startswith("stage counter: ")]
+    assert "the loss rose from" in line
+    assert line.endswith("Try counter.")
+    assert line in (tmp_path / "report.html").read_text()
+    assert line in (tmp_path / "results.json").read_text()

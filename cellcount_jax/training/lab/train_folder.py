@@ -16,7 +16,7 @@ from cellcount_jax.evaluation import metrics
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.reporting.verdict import MIN_IMAGES
 from cellcount_jax.runtime import run_files
-from cellcount_jax.training import run
+from cellcount_jax.training import divergence, run
 from cellcount_jax.training.lab import consistency, density, prototypes
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,8 @@ def _train(
     config.data.name, config.data.protocol = source.name, source.protocol
     resampling = Resampling(factor=found.scale)
     resampled = load.resampled(source, resampling)
-    return run.train_source(config, workdir, resampled, is_lab=True, start=start)
+    advice = divergence.LAB_ADVICE
+    return run.train_source(config, workdir, resampled, is_lab=True, start=start, advice=advice)
 
 
 def cross_validation_parts(source: load.SplitDataset, *, folds: int) -> Iterator[load.SplitDataset]:

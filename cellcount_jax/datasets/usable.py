@@ -1,0 +1,75 @@
+"""Which annotated images of a folder are trained on, and which are left out, and why.
+
+A folder of a lab often holds a damaged file, dots that belong to another image, a stack among
+planes. These are left out, each with its line, unless they are so many that something is wrong
+with all of them.
+"""
+
+import collections
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from cellcount_jax.data.sample import Sample
+from cellcount_jax.datasets.misplaced_dots import Doubt, find_misplaced
+from cellcount_jax.io.pairing import FolderError
+from cellcount_jax.runtime.path_text import path_text
+
+MAX_NAMED = 20
+"""Most images that cannot be used of which each is named in the log."""
+
+log = logging.getLogger(__name__)
+
+
+def check_enough(folder: Path, errors: Sequence[ValueError], n_annotated: int) -> None:
+    """Refuses a folder of which half of the annotated images cannot be used.
+
+    Args:
+      folder: that is read.
+      errors: of its annotated images that cannot be used.
+      n_annotated: number of its annotated images, with these.
+
+    Raises:
+      ValueError: the one error, if there is one.
+      FolderError: there are several; the log names each.
+    """
+    if not errors or 2 * len(errors) < n_annotated:
+        return
+    if len(errors) == 1:
+        raise errors[0]
+    for error in errors[:MAX_NAMED]:
+        log.error("%s", error)
+    raise FolderError(
+        f"{path_text(folder)}: {len(errors)} of {n_annotated} images with dots cannot be used (see "
+        "above); fix them, or move them out of the folder"
+    )
+
+
+def of_another_kind(samples: Sequence[Sample]) -> dict[str, str]:
+    """Name -> why, of the images whose axes or channels are not those of most.
+
+    Empty where no kind is that of more than half of them: which to take is then the user's choice.
+    """
+    kinds = {s.name: (s.image.ndim - 1, s.image.shape[-1]) for s in samples}
+    if not kinds:
+        return {}
+    usual, n = collections.Counter(kinds.values()).most_common(1)[0]
+    if 2 * n <= len(kinds):
+        return {}
+    return {
+        name: f"{name}: is {_kind(kind)}, where most images with dots are {_kind(usual)}; choose "
+        "channels or axes that all have, or move it out of the folder"
+        for name, kind in kinds.items()
+        if kind != usual
+    }
+
+
+def _kind(kind: tuple[int, int]) -> str:
+    return f"{kind[0]}-D with {kind[1]} channel{'s' * (kind[1] > 1)}"
+
+
+def misplaced(samples: Sequence[Sample]) -> dict[str, Doubt]:
+    """Name -> why, of the images whose dots do not seem to belong to them; lines have the name."""
+    names = [s.name for s in samples]
+    found = find_misplaced([s.image for s in samples], [s.dots for s in samples], names)
+    return {name: doubt._replace(line=f"{name}: {doubt.line}") for name, doubt in found.items()}
