@@ -21,7 +21,7 @@ Batch = Mapping[str, Mapping[str, jax.Array]]
 Maps = dict[str, jax.Array]
 
 MakeTarget = Callable[[np.ndarray, Sequence[int]], np.ndarray]
-"""Dots and space shape -> map."""
+"""A function from dots and space shape to a map."""
 
 Decoder = Literal["components", "peaks"]
 
@@ -31,7 +31,7 @@ class Variables(NamedTuple):
 
     `trained` follows the gradient, `frozen` comes from earlier stages and never changes,
     `model_state` holds batch statistics of the trained part, `extras` small arrays beside them
-    (the decoder's threshold, where a prototype comes from).
+    (the decoder's threshold, the origin of a prototype).
     """
 
     trained: Tree
@@ -52,17 +52,17 @@ class Readout:
       points_map: Name of the map whose components or peaks are the points, None if the method has
         no points.
       decoder: `components` or `peaks`.
-      threshold: Level of the decoder: absolute for components; for peaks a share of
+      threshold: Level of the decoder: absolute for components; for peaks a fraction of
         `single_cell_peak`.
       single_cell_peak: Height of an isolated cell's peak in the points map; None takes the map's
         maximum.
-      candidates: Pairs of decoder and threshold among which the best on labelled validation (or,
-        without them, training) images is taken after training; empty keeps what is set.
+      candidates: Pairs of decoder and threshold; after training, the best on labelled validation
+        (or, without them, training) images is chosen. Empty: what is set is kept.
       f1_tolerance: Among a decoder's thresholds whose F1 is within this of its best, the one that
-        finds most nearly the true number of points is taken; 0: the middle one of the best.
+        gives the number of points closest to the true one is taken; 0: the middle of the best.
       fitted: The best threshold of every decoder among the candidates, once they are fitted.
-      calibrate: `count_scale` is multiplied, after training, by what makes the sum of all counts
-        of the training images right.
+      calibrate: Whether to rescale `count_scale` after training so that the total count of the
+        training images is right.
     """
 
     count_map: str
@@ -89,8 +89,8 @@ class Prototypes:
     Attributes:
       n_cell: Number of cell prototypes.
       stride: Pixels of the network's image per position of its maps.
-      vectors: [K, d], exact training features.
-      weights: [K] cells per unit of similarity; 0 for those that do not count.
+      vectors: Exact training features, [K, d].
+      weights: Cells per unit of similarity, [K]; 0 for prototypes that do not count.
       bias: Cells per position of the map.
       before_projection: Variables as they were before the last projection.
       provenance: `image`, `row`, `column`, `distance` [K] of the last projection; `top_image`,
@@ -153,16 +153,16 @@ class Stage:
       predict: Variables and images [B, *space, C] -> named maps, in evaluation mode.
       readout: How the maps count.
       stride: Sides of an image given to `predict` must be multiples of it.
-      select: `mae` or `f1`: by which validation chooses the checkpoint.
-      halo: Context in pixels that a tile needs on each side; None: the network looks at the whole
-        image at once and counts in a fixed `window`.
+      select: Validation metric that chooses the checkpoint: `mae` or `f1`.
+      halo: Context in pixels that a tile needs on each side; None: the network has
+        global operations and counts in a fixed `window`.
       window: Sides of the fixed window of a network with global operations (one number: the same
-        along every axis), else None. Where both this and the halo are None, the window is the size
+        along every axis), else None. If both this and the halo are None, the window is the size
         of the images that the stage, or the first such stage of its method, is trained on.
-      max_window: Longest side of a window where the network can be cut anywhere; None: see
+      max_window: Longest side of a window if images can be cut anywhere; None: see
         `inference.tiling.MAX_WINDOW`. For networks so small that longer windows fit into memory.
-      target: Dots and space shape -> the map that the loss compares with, on the host, once per
-        image; None: the loss needs counts alone.
+      target: Makes the map that the loss compares with from dots and space shape, on the host, once
+        per image; None: the loss needs only counts.
       prepare: Data streams -> data streams, once before the first step (cached features).
       between_epochs: (variables, data, epoch) -> variables.
       finish: (variables, data) -> variables, on the chosen checkpoint.
@@ -207,6 +207,6 @@ def forward_in_training(
 
 
 def single_cell_peak(target: MakeTarget, shape: Sequence[int]) -> float:
-    """Height at the dot of the map that `target` makes of one cell in the middle of `shape`."""
+    """Peak height of the map that `target` makes from one cell in the middle of `shape`."""
     centre = tuple(side // 2 for side in shape)
     return float(target(np.array([centre], np.float32), shape)[centre])

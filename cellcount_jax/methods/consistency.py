@@ -152,7 +152,7 @@ def _readout(model: ConfigDict) -> Readout:
             ),
             (41,) * len(model.window),
         )
-    # Components are cut at the same shares of a single cell's peak as peaks are.
+    # Components use the same fractions of a single cell's peak as thresholds as peaks do.
     candidates = tuple(
         (decoder, t * peak if decoder == "components" else t)
         for decoder in model.decoders
@@ -171,7 +171,7 @@ def _readout(model: ConfigDict) -> Readout:
 
 
 def _finish(network: SAUNet, model: ConfigDict) -> Callable[[Variables, Tree], Variables] | None:
-    """What is taken from the labelled images, whole and unaugmented, once training has ended.
+    """Statistics computed from the labelled images, whole and unaugmented, after training.
 
     With `standardise` the least spread of a channel; with batch norm the statistics of these
     images, SAU-Net's batch-norm extension.

@@ -34,7 +34,7 @@ Rows = Mapping[str, jax.Array]
 
 
 def check_options(config: ConfigDict) -> None:
-    """Raises ValueError if an option of `config.consistency` is unknown or cannot be met."""
+    """Raises ValueError if an option of `config.consistency` is unknown or cannot be satisfied."""
     for name, known in CHOICES.items():
         if (given := config.consistency[name]) not in known:
             raise ValueError(f"config.consistency.{name}: {given!r} is not one of {known}")
@@ -176,7 +176,7 @@ def _student(
 
 
 def _view(key: jax.Array, rows: Rows, options: ConfigDict) -> jax.Array:
-    """The unlabelled crops as the student alone sees them."""
+    """The unlabelled crops as only the student sees them."""
     image = rows["image"]
     jitter = IntensityJitter(**options.view.to_dict())
     return random_intensity(key, image, ndim=image.ndim - 2, jitter=jitter)

@@ -34,7 +34,7 @@ BLOCKS = (1, STRIDE, STRIDE)
 
 HALO = 144
 """Context in pixels that the network sees on each side of a position, rounded up to its stride: 2
-of the first two convolutions, 4, 12 and 24 of those behind a pool, 96 of the dilated ones."""
+of the first two convolutions, 4, 12 and 24 of those after a pool, 96 of the dilated ones."""
 
 
 def stages(config: ConfigDict) -> tuple[Stage, ...]:
@@ -70,7 +70,7 @@ def stage(config: ConfigDict) -> Stage:
     return Stage(
         name=NAME,
         init=init_from_vgg(
-            net.init,  # Compiled, it would round to other values than those of measured results.
+            net.init,  # compiled, it would round differently from the measured results
             model,
             vgg="frontend",
             depth=16,

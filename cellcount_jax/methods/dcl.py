@@ -160,7 +160,7 @@ def _network(config: ConfigDict) -> DCLCounter:
 def _forward(
     network: DCLCounter, trained: Tree, inputs: StepInput
 ) -> tuple[jax.Array, Tree, dict[str, jax.Array]]:
-    """z in training, the model state after it, and how far message passing reaches by now."""
+    """z in training, the model state after it, and the current reach of message passing."""
     rows = inputs.batch["labelled"]
     found: Any = network.apply(
         {"params": trained, **inputs.model_state},
@@ -190,7 +190,7 @@ def _localizer_stage(options: ConfigDict, counter: Stage, dtype: str) -> Stage:
         return Variables(variables["params"], frozen, state, {})
 
     def prepare(data: Tree, frozen: Tree) -> Tree:
-        """Adds the coarse map of whole images, so that a crop has its part of what a test sees."""
+        """Adds the coarse map of whole images, so that a crop gets what a test image would."""
         rows = data["labelled"]
         compute = jax.jit(lambda images: see(frozen, images)[0])
         starts = range(0, len(rows["image"]), CHUNK_ROWS)
@@ -202,7 +202,7 @@ def _localizer_stage(options: ConfigDict, counter: Stage, dtype: str) -> Stage:
         density, model_state = forward_in_training(
             network, trained, inputs.model_state, rows["image"], rows["mask"]
         )
-        # Without the ReLU of `predict`: behind it, negative outputs would have no gradient.
+        # Without the ReLU of `predict`: negative outputs would have no gradient.
         value = losses.density_mse(density, scale * rows["target"], mask=rows["mask"])
         return value, (model_state, {"loss": value})
 

@@ -1,7 +1,7 @@
-"""Maps whose peaks are easier to tell apart: averaged over mirror images, and unsharp.
+"""Maps whose peaks are easier to separate: averaged over mirror images, and unsharp-masked.
 
-A network trained by squared errors predicts the mean of what it holds possible, so two close cells
-become one ridge with a single top. Neither function here is part of a published method; both are
+A network trained with squared errors predicts the mean of what is possible, so two close cells
+become one ridge with a single peak. Neither function here is part of a published method; both are
 switches of the prediction and need no other training.
 """
 

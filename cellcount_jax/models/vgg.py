@@ -32,7 +32,7 @@ class VGG(nn.Module):
       depth: 16 or 19.
       width: Multiplier of the channels.
       batch_norm: The variant with batch norm after each convolution.
-      n_convs: Number of convolutions to stop after; None for all. 10 of depth 16 are CSRNet's front end.
+      n_convs: Number of convolutions; None for all. 10 of depth 16 are CSRNet's front end.
       kernel_init: Initializer of the convolutions; biases start at 0.
       dtype: Dtype of the computation and the output; parameters and statistics stay float32.
     """

@@ -8,9 +8,9 @@ from cellcount_jax.losses.prototypes import EMPTY_SHARE
 
 
 def dense(target: ArrayLike) -> np.ndarray:
-    """Where the density is at least that of a usual peak.
+    """Where the density is at least that of a typical peak.
 
-    A usual peak: the median over the positions that are the highest of their 3x3 neighbours and
+    A typical peak: the median over the positions that are the highest of their 3x3 neighbours and
     reach a tenth of the highest of all.
 
     Args:

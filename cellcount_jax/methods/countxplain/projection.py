@@ -1,4 +1,4 @@
-"""Where prototypes come from: projection onto training features, and what is shown of them.
+"""The origin of prototypes: projection onto training features, and data to show them.
 
 Everything here is a fold over feature maps that are resident on the device.
 """
@@ -23,16 +23,16 @@ from cellcount_jax.models.prototypes.projection import (
 )
 
 CHUNK_ROWS = 16
-"""Feature maps that are compared with the prototypes together."""
+"""Number of feature maps that are compared with the prototypes together."""
 
 N_PATCHES = 3
-"""Patches shown for each prototype, each from another image."""
+"""Number of patches shown for each prototype, each from another image."""
 
 PATCH_SIDE = 32
-"""Side of a patch in pixels, less where images are smaller."""
+"""Side of a patch in pixels; less if images are smaller."""
 
 SAMPLE_SIZE = 512
-"""Training features kept for plots of their space."""
+"""Number of training features kept for plots of their space."""
 
 Rows = Mapping[str, jax.Array]
 """Fields of stored features: image [N, h, w, d], target [N, h, w], source_image [N, H, W, C]."""
@@ -51,8 +51,8 @@ class PrototypeProjector:
     Args:
       head: Head whose processed features are compared with the prototypes.
       unique: What no two prototypes may share, see `models.prototypes.projection`.
-      by_density: Prototypes of cells are projected onto dense places alone, those of background
-        onto empty ones.
+      by_density: Whether to project cell prototypes only onto dense positions, and background
+        prototypes only onto empty ones.
     """
 
     def __init__(self, head: PrototypeHead, *, unique: str, by_density: bool):
@@ -105,7 +105,7 @@ class PrototypeProjector:
             allowed = None if fits is None else jnp.asarray(fits[ids])
             best = self._update(best, trained, rows["image"][ids], ids, real, allowed)
         new, provenance = project_finish(best, old, unique=self._unique)
-        # Placed on the devices as the old ones: the compiled training step insists on it.
+        # Placed on the devices like the old ones, as the compiled training step requires.
         placed = {n: _placed_like(v, variables.extras[n]) for n, v in provenance.items()}
         return variables._replace(
             trained={**trained, "prototypes": _placed_like(new, old)},
@@ -149,9 +149,9 @@ class PrototypeProjector:
             least[:n_inputs] = least_share * total / np.maximum(sums[:n_inputs], 1e-9)
         solution = _solve(products, right, least=least)
         if self._kind not in WITH_BIAS and self._kind in NOT_NEGATIVE and sums @ solution > 0:
-            # Without a bias nothing else would make up for a count that is too low.
+            # Without a bias, nothing else would compensate for a count that is too low.
             solution *= total / (sums @ solution)
-        bias = float(solution[n_inputs:].sum())  # Of one or, without bias, of none.
+        bias = float(solution[n_inputs:].sum())  # of one value or, without bias, none
         layer = density_parameters(solution[:n_inputs], bias, kind=self._kind)
         old = trained["density"]
         return {**trained, "density": {n: _placed_like(layer[n], old[n]) for n in old}}
@@ -193,7 +193,7 @@ class PrototypeProjector:
         m = min(SAMPLE_SIZE, n * height * width)
         flat = rng.choice(n * height * width, m, replace=False)
         where = np.unravel_index(flat, (n, height, width))
-        # The head looks at one position at a time, so any arrangement of positions will do.
+        # The head sees one position at a time, so any arrangement of positions works.
         features = rows["image"][where].reshape(1, m, 1, -1)
         found = self._processed(trained, features)
         return {

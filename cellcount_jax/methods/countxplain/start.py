@@ -1,4 +1,4 @@
-"""Where prototypes begin: the centres of clusters of training features."""
+"""Initialises prototypes at the centres of clusters of training features."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from cellcount_jax.methods.base import Tree
 from cellcount_jax.methods.countxplain import places
 
 MAX_FEATURES = 20_000
-"""Positions that are clustered."""
+"""Number of positions that are clustered."""
 
 
 def from_clusters(params: Tree, rows: Tree, key: jax.Array) -> Tree:
