@@ -144,11 +144,12 @@ def page(found: dict[str, Any], names: tuple[str, str]) -> str:
             html.note(f"{found['n_images']} images that {first} and {second} marked separately."),
             html.table(["", ""], summary),
             html.note(
-                "Neither observer is ground truth. The difference is first minus second; 95 % of "
-                "the differences of single images are expected within the limits of agreement "
-                "(bias &plusmn; 1.96 standard deviations; Bland and Altman 1986). F1 counts dots of "
-                "the two that lie within the radius of each other, one to one: 1 is full agreement. A "
-                "counter need not agree better with an observer than observers do with each other."
+                "Neither observer is ground truth. The difference is first minus second; 95 % "
+                "of the differences of single images are expected within the limits of "
+                "agreement (bias &plusmn; 1.96 standard deviations; Bland and Altman 1986). F1 "
+                "counts dots of the two that lie within the radius of each other, one to one: 1 "
+                "is full agreement. A counter need not agree better with an observer than "
+                "observers do with each other."
             ),
             html.image(figure, alt="difference against mean of the two observers' counts"),
             "<h2>Images</h2>",
