@@ -38,6 +38,7 @@ SUBFOLDERS = {
     "io": ("annotations", "images"),
     "models": ("prototypes", "weights", "conv"),
     "methods": ("countxplain",),
+    "datasets": ("usable_images",),
     "inference": ("bundled",),
     "training": ("lab",),
 }

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.output import add_arguments, finish, markdown
-from cellcount_jax.datasets.misplaced_dots import MIN_DOTS, find_misplaced
 from cellcount_jax.datasets.registry import BENCHMARKS
+from cellcount_jax.datasets.usable_images.misplaced_dots import MIN_DOTS, find_misplaced
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.image import read_image
 

@@ -136,7 +136,7 @@ def _data(options: argparse.Namespace) -> int:
 
 
 def _dots(options: argparse.Namespace) -> int:
-    from cellcount_jax.datasets import usable
+    from cellcount_jax.datasets.usable_images import usable
     from cellcount_jax.io import pairing
     from cellcount_jax.io.annotations import dots
 

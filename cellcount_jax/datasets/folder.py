@@ -19,9 +19,9 @@ import numpy as np
 from cellcount_jax.data import outliers
 from cellcount_jax.data.resampling import SAME_SIZE_TOLERANCE
 from cellcount_jax.data.sample import Sample
-from cellcount_jax.datasets import usable
 from cellcount_jax.datasets.load import SplitDataset
 from cellcount_jax.datasets.splits import describe_sizes
+from cellcount_jax.datasets.usable_images import usable
 from cellcount_jax.io.annotations import csv_table
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.axes import chosen_spacing

@@ -19,7 +19,7 @@ from cellcount_jax.datasets.prepared import (
 )
 from cellcount_jax.datasets.registry import BENCHMARKS
 from cellcount_jax.datasets.splits import Protocol
-from cellcount_jax.datasets.usable import misplaced
+from cellcount_jax.datasets.usable_images.usable import misplaced
 
 TOLERANCE = 0.03
 """Relative difference from the published mean count above which there is a warning."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cellcount_jax.datasets.misplaced_dots import MIN_IMAGES, find_misplaced
+from cellcount_jax.datasets.usable_images.misplaced_dots import MIN_IMAGES, find_misplaced
 from cellcount_jax.simulation.simulate import simulate_cells
 
 

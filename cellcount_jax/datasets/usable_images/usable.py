@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cellcount_jax.data.sample import Sample
-from cellcount_jax.datasets.misplaced_dots import Doubt, find_misplaced
+from cellcount_jax.datasets.usable_images.misplaced_dots import Doubt, find_misplaced
 from cellcount_jax.io.pairing import FolderError
 from cellcount_jax.runtime.path_text import path_text
 
