@@ -18,7 +18,9 @@ from qtpy.QtWidgets import QApplication, QWidget
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.napari.annotate_widget import AnnotateWidget
 from cellcount_jax.napari.count_widget import CountWidget
+from cellcount_jax.napari.drawing import view
 from cellcount_jax.napari.launch import open_viewer
+from cellcount_jax.napari.mouse import LEFT
 from cellcount_jax.napari.queue_widget import QueueWidget
 from cellcount_jax.napari.workspace import workspace_of
 from cellcount_jax.simulation.simulate import write_simulated
@@ -107,7 +109,7 @@ def flat(camera: Camera, truth: list[np.ndarray]) -> None:
     panel = camera.panel(AnnotateWidget)
     camera.frame("cellcount annotate my_cells", 2)
     for dot in truth[0][:3]:
-        annotator.click(dot, annotator.pick(dot), 1)
+        workspace.pointer.click(dot, workspace.pointer.pick(dot), LEFT)
         camera.frame("click: add a dot")
     annotator.undo()
     camera.frame("Ctrl+Z: undo")
@@ -126,7 +128,7 @@ def flat(camera: Camera, truth: list[np.ndarray]) -> None:
     annotator.select(None)
     camera.viewer.reset_view()
     for index, dot in enumerate(truth[0][10:13]):
-        found = annotator.pick(dot)
+        found = workspace.pointer.pick(dot)
         if found is not None:
             annotator.select(found.id)
             annotator.set_class(index + 1)
@@ -176,8 +178,8 @@ def volume(camera: Camera, truth: list[np.ndarray]) -> None:
     annotator.refresh()
     camera.save("annotate-slices")
     camera.panel(AnnotateWidget).toggle_3d()
-    camera.viewer.camera.angles = (10, 25, 60)
-    camera.viewer.camera.zoom *= 1.3
+    view.camera(camera.viewer).angles = (10, 25, 60)
+    view.camera(camera.viewer).zoom *= 1.3
     camera.save("annotate-volume")
 
 

@@ -41,6 +41,7 @@ SUBFOLDERS = {
     "datasets": ("usable_images",),
     "inference": ("bundled",),
     "training": ("lab",),
+    "napari": ("drawing",),
 }
 """Sub-folders of a folder, each importing only those after it."""
 

@@ -12,6 +12,7 @@ import contextlib
 import csv
 import dataclasses
 import datetime
+import functools
 import getpass
 import hashlib
 import logging
@@ -239,16 +240,19 @@ def progress(project: Project) -> tuple[int, int, int]:
     for image in project.images:
         path = project.dots.get(image)
         if project.key(image) not in saved and path is not None and path.exists():
-            saved[project.key(image)] = len(_readable_dots(path))
+            saved[project.key(image)] = _n_dots(path, path.stat().st_mtime_ns)
     return len(saved), len(project.images), sum(saved.values())
 
 
-def _readable_dots(path: Path) -> Dots | tuple[()]:
+@functools.lru_cache(maxsize=100_000)
+def _n_dots(path: Path, changed: int) -> int:
+    """Number of dots in a file that was last changed then."""
+    del changed
     try:
-        return read_dots(path)
+        return len(read_dots(path))
     except ValueError:
         log.info("%s: cannot be read without its image; its dots are not in the sum", path)
-        return ()
+        return 0
 
 
 def _digest(path: Path) -> str:

@@ -43,8 +43,10 @@ def pick(
         `radius` if not given.
       spacing: Voxel size per axis, to measure in physical proportions.
     """
-    ids = np.flatnonzero(shown)
     at = np.asarray(point, np.float64)
+    reach = radius if near_radius is None else near_radius
+    close = np.abs(rows.points[:, -1] - at[-1]) <= max(radius, reach)  # spares distances to all
+    ids = np.flatnonzero(shown & close)
     if not len(ids):
         return None
     away = (rows.points[ids] - at) * anisotropy(spacing, len(at))
@@ -56,7 +58,6 @@ def pick(
         if in_plane[best] <= radius**2:
             return Picked(int(ids[best]), False)
         best = int(np.where(here, np.inf, squares).argmin())
-        reach = radius if near_radius is None else near_radius
         is_near = not here[best] and squares[best] <= reach**2
         return Picked(int(ids[best]), True) if is_near else None
     best = int(squares.argmin())

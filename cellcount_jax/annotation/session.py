@@ -234,9 +234,13 @@ class Session:
         self.done.append(act)
         return act
 
-    def is_counted(self) -> np.ndarray:
-        """[n] whether each dot is a cell: added, accepted, or proposed with a score high enough."""
-        rows = self.table.rows
+    def is_counted(self, ids: ArrayLike | None = None) -> np.ndarray:
+        """[n] whether each dot is a cell: added, accepted, or proposed with a score high enough.
+
+        Args:
+          ids: numbers of the dots; all of them if not given.
+        """
+        rows = self.table.rows if ids is None else self.table.get(np.asarray(ids, np.int64))
         sure = (rows.states == State.ADDED) | (rows.states == State.ACCEPTED)
         above = ~(rows.scores < self.threshold)  # a proposal without a score is counted
         return sure | ((rows.states == State.PROPOSED) & above)

@@ -15,8 +15,9 @@ from cellcount_jax.inference.counter import Counter
 from cellcount_jax.inference.image_argument import ArrayReader
 from cellcount_jax.io.annotations.dots import FORMAT_NAMES
 from cellcount_jax.napari import controls
-from cellcount_jax.napari.annotator import CLASS_KEYS, HELP
+from cellcount_jax.napari.annotator import HELP
 from cellcount_jax.napari.images import path_of, scale_of
+from cellcount_jax.napari.keys import CLASS_KEYS
 from cellcount_jax.napari.workspace import Workspace, workspace_of
 
 LAYERS_FOLDER = Path.home() / "cellcount_annotation"
@@ -73,9 +74,11 @@ class AnnotateWidget(QWidget):
             controls.row("as", self.format, controls.button("Export ...", self._ask_export)),
             self.message,
         )
-        self.workspace.on_change.append(self.update_counts)
+        self.workspace.on_change.append(self.update_progress)
+        self.workspace.on_dots.append(self.update_counts)
         window = getattr(self.workspace.viewer.window, "_qt_window", None)
         self.keys = None if window is None else controls.OwnKeys(self, window, self._actions)
+        self.update_progress()
         self.update_counts()
 
     def _class_table(self) -> QWidget:
@@ -183,13 +186,17 @@ class AnnotateWidget(QWidget):
 
     # What is shown
 
-    def update_counts(self) -> None:
-        """Live counts of classes, slice, regions, image and folder."""
-        workspace, session = self.workspace, self.workspace.session
+    def update_progress(self) -> None:
+        """Saved images and dots of the folder."""
+        session, project = self.workspace.session, self.workspace.project
         self.volume.setVisible(session is not None and len(session.shape) == 3)
-        if workspace.project is not None:
-            done, n, dots = folder.progress(workspace.project)
+        if project is not None:
+            done, n, dots = folder.progress(project)
             self.progress.setText(f"{done} of {n} images, {dots:,} dots")
+
+    def update_counts(self) -> None:
+        """Live counts of classes, slice, regions and image."""
+        workspace, session = self.workspace, self.workspace.session
         if session is None or workspace.annotator is None:
             self.counts.setText("")
             return

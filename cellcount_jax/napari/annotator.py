@@ -1,27 +1,18 @@
-"""Mouse and keys on one image: they act on the session, and the layers follow."""
+"""What a person does on one image: it acts on the session, and the layers follow."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.utils.notifications import show_error
 
 from cellcount_jax.annotation import picking
 from cellcount_jax.annotation.journal import JournalError
 from cellcount_jax.annotation.records import Act, State
 from cellcount_jax.annotation.session import Session
-from cellcount_jax.napari.dots_layers import DotsLayers, set_margins
-
-CLICK_PIXELS = 3
-"""Largest movement of the mouse, in screen pixels, that is still a click."""
-
-GRAB_PIXELS = 6
-"""A dot can be grabbed within this many screen pixels, however small it is drawn."""
-
-CLASS_KEYS = "qwerty"
-
-LEFT, RIGHT = 1, 2
+from cellcount_jax.napari import keys
+from cellcount_jax.napari.drawing import view
+from cellcount_jax.napari.drawing.dots_layers import DotsLayers
 
 HELP = (
     "click: add / remove   drag: move   right click: not a cell   q w e r t y: class   "
@@ -37,30 +28,41 @@ class Annotator:
         viewer: ViewerModel,
         session: Session,
         *,
-        scale: tuple[float, ...],
+        scale: Sequence[float],
+        translate: Sequence[float] | None = None,
         diameter: float = 10.0,
         near: int = 2,
     ) -> None:
-        """Adds the layers of dots, and binds mouse and keys.
+        """Adds the layers of dots, and binds the keys.
 
         Args:
-          viewer: The napari viewer, with the image in it.
-          session: Session of the image.
-          scale: World units per pixel and axis, as the image layer has them.
-          diameter: Diameter of a dot in pixels; a click within half of it selects the dot.
-          near: Slices to both sides of a volume whose dots are drawn and can be selected.
+          viewer: of napari, with the image in it.
+          session: of the image.
+          scale: world units per pixel and axis, as the image layer has them.
+          translate: world position of the first pixel, if it is not the origin.
+          diameter: of a dot in pixels; a click within half of it means the dot.
+          near: slices to both sides of a volume whose dots are drawn and can be selected.
         """
-        self.viewer, self.session, self.scale = viewer, session, scale
+        self.viewer, self.session, self.scale = viewer, session, tuple(scale)
         self.class_index = 0
         self.current: int | None = None
         self.on_change: list[Callable[[], None]] = []
-        self.layers = DotsLayers(viewer, session, scale=scale, diameter=diameter, near=near)
+        self.layers = DotsLayers(
+            viewer,
+            session,
+            scale=scale,
+            translate=(0.0,) * len(self.scale) if translate is None else translate,
+            diameter=diameter,
+            near=near,
+        )
+        dims = viewer.dims.events
+        self._connected = [(dims.ndisplay, self._on_slice), (dims.order, self._on_slice)]
         if len(session.shape) == 3:
-            set_margins(viewer, near, scale[0])
-            viewer.dims.events.point.connect(self._on_slice)
-            viewer.dims.events.ndisplay.connect(self._on_slice)
-        viewer.mouse_drag_callbacks.append(self._on_mouse)
-        self._bind_keys()
+            set_margins(viewer, near, self.scale[0])
+            self._connected.append((dims.point, self._on_slice))
+        for event, function in self._connected:
+            event.connect(function)
+        keys.bind(viewer, self._keys())
         viewer.status = HELP
 
     @property
@@ -82,12 +84,9 @@ class Annotator:
 
     def close(self) -> None:
         """Unbinds everything and removes the layers."""
-        self.viewer.mouse_drag_callbacks.remove(self._on_mouse)
-        if len(self.session.shape) == 3:
-            self.viewer.dims.events.point.disconnect(self._on_slice)
-            self.viewer.dims.events.ndisplay.disconnect(self._on_slice)
-        for key in self._keys():
-            self.viewer.bind_key(key, None, overwrite=True)
+        for event, function in self._connected:
+            event.disconnect(function)
+        keys.unbind(self.viewer, self._keys())
         self.layers.remove()
 
     # Acts
@@ -104,11 +103,11 @@ class Annotator:
         try:
             result = function(*arguments)
         except (JournalError, OSError) as error:
-            self._shout(str(error))
+            view.shout(self.viewer, str(error))
         except ValueError as error:
             self.viewer.status = str(error)
         else:
-            self.viewer.text_overlay.visible = False
+            view.hush(self.viewer)
             return result
         return None
 
@@ -128,13 +127,6 @@ class Annotator:
         """Tells the widgets that counts may be others."""
         for function in list(self.on_change):
             function()
-
-    def _shout(self, text: str) -> None:
-        self.viewer.text_overlay.text = text
-        self.viewer.text_overlay.color = "red"
-        self.viewer.text_overlay.font_size = 16
-        self.viewer.text_overlay.visible = True
-        show_error(text)
 
     def undo(self, *_: Any) -> None:
         """Takes the last act back, and goes where it was."""
@@ -201,9 +193,8 @@ class Annotator:
 
     def toggle_dots(self) -> None:
         """Hides all dots, or shows them again."""
-        shown = not self.layers.cells.visible
-        for layer in (self.layers.cells, self.layers.not_cells, self.layers.current):
-            layer.visible = shown
+        shown = not self.layers.is_visible
+        self.layers.set_visible(shown)
         self.viewer.status = HELP if shown else "dots are hidden; Space shows them"
 
     def set_threshold(self, value: float) -> None:
@@ -215,76 +206,7 @@ class Annotator:
         """Brings a place, in pixels, to the middle of the view on all axes."""
         world = self.layers.cells.data_to_world(point)
         self._to_slice(point)
-        self.viewer.camera.center = (0.0, *world)[-3:] if len(point) == 2 else tuple(world)
-
-    # Mouse
-
-    def pick(self, point: np.ndarray) -> picking.Picked | None:
-        """The dot at a place in pixels."""
-        rows = self.session.table.rows
-        shown = self.session.is_counted() | (rows.states == State.REJECTED)
-        pixel = float(self.scale[-1])
-        least = GRAB_PIXELS / max(self.viewer.camera.zoom * pixel, 1e-6)
-        if len(self.session.shape) == 3:
-            shown &= np.abs(np.rint(rows.points[:, 0]) - point[0]) <= self.layers.near
-        radius = max(self.diameter / 2, min(least, 2 * self.diameter))
-        return picking.pick(
-            rows, shown, point, radius=radius, near_radius=self.diameter / 2, spacing=self.scale
-        )
-
-    def place(self, world: Any) -> np.ndarray:
-        """A place of the canvas in pixels of the image; on a volume, of the slice."""
-        point = np.asarray(self.layers.cells.world_to_data(world), float)[
-            -len(self.session.shape) :
-        ]
-        if len(point) == 3:
-            point[0] = np.rint(point[0])
-        return point
-
-    def _on_mouse(self, viewer: ViewerModel, event: Any) -> Generator[None, None, None]:
-        if event.modifiers:
-            return
-        if viewer.dims.ndisplay == 3 or not self.layers.cells.visible:
-            hidden = viewer.dims.ndisplay != 3
-            viewer.status = "dots are hidden; Space shows them" if hidden else "edit in the slices"
-            return
-        point, start, button = self.place(event.position), np.array(event.pos), event.button
-        found = self.pick(point)
-        is_grabbed = button == LEFT and found is not None and not found.is_near_slice
-        moved, panned = False, viewer.camera.mouse_pan
-        if is_grabbed:
-            viewer.camera.mouse_pan = False
-        try:
-            yield
-            while event.type == "mouse_move":
-                moved = moved or np.abs(np.array(event.pos) - start).max() > CLICK_PIXELS
-                if moved and is_grabbed and found is not None:
-                    self.layers.show_moving(found.id, self.place(event.position))
-                yield
-        finally:
-            viewer.camera.mouse_pan = panned
-        if moved and is_grabbed and found is not None:
-            self.do(self.session.move, found.id, self.place(event.position))
-            self.layers.show(np.array([found.id]))  # also where it was, if that failed
-        elif not moved:
-            self.click(point, found, button)
-
-    def click(self, point: np.ndarray, found: picking.Picked | None, button: int) -> None:
-        """What a click means: see `HELP`; one near a dot of a near slice selects that dot."""
-        if found is not None and found.is_near_slice:
-            z = round(float(self.session.table.get([found.id]).points[0, 0]))
-            self.select(found.id)
-            self.viewer.status = f"this cell has its dot on slice {z}; it is selected, not added"
-        elif button == RIGHT and found is not None:
-            self.do(self.session.reject, [found.id])
-        elif button == RIGHT:
-            self.do(self.session.reject_at, point)
-        elif button == LEFT and found is not None:
-            self.do(self.session.remove, [found.id])
-        elif button == LEFT:
-            self.current = None
-            self.layers.mark(None)
-            self.do(lambda: self.session.add(point, class_index=self.class_index))
+        view.camera(self.viewer).center = (0.0, *world)[-3:] if len(point) == 2 else tuple(world)
 
     def _target(self) -> int | None:
         """The current dot, if it is still there."""
@@ -306,7 +228,7 @@ class Annotator:
     # Keys
 
     def _keys(self) -> dict[str, Callable[[Any], None]]:
-        keys: dict[str, Callable[[Any], None]] = {
+        actions: dict[str, Callable[[Any], None]] = {
             "n": lambda _: self.jump(1),
             "p": lambda _: self.jump(-1),
             "Enter": lambda _: self.judge(accept=True),
@@ -318,8 +240,7 @@ class Annotator:
             "Control-Y": self.redo,
             "Control-Shift-Z": self.redo,
         }
-        keys |= {key: self._class_setter(index) for index, key in enumerate(CLASS_KEYS)}
-        return keys
+        return actions | {k: self._class_setter(i) for i, k in enumerate(keys.CLASS_KEYS)}
 
     def _class_setter(self, index: int) -> Callable[[Any], None]:
         # Not a partial function: napari asks a bound function for its name.
@@ -327,14 +248,18 @@ class Annotator:
 
     def qt_keys(self) -> dict[str, Callable[[Any], Any]]:
         """What each key does, by Qt's names."""
-        names = {"Enter": "Return", "Escape": "Esc", "Delete": "Del"}
-        keys = self._keys()
-        found = {
-            "+".join(names.get(k, k.upper() if len(k) == 1 else k) for k in key.split("-")): act
-            for key, act in keys.items()
-        }
-        return {k.replace("Control", "Ctrl"): act for k, act in found.items()}
+        return keys.by_qt_names(self._keys())
 
-    def _bind_keys(self) -> None:
-        for key, function in self._keys().items():
-            self.viewer.bind_key(key, function, overwrite=True)
+
+def set_margins(viewer: ViewerModel, near: int, step: float) -> None:
+    """Makes the slice of a volume thick enough for `near` slices to both sides.
+
+    Args:
+      viewer: of napari.
+      near: slices.
+      step: world units between slices.
+    """
+    if hasattr(viewer.dims, "margin_left"):
+        margins = [0.0] * viewer.dims.ndim
+        margins[-3] = (near + 0.55) * step
+        viewer.dims.margin_left = viewer.dims.margin_right = tuple(margins)

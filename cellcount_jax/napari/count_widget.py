@@ -64,6 +64,7 @@ class CountWidget(QWidget):
             self.errors,
         )
         self.workspace.on_change.append(self.update_models)
+        self.workspace.on_dots.append(self._show_count)
         self.update_models()
 
     def update_models(self) -> None:
@@ -79,7 +80,6 @@ class CountWidget(QWidget):
             self.model.addItems(items)
             self.model.setCurrentText(self.workspace.model)
             self.model.blockSignals(False)
-        self._show_count()
 
     def _choose(self, name: str) -> None:
         if name:

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,17 @@ from cellcount_jax.io.images.image import LazyImage
 from cellcount_jax.io.regions import Region, regions_of
 from cellcount_jax.napari.annotator import Annotator
 from cellcount_jax.napari.images import add_image, scale_of
+from cellcount_jax.napari.mouse import Pointer
 
 _OF_VIEWER: "weakref.WeakKeyDictionary[ViewerModel, Workspace]" = weakref.WeakKeyDictionary()
 
 
 class Workspace:
-    """State of one viewer; `on_change` is called when the folder, the image or dots change."""
+    """State of one viewer.
+
+    `on_dots` is called after every act, and when another slice is looked at; `on_change` when the
+    folder or the image is another one, or dots were saved.
+    """
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
@@ -31,11 +36,13 @@ class Workspace:
         self.image: LazyImage | None = None
         self.layer: Any = None
         self.annotator: Annotator | None = None
+        self.pointer: Pointer | None = None
         self.model = DEFAULT_MODEL
         self.regions_place: Path | None = None
         self.regions: list[Region] = []
         self.proposals: Proposals | None = None
         self.order: list[Path] = []
+        self.on_dots: list[Callable[[], None]] = []
         self.on_change: list[Callable[[], None]] = []
         self._open: contextlib.ExitStack | None = None
         self._image_layers: list[Any] = []
@@ -103,25 +110,31 @@ class Workspace:
             shape = layer.data.shape[: 2 if layer.rgb else layer.ndim]
             session = Session(place / f"{layer.name}.journal", shape, who=folder.login())
             stack.callback(session.close)
-            scale = tuple(float(s) for s in layer.scale)
-            self.layer = layer
-            self.annotator = Annotator(self.viewer, session, scale=scale)
-            self.annotator.on_change.append(self.changed)
+            self.layer, axes = layer, len(shape)
+            self._connect(session, layer.scale[-axes:].tolist(), layer.translate[-axes:].tolist())
             self._open = stack.pop_all()
         self.changed()
 
     def _show(self, image: LazyImage, session: Session) -> None:
         self.image = image
         self._image_layers = add_image(self.viewer, image)
-        self.annotator = Annotator(self.viewer, session, scale=scale_of(image))
-        self.annotator.on_change.append(self.changed)
+        self._connect(session, scale_of(image), (0.0,) * image.ndim)
         self.viewer.layers.selection.active = self._image_layers[0]
         self.viewer.reset_view()
         if self.regions_place is not None:
             self.regions = regions_of(self.regions_place, image.path, image.space_shape)
 
+    def _connect(
+        self, session: Session, scale: Sequence[float], translate: Sequence[float]
+    ) -> None:
+        self.annotator = Annotator(self.viewer, session, scale=scale, translate=translate)
+        self.annotator.on_change.append(self.dots_changed)
+        self.pointer = Pointer(self.annotator)
+
     def close_image(self) -> None:
         """Closes the open image, if there is one."""
+        if self.pointer is not None:
+            self.pointer.close()
         if self.annotator is not None:
             self.annotator.close()
         for layer in self._image_layers:
@@ -129,7 +142,8 @@ class Workspace:
                 self.viewer.layers.remove(layer)
         if self._open is not None:
             self._open.close()
-        self._open = self.image = self.layer = self.annotator = self.proposals = None
+        self._open = self.image = self.layer = None
+        self.annotator = self.pointer = self.proposals = None
         self._image_layers, self.regions = [], []
 
     def set_regions(self, place: Path) -> None:
@@ -169,10 +183,16 @@ class Workspace:
         annotator.set_threshold(proposals.threshold)
         return n
 
+    def dots_changed(self) -> None:
+        """Tells the widgets of dots."""
+        for function in list(self.on_dots):
+            function()
+
     def changed(self) -> None:
-        """Tells the widgets."""
+        """Tells all widgets."""
         for function in list(self.on_change):
             function()
+        self.dots_changed()
 
 
 def workspace_of(viewer: ViewerModel) -> Workspace:

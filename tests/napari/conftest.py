@@ -6,6 +6,7 @@
 import importlib.util
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +27,27 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if here in Path(item.path).parents:  # warnings of napari and Qt are theirs
             item.add_marker(pytest.mark.filterwarnings("default"))
+
+
+@pytest.fixture(autouse=True)
+def no_deprecated_calls_of_ours() -> Iterator[None]:
+    """Fails a test in which our code uses what napari, Qt or NumPy is going to drop.
+
+    Errors inside callbacks of Qt would be swallowed, so the warnings are collected instead.
+    """
+    import cellcount_jax
+
+    ours = (str(Path(cellcount_jax.__file__).parent), str(Path(__file__).parent))
+    kinds = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        yield
+    found = {
+        f"{w.filename}:{w.lineno}: {w.message}"
+        for w in seen
+        if issubclass(w.category, kinds) and w.filename.startswith(ours)
+    }
+    assert not found, "\n".join(sorted(found))
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -61,8 +83,10 @@ class Hand:
 
         layer = self.viewer.layers["cells"]
         world = np.asarray(layer.data_to_world(point))[-2:]
-        centre, size = self.viewer.camera.center[-2:], (self.canvas.height(), self.canvas.width())
-        y, x = (world - np.array(centre)) * self.viewer.camera.zoom + np.array(size) / 2
+        from cellcount_jax.napari.drawing import view
+
+        camera, size = view.camera(self.viewer), (self.canvas.height(), self.canvas.width())
+        y, x = (world - np.array(camera.center[-2:])) * camera.zoom + np.array(size) / 2
         return QPointF(float(x), float(y))
 
     def _send(self, kind, at, button, held):

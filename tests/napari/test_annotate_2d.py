@@ -4,6 +4,7 @@ import pytest
 from cellcount_jax.annotation.records import State
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.pairing import find_pairs
+from cellcount_jax.napari.drawing import view
 from cellcount_jax.napari.workspace import workspace_of
 from tests.napari.conftest import wait_for
 
@@ -88,10 +89,10 @@ def test_a_right_click_keeps_hard_negatives(images, opened):
 
 def test_a_drag_on_nothing_pans_and_adds_no_dot(images, opened):
     hand = opened(images)
-    before = hand.viewer.camera.center
+    before = view.camera(hand.viewer).center
     hand.drag([30, 40], [60, 60])
     assert len(session_of(hand).dots()) == 0
-    assert hand.viewer.camera.center != before
+    assert view.camera(hand.viewer).center != before
 
 
 def test_space_hides_all_dots(images, opened):
@@ -119,7 +120,7 @@ def test_propose_jump_accept_reject(images, opened, method):
     hand.key("N")
     first = annotator.current
     assert first is not None
-    centre = hand.viewer.camera.center[-2:]
+    centre = view.camera(hand.viewer).center[-2:]
     near(centre, session.table.rows.points[first])
     hand.key("Return")
     assert session.table.rows.states[first] == State.ACCEPTED
@@ -166,10 +167,29 @@ def test_a_failed_save_is_shouted(images, opened, monkeypatch):
 
     monkeypatch.setattr("os.write", full)
     hand.click([80, 90])
-    assert hand.viewer.text_overlay.visible
-    assert "NOT SAVED" in hand.viewer.text_overlay.text
+    assert view.text_overlay(hand.viewer).visible
+    assert "NOT SAVED" in view.text_overlay(hand.viewer).text
     monkeypatch.undo()
     assert len(session_of(hand).dots()) == 1
     hand.click([80, 90])
-    assert not hand.viewer.text_overlay.visible
+    assert not view.text_overlay(hand.viewer).visible
     assert len(session_of(hand).dots()) == 2
+
+
+def test_a_removed_dot_is_gone_from_the_picture(images, opened):
+    hand = opened(images)
+    canvas = hand.screenshot("2d-before")[..., :3].astype(int)
+    hand.click([30, 40])
+    hand.click([80, 90], right=True)
+    both = hand.screenshot("2d-one-dot")[..., :3].astype(int)
+    for point in ([30, 40], [80, 90]):
+        assert np.abs(around(hand, both, point) - around(hand, canvas, point)).max() > 60
+    hand.key("Z", control=True)
+    hand.click([30, 40])
+    np.testing.assert_allclose(hand.screenshot("2d-removed")[..., :3], canvas, atol=2)
+
+
+def around(hand, canvas, point):
+    """The pixels of the screen around a place."""
+    at = hand.screen(point).toPoint()
+    return canvas[at.y() - 8 : at.y() + 9, at.x() - 8 : at.x() + 9]

@@ -1,6 +1,6 @@
 import numpy as np
 
-from cellcount_jax.napari import dots_layers
+from cellcount_jax.napari.drawing import point_rows
 from cellcount_jax.napari.workspace import workspace_of
 from tests.napari.test_annotate_2d import near, panel, session_of
 
@@ -55,7 +55,7 @@ def test_near_dots_are_smaller_and_paler_and_far_ones_hidden(volumes, opened):
         hand.click([z, 20 + 5 * z, 40])
     to_slice(hand, 4)
     layer = hand.viewer.layers["cells"]
-    assert layer.shown[:3].tolist() == [True, True, False]
+    near(layer.data[layer.shown], [[4, 40, 40], [5, 45, 40]])
     assert layer.size[1] < layer.size[0]
     assert layer.face_color[1, 3] < layer.face_color[0, 3]
     shown = hand.screenshot("3d-slice")
@@ -95,5 +95,26 @@ def test_the_older_way_to_draw_near_slices(monkeypatch):
         out_of_slice_display = False
 
     layer = Old()
-    dots_layers.draw_near_slices(layer)
+    point_rows.draw_near_slices(layer)
     assert layer.out_of_slice_display
+
+
+def test_a_removed_dot_is_gone_from_slices_and_from_the_volume_view(volumes, opened):
+    hand = opened(volumes)
+    widget = panel(hand, "annotate")
+    to_slice(hand, 4)
+
+    def both():
+        slices = hand.screenshot("3d-removed-slice")[..., :3].astype(int)
+        widget.in_3d.click()
+        volume = hand.screenshot("3d-removed-volume")[..., :3].astype(int)
+        widget.in_3d.click()
+        return slices, volume
+
+    before = both()
+    hand.click([4, 30, 40])
+    for without, with_dot in zip(before, both(), strict=True):
+        assert np.abs(with_dot - without).max() > 60
+    hand.click([4, 30, 40])
+    for without, after in zip(before, both(), strict=True):
+        np.testing.assert_allclose(after, without, atol=2)

@@ -1,0 +1,1 @@
+"""What of the dots the viewer draws, and how."""
