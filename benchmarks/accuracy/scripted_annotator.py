@@ -7,10 +7,12 @@ Correction: the bundled model proposes dots on the two images whose count it dou
 annotator corrects them (a click is one add, removal or move; a dot is moved when it is more than
 2.5 pixels off); a counter is trained on the two; it sorts the other 14 by doubt and proposes; the
 annotator corrects them in this order; the counter is trained again, on all 16. Both counters are
-trained by the lab's command and tested on the images 101 to 150: F1 at 5 pixels.
+trained by the lab's command and tested on the images 101 to 150: F1 at 5 pixels. The same command
+resumes after a stop; finished draws, and finished trainings on full annotation, are not repeated.
 """
 
 import argparse
+import json
 import os
 import shutil
 from pathlib import Path
@@ -28,6 +30,7 @@ from cellcount_jax.inference.bundled import DEFAULT_MODEL
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.io.annotations.dots import read_dots, write_dots
 from cellcount_jax.io.images.image import read_image
+from cellcount_jax.runtime.replace_file import write_file
 from cellcount_jax.runtime.setup import configure_process
 from cellcount_jax.training.lab.train_folder import train_folder
 
@@ -83,6 +86,19 @@ def f1_of(model: Path, root: Path) -> float:
         assert found.points is not None
         matches.append(match_points(found.points, dots, radius=RADIUS))
     return localisation(matches)["f1"]
+
+
+def finished_draw(seed: int, root: Path, work: Path, steps: int | None) -> dict[str, Any]:
+    """The outcome of a draw, which is kept."""
+    path = work / f"draw-{seed}.json"
+    if path.exists():
+        kept: dict[str, Any] = json.loads(path.read_text())
+        return kept
+    for name in ("corrected", "first"):  # of a draw that was stopped: its clicks were not kept
+        shutil.rmtree(work / f"{name}-{seed}", ignore_errors=True)
+    found = one_draw(seed, root, work, steps)
+    write_file(path, json.dumps(found).encode())
+    return found
 
 
 def one_draw(seed: int, root: Path, work: Path, steps: int | None) -> dict[str, Any]:
@@ -141,7 +157,7 @@ def main() -> None:
     options = parser.parse_args()
     configure_process()
     root, work = Path(os.environ["CELLCOUNT_RAW_DIR"]), options.out / "scripted_annotator"
-    rows = [one_draw(seed, root, work, options.steps) for seed in range(options.draws)]
+    rows = [finished_draw(seed, root, work, options.steps) for seed in range(options.draws)]
     lines = [
         [name, *(mean_and_sd([r[f"{key}_{which}"] for r in rows], digits=digits)
                  for key, digits in (("clicks", 0), ("f1", 3)))]
