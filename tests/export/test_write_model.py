@@ -230,7 +230,7 @@ def test_an_old_file_stays_when_a_new_one_cannot_be_written(file, tmp_path):
 def test_the_command(run, tmp_path, capsys):
     target = tmp_path / "m.cellcount"
     assert main.main(["export", str(run), str(target), "--half"]) == 0
-    assert "weights have 16 bits" in capsys.readouterr().out
+    assert "weights stored with 16 bits" in capsys.readouterr().out
     assert main.main(["export", str(run), str(target), "--stage", "absent"]) == 1
     assert "no finished stage 'absent'" in capsys.readouterr().err
     assert main.main(["export", str(tmp_path), str(target)]) == 1

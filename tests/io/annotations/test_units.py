@@ -85,7 +85,7 @@ def test_training_and_checking_use_the_size_of_the_image(tmp_path, capsys):
         metadata={"unit": "micron"},
     )
     _results(tmp_path / "dots" / "a.csv", _points() * SIZE)
-    (sample,) = read_folder(tmp_path)
+    (sample,), _ = read_folder(tmp_path)
     np.testing.assert_allclose(sample.dots, _points(), atol=2e-3)
     assert main(["dots", "check", str(tmp_path)]) == 0
     assert "divided by the image's pixel size" in capsys.readouterr().err
