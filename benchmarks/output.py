@@ -93,6 +93,11 @@ def record(
         lines.write(json.dumps(line, default=str) + "\n")
 
 
+def recorded(path: Path) -> list[dict[str, Any]]:
+    """The lines that `record` added to a file, oldest first; none if there is no such file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def _module() -> list[str]:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return [spec.name] if spec else []

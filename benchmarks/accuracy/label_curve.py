@@ -13,6 +13,7 @@ are not trained again, interrupted ones are resumed; `--record` adds a line per 
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import statistics
@@ -24,6 +25,7 @@ import numpy as np
 from etils import epath
 from scipy import stats
 
+from benchmarks import output
 from benchmarks.accuracy.focal_share import held_back_shares
 from benchmarks.accuracy.seeds import run_name
 from benchmarks.accuracy.ten_images.sets import read_half
@@ -81,11 +83,13 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], help="config fields, for every run")
     parser.add_argument("--held-back", action="store_true", help="judge on training images")
     parser.add_argument("--record", action="store_true", help="add runs to benchmarks/results")
-    parser.add_argument("--table", action="store_true", help="print the recorded runs only")
+    parser.add_argument(
+        "--table", action="store_true", help="print the recorded runs of the preset's own settings"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     options = parser.parse_args()
     if options.table:
-        print(table(recorded()))
+        print(table(found for found in recorded() if not found["fields"]))
         return
     configure_process()
     done = []
@@ -134,8 +138,9 @@ def run(name: str, n: int, seed: int, variant: str, options: argparse.Namespace)
     }
 
 
+@functools.cache
 def pool(
-    name: str, chosen: CurveSet, voxel_size: Sequence[float] | None
+    name: str, chosen: CurveSet, voxel_size: tuple[float, ...] | None
 ) -> tuple[list[Sample], list[Sample]]:
     """Training and test images of a set in a fixed order, resampled."""
     if chosen.half is None:
@@ -217,10 +222,8 @@ def table(results: Iterable[Result]) -> str:
 
 
 def recorded() -> list[Result]:
-    """Figures of all recorded runs with the preset's own settings."""
-    path = RESULTS / "label_curve.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [f for f in (json.loads(line)["figures"] for line in lines) if not f["fields"]]
+    """Figures of all recorded runs."""
+    return [line["figures"] for line in output.recorded(RESULTS / "label_curve.jsonl")]
 
 
 def record_once(found: dict[str, Any]) -> None:

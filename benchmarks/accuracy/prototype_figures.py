@@ -15,7 +15,6 @@ and draws `k` and the table again from what `--record` has added to `benchmarks/
 """
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks import output
 from benchmarks.accuracy import ablation, seeds
 from benchmarks.accuracy.prototype_ablation import (
     VARIANTS,
@@ -109,8 +109,7 @@ def main() -> None:
 def recorded(path: Path, config: str) -> ablation.Results:
     """Results of each variant of a config from recorded lines; of equal runs the last."""
     found: dict[str, dict[int, dict]] = {}
-    for line in path.read_text().splitlines():
-        run = json.loads(line)
+    for run in output.recorded(path):
         if run["config"] == config:
             figures = run["figures"]
             found.setdefault(figures["variant"], {})[figures["seed"]] = figures

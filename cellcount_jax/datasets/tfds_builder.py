@@ -15,6 +15,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets.base import Benchmark
+from cellcount_jax.runtime.error_text import one_line
 
 VERSION = "1.0.0"
 """Raised when the decoding of raw files or the record changes: datasets are prepared again."""
@@ -144,7 +145,7 @@ def _damage_named(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # from TFDS, Protobuf, Riegeli or JSON
-        text = " ".join(str(error).split())[:160] or type(error).__name__
+        text = one_line(error, most=160)
         raise ValueError(
             f"{folder}: the prepared data are damaged ({text}); delete this folder, and the same "
             "command prepares them again from the raw files"

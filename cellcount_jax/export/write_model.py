@@ -15,8 +15,8 @@ from cellcount_jax.inference.model_file import (
     SCHEMA,
     ModelFileError,
     digest,
-    one_line,
 )
+from cellcount_jax.runtime.error_text import one_line
 from cellcount_jax.runtime.replace_file import write_file
 
 HALF_LIMIT = float(np.finfo(np.float16).max)
@@ -72,7 +72,9 @@ def write_model(
     try:
         header = json.loads(json.dumps(header, allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise ModelFileError(f"{target}: facts are not plain JSON ({one_line(error)})") from error
+        raise ModelFileError(
+            f"{target}: facts are not plain JSON ({one_line(error, most=200)})"
+        ) from error
     text = json.dumps({**header, "sha256": digest(stored, header)}, sort_keys=True)
     write_file(target, safetensors.numpy.save(stored, metadata={METADATA_KEY: text}))
     return header["facts"]

@@ -22,6 +22,7 @@ import numpy as np
 import safetensors
 
 import cellcount_jax
+from cellcount_jax.runtime.error_text import one_line
 
 SCHEMA = 2
 """Version of the layout that is written; this and lower ones are read."""
@@ -78,7 +79,8 @@ def build_error(path: str | Path, facts: Mapping[str, Any], error: Exception) ->
     """The error to raise if no counter can be built from the metadata that were read."""
     return ModelFileError(
         f"{path}: version {cellcount_jax.__version__} of cellcount_jax cannot build this model "
-        f"({one_line(error)}); it was written by version {writer_version(facts) or 'unknown'}"
+        f"({one_line(error, most=200)}); it was written by version "
+        f"{writer_version(facts) or 'unknown'}"
     )
 
 
@@ -92,7 +94,7 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             arrays = {name: file.get_tensor(name) for name in names}
     except Exception as error:  # safetensors and json raise errors of various types
         raise ModelFileError(
-            f"{path}: damaged or no model file ({one_line(error)}); copy it again"
+            f"{path}: damaged or no model file ({one_line(error, most=200)}); copy it again"
         ) from error
     if not isinstance(header, dict) or "format" not in header:
         raise ModelFileError(
@@ -118,8 +120,3 @@ def _node(tree: dict[str, Any], path: list[str]) -> dict[str, Any]:
     for key in path:
         tree = tree.setdefault(key, {})
     return tree
-
-
-def one_line(error: BaseException) -> str:
-    """An error's message as one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -5,6 +5,8 @@ import os
 import urllib.parse
 from pathlib import Path
 
+from cellcount_jax.runtime.error_text import one_line
+
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 CHUNK_BYTES = 1 << 20
 TIMEOUT = 30.0
@@ -62,8 +64,7 @@ def fetch(url: str, folder: str | Path, *, sha256: str | None, advice: str) -> P
     try:
         path = pooch.retrieve(url, sha256, fname=name, path=folder, downloader=download)
     except (OSError, ValueError) as error:  # requests' errors are OSErrors
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{url}: cannot be downloaded ({reason}); {advice}") from error
+        raise ValueError(f"{url}: cannot be downloaded ({one_line(error)}); {advice}") from error
     finally:
         for response in responses:
             response.close()

@@ -79,8 +79,8 @@ def unpaired_dots(folder: Path, pairs: Mapping[Path, Path]) -> list[Path]:
     """Files in `dots/` of a folder that fit none of its images; beside images they may be others.
 
     Args:
-      folder: as for `find_pairs`.
-      pairs: that it found.
+      folder: As for `find_pairs`.
+      pairs: The pairs that it found.
     """
     dots, used = folder / "dots", set(pairs.values())
     return [p for p in _annotations(dots) if p not in used] if dots.is_dir() else []

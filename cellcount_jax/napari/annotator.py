@@ -36,12 +36,12 @@ class Annotator:
         """Adds the layers of dots, and binds the keys.
 
         Args:
-          viewer: of napari, with the image in it.
-          session: of the image.
-          scale: world units per pixel and axis, as the image layer has them.
-          translate: world position of the first pixel, if it is not the origin.
-          diameter: of a dot in pixels; a click within half of it means the dot.
-          near: slices to both sides of a volume whose dots are drawn and can be selected.
+          viewer: The napari viewer, with the image in it.
+          session: Session of the image.
+          scale: World units per pixel and axis, as the image layer has them.
+          translate: World position of the first pixel, if it is not the origin.
+          diameter: Diameter of a dot in pixels; a click within half of it selects the dot.
+          near: Slices to both sides of a volume whose dots are drawn and can be selected.
         """
         self.viewer, self.session, self.scale = viewer, session, tuple(scale)
         self.class_index = 0
@@ -89,7 +89,7 @@ class Annotator:
         keys.unbind(self.viewer, self._keys())
         self.layers.remove()
 
-    # Acts
+    # Edits
 
     def do(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Performs an act of the session and draws it; see `attempt` for failures."""
@@ -255,9 +255,9 @@ def set_margins(viewer: ViewerModel, near: int, step: float) -> None:
     """Makes the slice of a volume thick enough for `near` slices to both sides.
 
     Args:
-      viewer: of napari.
-      near: slices.
-      step: world units between slices.
+      viewer: The napari viewer.
+      near: Number of slices.
+      step: World units between slices.
     """
     if hasattr(viewer.dims, "margin_left"):
         margins = [0.0] * viewer.dims.ndim

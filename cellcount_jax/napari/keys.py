@@ -17,7 +17,7 @@ def bind(viewer: ViewerModel, actions: Actions) -> None:
 
 
 def unbind(viewer: ViewerModel, actions: Actions) -> None:
-    """Takes these keys back."""
+    """Unbinds these keys."""
     for key in actions:
         viewer.bind_key(key, None, overwrite=True)
 

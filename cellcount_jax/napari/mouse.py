@@ -12,16 +12,16 @@ from cellcount_jax.napari.annotator import Annotator
 from cellcount_jax.napari.drawing import view
 
 CLICK_PIXELS = 3
-"""The mouse may move so far, in pixels of the screen, and it is still a click."""
+"""Largest movement of the mouse, in screen pixels, that is still a click."""
 
 GRAB_PIXELS = 6
-"""A dot can be grabbed within so many pixels of the screen, however small it is drawn."""
+"""A dot can be grabbed within this many screen pixels, however small it is drawn."""
 
 LEFT, RIGHT = 1, 2
 
 
 class Pointer:
-    """Turns mouse events of a viewer into acts of an annotator."""
+    """Turns mouse events of a viewer into edits by an annotator."""
 
     def __init__(self, annotator: Annotator) -> None:
         """Connects them."""

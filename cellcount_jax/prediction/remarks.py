@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from cellcount_jax.runtime.error_text import one_line
 from cellcount_jax.runtime.path_text import path_text
 
 
@@ -34,7 +35,7 @@ def remarks_of(path: Path, said: set[str] | None) -> Iterator[list[str]]:
 
 def error_line(path: Path, error: Exception) -> str:
     """An error as one line that names the file."""
-    text = " ".join(str(error).split())[:500] or type(error).__name__
+    text = one_line(error, most=500)
     text = text.replace(str(path), path_text(path)).encode("utf-8", "backslashreplace").decode()
     return text if path_text(path) in text else f"{path_text(path)}: {text}"
 

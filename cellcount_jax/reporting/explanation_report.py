@@ -22,6 +22,7 @@ from cellcount_jax.io.images.image import Image, read_image
 from cellcount_jax.methods.base import Prototypes
 from cellcount_jax.prediction.writers import output_names
 from cellcount_jax.reporting import figures, html, prototype_figures
+from cellcount_jax.runtime.error_text import one_line
 from cellcount_jax.runtime.path_text import path_text
 from cellcount_jax.runtime.replace_file import replacing, write_file
 
@@ -91,7 +92,7 @@ def write_explanations(counter: Counter, subjects: Sequence[Subject], out: Path)
             write_maps(out / "maps", subject.name, found, prototypes)
         except (ValueError, OSError, MemoryError) as error:
             failed += 1
-            line = " ".join(str(error).split()) or type(error).__name__
+            line = one_line(error)
             log.error("%s: %s", subject.name, line)
             body.append(f"<h2>{html.text(subject.name)}</h2>")
             body.append(f"<p class=warning>error: {html.text(line)}</p>")

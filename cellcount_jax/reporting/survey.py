@@ -26,6 +26,7 @@ from cellcount_jax.inference.counter import Counter
 from cellcount_jax.io.images.image import Image
 from cellcount_jax.reporting.explanation_report import Subject
 from cellcount_jax.reporting.overlays import displayable
+from cellcount_jax.runtime.error_text import one_line
 from cellcount_jax.runtime.replace_file import write_file
 
 log = logging.getLogger(__name__)
@@ -69,24 +70,9 @@ def write_survey(
             "for cells and half for background, the second at least 0"
         )
     prototypes, rng = explanations.prototypes_of(counter), np.random.default_rng(seed)
-    explained: dict[int, tuple[Explanation, tuple[int, int]]] = {}
-    images: dict[int, Image] = {}
-    failed = 0
-    for index in rng.permutation(len(subjects)).tolist():
-        if len(explained) == number + n_random:
-            break
-        try:
-            image = subjects[index].read()
-            found = explanations.explain(counter, image.pixels, spacing=image.spacing)
-        except (ValueError, OSError, MemoryError) as error:
-            failed += 1
-            line = " ".join(str(error).split()) or type(error).__name__
-            log.error("%s: %s", subjects[index].name, line)
-            continue
-        height, width = image.pixels.shape[-3:-1]
-        images[index], explained[index] = image, (found, (height, width))
-    if not explained:
-        raise ValueError("not one image could be used; the lines above say why")
+    order = rng.permutation(len(subjects)).tolist()
+    images, found, failed = _explained(counter, subjects, order, most=number + n_random)
+    explained = {i: (found[i], images[i].pixels.shape[-3:-1]) for i in images}
     regions = survey_regions.choose(
         explained,
         prototypes,
@@ -95,9 +81,7 @@ def write_survey(
         strongest=strongest,
         rng=rng,
     )
-    questions = [
-        _question(images[r.image].pixels, r, explained[r.image][0].pixels) for r in regions
-    ]
+    questions = [_question(images[r.image].pixels, r, found[r.image].pixels) for r in regions]
     survey = hashlib.sha256(json.dumps(questions).encode()).hexdigest()[:12]
     key = {
         "format": KEY_FORMAT,
@@ -111,6 +95,33 @@ def write_survey(
     write_file(out / PAGE, _page(survey, questions), keep=True)
     write_file(out / KEY, json.dumps(key, indent=1) + "\n", keep=True)
     return failed
+
+
+def _explained(
+    counter: Counter, subjects: Sequence[Subject], order: Sequence[int], *, most: int
+) -> tuple[dict[int, Image], dict[int, Explanation], int]:
+    """The first images of an order that can be explained, by index; how many before could not.
+
+    Raises:
+      ValueError: No image can be; the log says why.
+    """
+    images: dict[int, Image] = {}
+    found: dict[int, Explanation] = {}
+    failed = 0
+    for index in order:
+        if len(images) == most:
+            break
+        try:
+            image = subjects[index].read()
+            found[index] = explanations.explain(counter, image.pixels, spacing=image.spacing)
+        except (ValueError, OSError, MemoryError) as error:
+            failed += 1
+            log.error("%s: %s", subjects[index].name, one_line(error))
+        else:
+            images[index] = image
+    if not images:
+        raise ValueError("not one image could be used; the lines above say why")
+    return images, found, failed
 
 
 def _question(pixels: np.ndarray, region: Region, per_position: float) -> dict[str, Any]:

@@ -14,13 +14,13 @@ MAX_RISE = 100.0
 
 
 ADVICE = "Lower stages.{stage}.optimizer.learning_rate and start in a new workdir"
-"""To whoever trains from a config."""
+"""Advice to users who train from a config."""
 
 LAB_ADVICE = (
     "Look through the dots (cellcount dots check FOLDER), then train again into a new folder with "
     "another --seed"
 )
-"""To whoever trains with `cellcount train`, where no learning rate is set."""
+"""Advice to users of `cellcount train`, which has no option for the learning rate."""
 
 
 class TrainingError(RuntimeError):
@@ -82,8 +82,8 @@ def logged_losses(metrics: Iterable[Mapping[str, Any]], stage: str) -> list[floa
     """A loss for each step that a resumed run took before, from the means in its log.
 
     Args:
-      metrics: lines of `metrics.jsonl`, in the order of their steps.
-      stage: whose losses.
+      metrics: Lines of `metrics.jsonl`, in the order of their steps.
+      stage: Name of the stage.
     """
     losses: list[float] = []
     for line in metrics:

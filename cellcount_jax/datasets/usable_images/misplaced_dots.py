@@ -54,9 +54,9 @@ class Doubt(NamedTuple):
     """Why dots do not seem to belong to their image.
 
     Attributes:
-      line: for people.
-      is_sure: the dots fit another image of the folder, or there are none beside an image full of
-        cells; else they merely stand out little, which dots of an odd image may do, too.
+      line: The reason in words.
+      is_sure: Whether the dots fit another image of the folder, or there are none beside an image
+        full of cells; else they merely stand out little, which dots of an odd image may do, too.
     """
 
     line: str

@@ -16,7 +16,7 @@ from cellcount_jax.io.pairing import FolderError
 from cellcount_jax.runtime.path_text import path_text
 
 MAX_NAMED = 20
-"""Most images that cannot be used of which each is named in the log."""
+"""Largest number of unusable images that are named in the log."""
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +25,13 @@ def check_enough(folder: Path, errors: Sequence[ValueError], n_annotated: int) -
     """Refuses a folder of which half of the annotated images cannot be used.
 
     Args:
-      folder: that is read.
-      errors: of its annotated images that cannot be used.
-      n_annotated: number of its annotated images, with these.
+      folder: The folder that is read.
+      errors: Errors of its annotated images that cannot be used.
+      n_annotated: Number of its annotated images, with these.
 
     Raises:
-      ValueError: the one error, if there is one.
-      FolderError: there are several; the log names each.
+      ValueError: The only error, if there is just one.
+      FolderError: There are several; the log names each.
     """
     if not errors or 2 * len(errors) < n_annotated:
         return

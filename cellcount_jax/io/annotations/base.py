@@ -14,6 +14,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 import numpy as np
 
 from cellcount_jax.io.images.registry import image_format
+from cellcount_jax.runtime.error_text import one_line
 
 T = TypeVar("T")
 
@@ -212,7 +213,7 @@ class AnnotationFile:
         except RecursionError:
             self.fail("broken JSON (nested too deeply)")
         except ValueError as error:
-            self.fail(f"broken JSON ({one_line(error)})")
+            self.fail(f"broken JSON ({short_line(error)})")
 
     def items(self, values: Iterable[Any], name: str) -> "Iterator[Item]":
         """The values as numbered JSON objects."""
@@ -229,9 +230,9 @@ class AnnotationFile:
         return value if isinstance(value, dict) else {}
 
 
-def one_line(error: BaseException) -> str:
+def short_line(error: BaseException) -> str:
     """Message of another library's error, on one line and not too long."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = one_line(error)
     return text if len(text) <= 200 else text[:197] + "..."
 
 

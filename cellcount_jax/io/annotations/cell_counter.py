@@ -103,7 +103,7 @@ def _parse(file: base.AnnotationFile):
     try:
         return defusedxml.ElementTree.fromstring(file.data, forbid_dtd=True)
     except Exception as error:  # parse errors, forbidden constructs, unknown encodings
-        file.fail(f"is broken XML ({base.one_line(error) or type(error).__name__})")
+        file.fail(f"is broken XML ({base.short_line(error)})")
 
 
 def _markers(file: base.AnnotationFile, root) -> Iterator[tuple[str, str, list[float]]]:

@@ -182,7 +182,7 @@ def _cells(file: base.AnnotationFile, line: str, delimiter: str, number: int) ->
     try:
         return next(csv.reader([line], delimiter=delimiter, strict=True))
     except csv.Error as error:
-        file.fail(f"broken quotes ({base.one_line(error)})", number)
+        file.fail(f"broken quotes ({base.short_line(error)})", number)
 
 
 def _rows(
@@ -198,7 +198,7 @@ def _rows(
             rows = list(reader)
         except csv.Error as error:
             number = kept[min(reader.line_num, len(kept)) - 1] + 1
-            file.fail(f"broken quotes ({base.one_line(error)})", number)
+            file.fail(f"broken quotes ({base.short_line(error)})", number)
     if len(rows) != len(kept):
         file.fail("a quotation mark opens a cell that ends on another line")
     for j, row in enumerate(rows):

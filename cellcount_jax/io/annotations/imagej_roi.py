@@ -65,7 +65,7 @@ def read_outlines(file: base.AnnotationFile) -> list[base.Outline]:
         try:
             rings = [np.asarray(ring, np.float64)[:, ::-1] for ring in _rings(region)]
         except Exception as error:  # roifile trusts the counts and offsets of the file
-            _fail_damaged(item, base.one_line(error))
+            _fail_damaged(item, base.short_line(error))
         base.check_rings(item, rings)
         is_area = region.roitype in (*_OUTLINES, *_BOXES) and any(len(ring) > 2 for ring in rings)
         outlines.append((region.name or name, rings if is_area else None))
@@ -111,7 +111,7 @@ def _items(file: base.AnnotationFile) -> Iterator[tuple[str, base.Item]]:
             if size <= _MAX_UNPACKED_BYTES and not other:
                 packed = [(PurePath(e.filename).stem, _unpack(archive, e)) for e in entries]
     except Exception as error:  # zipfile raises many kinds for damaged files
-        file.fail(f"is a damaged zip file ({base.one_line(error)})")
+        file.fail(f"is a damaged zip file ({base.short_line(error)})")
     if other:
         file.fail(f"holds {base.quoted(other[0])}; a set of regions holds .roi files only")
     if size > _MAX_UNPACKED_BYTES:
@@ -148,7 +148,7 @@ def _parse(item: base.Item) -> roifile.ImagejRoi:
         with log_capture.captured_warnings("roifile") as damage:
             region = roifile.ImagejRoi.frombytes(item.value)
     except Exception as error:  # roifile trusts the counts and offsets of the file
-        _fail_damaged(item, base.one_line(error))
+        _fail_damaged(item, base.short_line(error))
     if damage:
         _fail_damaged(item, damage[0])
     return region
@@ -164,7 +164,7 @@ def _dots(item: base.Item) -> tuple[np.ndarray, bool, str]:
     try:
         xy = np.asarray(region.coordinates(), np.float64).reshape(-1, 2)
     except Exception as error:  # roifile trusts the counts and offsets of the file
-        _fail_damaged(item, base.one_line(error))
+        _fail_damaged(item, base.short_line(error))
     if not _in_bounds(region, xy):
         _fail_damaged(item, "its coordinates lie outside its own bounds")
     slices = np.full(len(xy), region.z_position or region.position, np.float64)

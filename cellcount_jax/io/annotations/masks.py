@@ -147,7 +147,7 @@ def _pickle_position(file: base.AnnotationFile) -> int | None:
             header = np.lib.format.read_array_header_2_0
         _, _, dtype = header(stream)
     except Exception as error:  # a damaged header fails in the tokeniser, too
-        file.fail(f"is a damaged NumPy file ({base.one_line(error)})")
+        file.fail(f"is a damaged NumPy file ({base.short_line(error)})")
     return stream.tell() if dtype.hasobject else None
 
 
@@ -160,7 +160,7 @@ def _read_cellpose(file: base.AnnotationFile, position: int) -> np.ndarray:
         (content,) = saved.state[4]  # np.save wraps the dictionary in an array without axes
         masks = _array_of(content["masks"])
     except Exception as error:  # anything can be wrong in a damaged or foreign pickle
-        detail = base.one_line(error)
+        detail = base.short_line(error)
         file.fail(f"is not a readable Cellpose file with an array 'masks' ({detail})")
     return masks.reshape(masks.shape[1:]) if masks.ndim == 3 and len(masks) == 1 else masks
 

@@ -13,6 +13,7 @@ from cellcount_jax.io.images import base
 from cellcount_jax.io.images.axes import Channels, Layout, arrange, axis_letters, read_part
 from cellcount_jax.io.images.base import ImageError
 from cellcount_jax.io.images.registry import open_reader
+from cellcount_jax.runtime.error_text import one_line
 
 _LOG = logging.getLogger(__name__)
 
@@ -303,8 +304,8 @@ def _guarded(path: Path, action: Callable[[], T]) -> T:
 
 
 def _error_line(path: Path, error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    text = text.replace(f"{path}/", "").replace(str(path), path.name).split(" [tensorstore_spec")[0]
+    text = one_line(error).replace(f"{path}/", "").replace(str(path), path.name)
+    text = text.split(" [tensorstore_spec")[0]
     if isinstance(error, base.ProblemError):
         return f"{path}: {text}"
     if isinstance(error, MemoryError):

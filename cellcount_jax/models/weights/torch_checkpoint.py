@@ -19,6 +19,7 @@ import numpy as np
 import safetensors
 
 from cellcount_jax.io import safe_pickle
+from cellcount_jax.runtime.error_text import one_line
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".npz")
 
@@ -62,8 +63,7 @@ def read_arrays(path: Path, prefix: str = "") -> dict[str, np.ndarray]:
     try:
         return readers.get(path.suffix, _read_torch)(path, prefix)
     except Exception as error:  # a damaged pickle or zip can raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path}: cannot be read as weights: {reason}") from error
+        raise ValueError(f"{path}: cannot be read as weights: {one_line(error)}") from error
 
 
 def _read_npz(path: Path, prefix: str) -> dict[str, np.ndarray]:

@@ -1,1 +1,1 @@
-"""What of the dots the viewer draws, and how."""
+"""Draws the dots of a session: which of them, and how."""

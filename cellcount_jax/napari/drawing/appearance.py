@@ -36,7 +36,7 @@ class Appearance(NamedTuple):
     Attributes:
       face: RGBA float32; proposals are rings.
       border: RGBA float32.
-      size: pixels, float32.
+      size: Diameter in pixels, float32.
     """
 
     face: np.ndarray
@@ -50,10 +50,10 @@ def appearance(
     """Looks of dots.
 
     Args:
-      rows: of the dots.
-      diameter: of a dot on the slice, pixels.
-      slice_index: the slice of a volume that is looked at; None draws all alike.
-      near: slices to both sides whose dots are drawn, too.
+      rows: Rows of the dots.
+      diameter: Diameter of a dot on the slice, in pixels.
+      slice_index: The slice of a volume that is looked at; None draws all alike.
+      near: Slices to both sides whose dots are also drawn.
     """
     colour, alpha = _colours(rows), _alpha(rows, slice_index)
     size = np.full(len(rows), diameter, np.float32)

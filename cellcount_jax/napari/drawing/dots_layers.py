@@ -23,19 +23,19 @@ MAX_POINTS = 5000
 """More dots in view are drawn as an overview."""
 
 MARGIN = 0.25
-"""Dots are drawn so far beyond what is in view, as a share of it, that small moves need no more."""
+"""Share of the view by which dots are drawn beyond it, so that small moves need no redrawing."""
 
 MAX_ZOOM = 1.5
 """An overview is drawn again when the zoom has changed by this factor."""
 
 MANY = 500
-"""So many changed dots are not drawn one by one."""
+"""More changed dots than this are redrawn all at once."""
 
 YELLOW, NOTHING = (1.0, 1.0, 0.0, 1.0), (0.0, 0.0, 0.0, 0.0)
 
 
 class DotsLayers:
-    """Layers of cells and proposals, of places marked as no cell, and of the current dot."""
+    """Layers of cells and proposals, of places marked as not a cell, and of the current dot."""
 
     def __init__(
         self,
@@ -50,12 +50,12 @@ class DotsLayers:
         """Adds the layers.
 
         Args:
-          viewer: of napari.
-          session: whose dots are shown.
-          scale: world units per pixel and axis.
-          translate: world position of the first pixel.
-          diameter: of a dot in pixels.
-          near: slices to both sides of a volume whose dots are drawn, too.
+          viewer: The napari viewer.
+          session: Session whose dots are shown.
+          scale: World units per pixel and axis.
+          translate: World position of the first pixel.
+          diameter: Diameter of a dot in pixels.
+          near: Slices to both sides of a volume whose dots are also drawn.
         """
         self.viewer, self.session = viewer, session
         self.diameter, self.near = diameter, near

@@ -22,10 +22,10 @@ def stamp(at: np.ndarray, colours: np.ndarray, *, shape: tuple[int, int], side: 
     """Draws a square around each pixel; later ones cover those before.
 
     Args:
-      at: [N, 2] integers, pixels of the result; they may lie outside.
-      colours: [N, 4] uint8 RGBA.
-      shape: of the result.
-      side: of a square, an odd number of pixels.
+      at: Pixels of the result, [N, 2] integers; they may lie outside.
+      colours: RGBA, [N, 4] uint8.
+      shape: Shape of the result.
+      side: Side of a square, an odd number of pixels.
 
     Returns:
       [*shape, 4] uint8, transparent where there is no square.
@@ -49,9 +49,9 @@ def square_side(n: int, shape: tuple[int, int], *, largest: float) -> int:
     """Odd side of the squares of n points: 3, or up to `largest`, unless they would cover it all.
 
     Args:
-      n: number of points.
-      shape: of the picture.
-      largest: side of a square, pixels of the picture.
+      n: Number of points.
+      shape: Shape of the picture.
+      largest: Largest side of a square, in pixels of the picture.
     """
     side = max(3, int(largest) // 2 * 2 + 1)
     while side > 1 and n * side**2 > FULL * shape[0] * shape[1]:
@@ -68,9 +68,9 @@ class Overview:
         """Adds the layer.
 
         Args:
-          viewer: of napari.
-          scale: world units per pixel of the annotated image along its last two axes.
-          translate: world position of its first pixel along them.
+          viewer: The napari viewer.
+          scale: World units per pixel of the annotated image along its last two axes.
+          translate: World position of its first pixel along them.
         """
         self.scale, self.translate = np.array(scale), np.array(translate)
         self.layer = viewer.add_image(np.zeros((2, 2, 4), np.uint8), name=NAME, rgb=True)
@@ -90,11 +90,11 @@ class Overview:
         """Draws a square for each point of a box, at the place of the box.
 
         Args:
-          points: [N, 2] pixels of the image; those outside the box do not appear.
-          colours: [N, 4] uint8 RGBA.
-          box: part of the image that is drawn.
-          shape: of the picture.
-          side: of a square, an odd number of pixels of the picture.
+          points: Pixels of the image, [N, 2]; those outside the box do not appear.
+          colours: RGBA, [N, 4] uint8.
+          box: Part of the image that is drawn.
+          shape: Shape of the picture.
+          side: Side of a square, an odd number of pixels of the picture.
         """
         self._box, self._side = box, side
         step = (box.high - box.low) / np.array(shape)
@@ -112,9 +112,9 @@ class Overview:
         """Draws the square of one place [2] anew; `refresh` shows it.
 
         Args:
-          place: of a point that is drawn, or was.
-          points: [N, 2] all points `around` it, in the order of `draw`.
-          colours: [N, 4] uint8 RGBA.
+          place: Place of a point that is drawn, or was.
+          points: All points `around` it, [N, 2], in the order of `draw`.
+          colours: RGBA, [N, 4] uint8.
         """
         shape, reach = self.layer.data.shape[:2], self._side // 2
         middle = self._pixels(place[None], shape)[0]

@@ -13,6 +13,7 @@ from napari.components import ViewerModel
 from napari.layers import Points
 
 LEAST_ROOM = 256
+"""Least number of rows that a layer is given."""
 
 QUICK = {
     name: False
@@ -26,11 +27,11 @@ class Drawn(NamedTuple):
     """Points as they are drawn.
 
     Attributes:
-      points: [K, ndim] pixels.
-      shown: [K] bool; the others are invisible.
-      face: [K, 4] RGBA.
-      border: [K, 4] RGBA.
-      size: [K] diameters in pixels.
+      points: Positions in pixels, [K, ndim].
+      shown: Which are visible, [K] bool.
+      face: RGBA, [K, 4].
+      border: RGBA, [K, 4].
+      size: Diameters in pixels, [K].
     """
 
     points: np.ndarray
@@ -49,11 +50,11 @@ class PointRows:
         """Adds an empty layer to a viewer.
 
         Args:
-          viewer: of napari.
-          name: of the layer.
-          ndim: number of axes of the points.
-          near_slices: whether points within the margins of the viewer's slice are drawn, too.
-          **look: other arguments of `napari.layers.Points`.
+          viewer: The napari viewer.
+          name: Name of the layer.
+          ndim: Number of axes of the points.
+          near_slices: Whether points within the margins of the viewer's slice are also drawn.
+          **look: Other arguments of `napari.layers.Points`.
         """
         self.layer = Points(np.zeros((0, ndim)), ndim=ndim, name=name, **look)
         self.n = 0

@@ -1,4 +1,4 @@
-"""What of a viewer is in view, and text on its canvas; by the names of napari 0.9 and before."""
+"""What a viewer shows, and text on its canvas, by the names of napari 0.9 and before."""
 
 from typing import Any, NamedTuple
 
@@ -11,8 +11,8 @@ class Box(NamedTuple):
     """A rectangle of the last two axes.
 
     Attributes:
-      low: [2] its lower corner, pixels.
-      high: [2] its upper corner.
+      low: Its lower corner, [2] pixels.
+      high: Its upper corner, [2] pixels.
     """
 
     low: np.ndarray
@@ -56,7 +56,7 @@ def shout(viewer: ViewerModel, text: str) -> None:
 
 
 def hush(viewer: ViewerModel) -> None:
-    """Takes the text away."""
+    """Removes the text."""
     text_overlay(viewer).visible = False
 
 
@@ -70,8 +70,8 @@ def in_view(viewer: ViewerModel, layer: Any) -> Box | None:
     """The pixels of a layer that the canvas shows; None where it shows no plane of the last axes.
 
     Args:
-      viewer: of napari.
-      layer: scaled and shifted, not turned.
+      viewer: The napari viewer.
+      layer: A layer, scaled and shifted, not turned.
     """
     if not shows_slices(viewer):
         return None

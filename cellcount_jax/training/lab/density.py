@@ -3,26 +3,20 @@
 from ml_collections import ConfigDict
 
 from cellcount_jax import defaults
-from cellcount_jax.data.augment import IntensityJitter
 from cellcount_jax.data.infer_settings import InferredSettings
-
-N_VALIDATIONS = 16
-"""Number of validations during training, for the curve and to choose a checkpoint."""
+from cellcount_jax.training.lab import settings
 
 CHANNELS = {2: (8, 16, 32, 64), 3: (8, 16, 32)}
 """Channels of the network at each level, by number of space axes."""
 
 STEPS, BATCH = {2: 1500, 3: 500}, {2: 8, 3: 4}
-"""Number of training steps, by number of space axes."""
+"""Number of training steps and of crops per step, by number of space axes."""
 
 GATE = 0.15
 """Fraction of one cell's peak that the density must reach nearby to be counted."""
 
 COUNT_WEIGHT = 0.05
 """Loss weight of the crop's count error."""
-
-JITTER = IntensityJitter(contrast=0.3, offset=0.2, gamma=0.3, noise=0.2, blur=0.5, colour=0.4)
-"""Random intensity changes that stand for another exposure, camera, focus or stain."""
 
 
 def config_for(
@@ -41,20 +35,12 @@ def config_for(
       steps: Number of training steps; None: `STEPS`.
     """
     config = defaults.density()
-    config.seed = seed
-    config.radius = found.radius
-    config.model.sigma = found.sigma
-    plan = config.stages.density
-    plan.crop = found.crop
+    settings.apply_inferred(config, found, seed=seed)
     ndim = len(found.crop)
     config.model.ndim, config.model.channels = ndim, CHANNELS[ndim]
-    plan.batch_size.labelled, plan.steps = BATCH[ndim], steps or STEPS[ndim]
-    plan.optimizer.warmup_steps = min(plan.optimizer.warmup_steps, plan.steps // 2)
-    plan.update(JITTER._asdict())
-    plan.eval_every = max(1, plan.steps * plan.batch_size.labelled // (N_VALIDATIONS * n_train))
     config.model.gate, config.model.count_weight = GATE, COUNT_WEIGHT
-    # Percentiles of each image: a camera's offset and gain make no difference.
-    config.preprocessing.update(
-        {"channels": found.channels, "normalise": "percentile", "mean": (0.5,), "std": (0.25,)}
-    )
+    plan = config.stages.density
+    plan.batch_size.labelled, plan.crop = BATCH[ndim], found.crop
+    plan.update(settings.JITTER._asdict())
+    settings.set_steps(plan, steps or STEPS[ndim], n_train=n_train)
     return config

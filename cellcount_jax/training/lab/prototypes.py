@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 from cellcount_jax import defaults
 from cellcount_jax.data.infer_settings import InferredSettings
-from cellcount_jax.training.lab.density import JITTER, N_VALIDATIONS
+from cellcount_jax.training.lab import settings
 
 PROJECTIONS = 3
 """Number of projections during training; a quarter of the steps is left after the last."""
@@ -37,19 +37,12 @@ def config_for(
     defaults.short_csrnet(config)
     defaults.add_prototypes(config)
     defaults.short_prototypes(config)
-    config.seed, config.radius, config.model.sigma = seed, found.radius, found.sigma
-    config.preprocessing.update(
-        {"channels": found.channels, "normalise": "percentile", "mean": (0.5,), "std": (0.25,)}
-    )
+    settings.apply_inferred(config, found, seed=seed)
     network, prototypes = config.stages.csrnet, config.stages.prototypes
     network.crop = found.crop
-    network.update(JITTER._asdict())
+    network.update(settings.JITTER._asdict())
     prototypes.batch_size.labelled = min(prototypes.batch_size.labelled, n_train)
-    for plan in (network, prototypes):
-        plan.steps = steps or plan.steps
-        epochs = plan.steps * plan.batch_size.labelled / n_train
-        plan.eval_every = max(1, int(epochs / N_VALIDATIONS))
-        plan.optimizer.warmup_steps = min(plan.optimizer.warmup_steps, plan.steps // 2)
-    epochs = prototypes.steps * prototypes.batch_size.labelled / n_train
-    config.prototypes.project_every = max(1, int(epochs / (PROJECTIONS + 1)))
+    settings.set_steps(network, steps or network.steps, n_train=n_train)
+    epochs = settings.set_steps(prototypes, steps or prototypes.steps, n_train=n_train)
+    config.prototypes.project_every = max(1, epochs // (PROJECTIONS + 1))
     return config
