@@ -152,7 +152,7 @@ def _updated(
 def _gradients(stage: Stage, remat: str) -> Gradients:
     """A function that computes the loss's gradients for a whole batch at once."""
     if remat not in REMAT:
-        raise ValueError(f"remat is {remat!r}; choose one of {', '.join(REMAT)}")
+        raise ValueError(f"remat is {remat!r}; it is one of {', '.join(REMAT)}")
     policy = REMAT[remat]
     loss = stage.loss if policy is None else jax.checkpoint(stage.loss, policy=policy)
     value_and_grad = jax.value_and_grad(loss, has_aux=True)

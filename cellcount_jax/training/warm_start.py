@@ -78,7 +78,7 @@ def begin_with(fresh: Variables, known: Variables, name: str) -> Variables:
 
     parts = ("trained", "model_state")
     if any(shapes(getattr(fresh, p)) != shapes(getattr(known, p)) for p in parts):
-        log.warning("%s: has a different network, so training starts from random weights", name)
+        log.warning("%s: has another network, so training starts from random weights", name)
         return fresh
     log.info("training starts from the weights of %s", name)
     return fresh._replace(**{p: getattr(known, p) for p in parts})
