@@ -256,7 +256,27 @@ def consistency(*, ndim: int = 2) -> ConfigDict:
         "unsharp_sigma": config_dict.placeholder(float),  # pixels, see methods.postprocess
         "test_time_augmentation": False,  # mean over mirror images and quarter turns
     }
-    consistency = {
+    plan = stage(
+        steps=12_750,
+        eval_every=250,
+        select="last",
+        crop=(224, 224) if flat else (56, 200, 200),
+        batch_size={"labelled": 8, "unlabelled": 80} if flat else {"labelled": 1, "unlabelled": 4},
+        optimizer={
+            "name": "adamw",
+            "learning_rate": 1e-3,
+            "first_cycle": 50,
+            "floor": 0.0,
+            "weight_decay": 1.0,
+        },
+    )
+    stages, terms = {"consistency": plan}, _consistency_options()
+    return run("consistency", model=model, consistency=terms, stages=stages)
+
+
+def _consistency_options() -> dict[str, Any]:
+    """How student and teacher see an unlabelled image, and how their maps are compared."""
+    return {
         "weight": 1.0,
         "scale": "absolute",  # or relative: to the running sizes of the two terms
         "ramp_steps": 150,
@@ -274,21 +294,6 @@ def consistency(*, ndim: int = 2) -> ConfigDict:
         # Largest random changes of the images that the student alone sees.
         "view": dict.fromkeys(JITTER, 0.0),
     }
-    plan = stage(
-        steps=12_750,
-        eval_every=250,
-        select="last",
-        crop=(224, 224) if flat else (56, 200, 200),
-        batch_size={"labelled": 8, "unlabelled": 80} if flat else {"labelled": 1, "unlabelled": 4},
-        optimizer={
-            "name": "adamw",
-            "learning_rate": 1e-3,
-            "first_cycle": 50,
-            "floor": 0.0,
-            "weight_decay": 1.0,
-        },
-    )
-    return run("consistency", model=model, consistency=consistency, stages={"consistency": plan})
 
 
 def unsharp_peaks(sigma: float) -> dict[str, Any]:

@@ -105,16 +105,31 @@ class Camera:
 
 def flat(camera: Camera, truth: list[np.ndarray]) -> None:
     """Annotates two images; pictures of proposals, training and queue, and the animation."""
-    workspace, annotator = camera.workspace, camera.workspace.annotator
     panel = camera.panel(AnnotateWidget)
     camera.frame("cellcount annotate my_cells", 2)
-    for dot in truth[0][:3]:
+    add_dots(camera, truth[0][:3])
+    judge_proposals(camera, panel)
+    choose_classes(camera, truth[0][10:13])
+    hide_and_save(camera, panel)
+    open_next_of_queue(camera)
+    count_and_train(camera)
+
+
+def add_dots(camera: Camera, dots: np.ndarray) -> None:
+    """Frames of dots [N, 2] added by clicks, undone and redone."""
+    workspace, annotator = camera.workspace, camera.workspace.annotator
+    for dot in dots:
         workspace.pointer.click(dot, workspace.pointer.pick(dot), LEFT)
         camera.frame("click: add a dot")
     annotator.undo()
     camera.frame("Ctrl+Z: undo")
     annotator.redo()
     camera.frame("Ctrl+Y: redo")
+
+
+def judge_proposals(camera: Camera, panel: AnnotateWidget) -> None:
+    """Frames and a picture of proposals, accepted and rejected by keys."""
+    workspace, annotator = camera.workspace, camera.workspace.annotator
     panel.method.setCurrentText("model")
     panel.propose_button.click()
     settle(lambda: workspace.proposals is not None)
@@ -127,25 +142,45 @@ def flat(camera: Camera, truth: list[np.ndarray]) -> None:
             camera.save("annotate-proposals")
     annotator.select(None)
     camera.viewer.reset_view()
-    for index, dot in enumerate(truth[0][10:13]):
+
+
+def choose_classes(camera: Camera, dots: np.ndarray) -> None:
+    """Frames of dots near `dots` [N, 2] put into classes."""
+    workspace, annotator = camera.workspace, camera.workspace.annotator
+    for index, dot in enumerate(dots):
         found = workspace.pointer.pick(dot)
         if found is not None:
             annotator.select(found.id)
             annotator.set_class(index + 1)
             camera.frame(f"{'wer'[index]}: class of the current dot")
     annotator.select(None)
+
+
+def hide_and_save(camera: Camera, panel: AnnotateWidget) -> None:
+    """Frames of hidden dots, live counts and saving."""
+    annotator = camera.workspace.annotator
     annotator.toggle_dots()
     camera.frame("Space: hide all dots")
     annotator.toggle_dots()
     camera.frame("live counts per class and image", 2)
     panel.save()
     camera.frame("Ctrl+S: save; the journal has every act anyway", 2)
+
+
+def open_next_of_queue(camera: Camera) -> None:
+    """Frames and a picture of the sorted queue; opens its next image."""
+    workspace = camera.workspace
     queue_panel = camera.panel(QueueWidget)
     queue_panel.sort_button.click()
     settle(lambda: queue_panel.message.text().startswith("sorted"))
     camera.frame("Queue: the most doubtful image next", 2)
     camera.save("annotate-queue")
     workspace.open_image(workspace.next_of_queue())
+
+
+def count_and_train(camera: Camera) -> None:
+    """Frames of counting and retraining, and a picture of the errors before and after."""
+    workspace = camera.workspace
     count_panel = camera.panel(CountWidget)
     count_panel.count_button.click()
     settle(lambda: workspace.proposals is not None)

@@ -6,8 +6,9 @@ those of `groups.csv` (columns image, group), else the sub-folders of the images
 
 import collections
 import csv
+import functools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,30 +79,24 @@ def evaluate_folder(
     if diameter is not None:
         counter = counter.with_cell_diameter(diameter)
     groups = find_groups(folder, images)
+    evaluated = functools.partial(
+        _evaluate_file,
+        counter,
+        radius=radius,
+        voxel_size=voxel_size,
+        regions=regions,
+        chosen=chosen,
+    )
     shared = {path for path, n in collections.Counter(pairs.values()).items() if n > 1}
-
-    def evaluated(path: Path, name: str) -> list[ImageEvaluation]:
-        if pairs.get(path) in shared:
-            raise ValueError(f"{pairs[path]}: several images have its name; rename them")
-        image, dots = read_image(path, **chosen), None
-        shape, spacing = image.pixels.shape[:-1], chosen_spacing(image, voxel_size)
-        if path in pairs:
-            dots = read_dots(pairs[path], image_shape=shape, pixel_size=spacing).points
-        trained = counter.facts.get("trained_on")
-        pixels = trained_on.in_known_channels(image.pixels, image.channel_names, trained)
-        sample = Sample(name, pixels, dots, group=groups[path], spacing=spacing)
-        parts = [] if regions is None else regions_of(regions, path, shape)
-        found = counter.count(pixels, spacing=spacing)
-        own = radius or counter.facts["radius"] / in_plane(found.scale)
-        whole = evaluate_image(sample, found, radius=own, factors=RADIUS_FACTORS)
-        return [whole, *evaluate_regions(whole, found, parts, sample)]
 
     def records() -> Iterator[ImageEvaluation]:
         for path in images:
-            name = path_text(path.relative_to(folder).as_posix())
+            name, dots = path_text(path.relative_to(folder).as_posix()), pairs.get(path)
             try:
+                if dots in shared:
+                    raise ValueError(f"{dots}: several images have its name; rename them")
                 with remarks_of(path, set()):
-                    found = evaluated(path, name)
+                    found = evaluated(path, dots, name=name, group=groups[path])
                 yield from found
             except (ValueError, OSError, MemoryError) as error:
                 line = error_line(path, error)
@@ -109,6 +104,33 @@ def evaluate_folder(
                 yield ImageEvaluation(name, groups[path], status=f"error: {line}")
 
     return records()
+
+
+def _evaluate_file(
+    counter: Counter,
+    path: Path,
+    annotation: Path | None,
+    *,
+    name: str,
+    group: str,
+    radius: float | None,
+    voxel_size: Sequence[float] | None,
+    regions: Path | None,
+    chosen: Mapping[str, Any],
+) -> list[ImageEvaluation]:
+    """The record of one file and those of its regions; without dots if it has no annotation."""
+    image, dots = read_image(path, **chosen), None
+    shape, spacing = image.pixels.shape[:-1], chosen_spacing(image, voxel_size)
+    if annotation is not None:
+        dots = read_dots(annotation, image_shape=shape, pixel_size=spacing).points
+    trained = counter.facts.get("trained_on")
+    pixels = trained_on.in_known_channels(image.pixels, image.channel_names, trained)
+    sample = Sample(name, pixels, dots, group=group, spacing=spacing)
+    parts = [] if regions is None else regions_of(regions, path, shape)
+    found = counter.count(pixels, spacing=spacing)
+    own = radius or counter.facts["radius"] / in_plane(found.scale)
+    whole = evaluate_image(sample, found, radius=own, factors=RADIUS_FACTORS)
+    return [whole, *evaluate_regions(whole, found, parts, sample)]
 
 
 def names_in_training(counter: Counter, images: Sequence[ImageEvaluation]) -> list[str]:

@@ -9,7 +9,7 @@ ImageNet weights: the counter's network learns the density of the training dots 
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -39,6 +39,9 @@ from cellcount_jax.models import layers
 from cellcount_jax.models.message_passing import GlobalMessagePassing
 from cellcount_jax.models.unet import UNet
 from cellcount_jax.models.vgg import VGG
+
+See = Callable[[Tree, jax.Array], tuple[jax.Array, jax.Array]]
+"""From the counter's variables and images to the localizer's input and the coarse map."""
 
 PRETRAIN = "pretrain"
 
@@ -189,16 +192,8 @@ def _localizer_stage(options: ConfigDict, counter: Stage, dtype: str) -> Stage:
         state = {"batch_stats": variables["batch_stats"]}
         return Variables(variables["params"], frozen, state, {})
 
-    def prepare(data: Tree, frozen: Tree) -> Tree:
-        """Adds the coarse map of whole images, so that a crop gets what a test image would."""
-        rows = data["labelled"]
-        compute = jax.jit(lambda images: see(frozen, images)[0])
-        starts = range(0, len(rows["image"]), CHUNK_ROWS)
-        seen = [np.asarray(compute(rows["image"][i : i + CHUNK_ROWS])) for i in starts]
-        return {**data, "labelled": {**rows, "image": np.concatenate(seen)}}
-
     def loss(trained: Tree, inputs: StepInput) -> LossResult:
-        rows = inputs.batch["labelled"]  # Images with their coarse map, see `prepare`.
+        rows = inputs.batch["labelled"]  # Images with their coarse map, see `_with_coarse_maps`.
         density, model_state = forward_in_training(
             network, trained, inputs.model_state, rows["image"], rows["mask"]
         )
@@ -206,32 +201,45 @@ def _localizer_stage(options: ConfigDict, counter: Stage, dtype: str) -> Stage:
         value = losses.density_mse(density, scale * rows["target"], mask=rows["mask"])
         return value, (model_state, {"loss": value})
 
-    def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-        x, coarse = see(variables.frozen, images)
-
-        def apply(x: jax.Array) -> jax.Array:
-            given = {"params": variables.trained, **variables.model_state}
-            return nn.relu(jnp.asarray(network.apply(given, x))) / scale
-
-        augmented = postprocess.with_test_time_augmentation
-        density = augmented(apply, x) if options.test_time_augmentation else apply(x)
-        maps = {"coarse": coarse, "density": density}
-        if options.unsharp_sigma:
-            sigma = (options.unsharp_sigma,) * 2
-            maps[SHARPENED] = postprocess.unsharp_peaks(density, sigma=sigma)
-        return maps
-
     return Stage(
         name="localizer",
         init=init,
         loss=loss,
-        predict=predict,
+        predict=functools.partial(_localizer_maps, network, see, options=options),
         readout=_localizer_readout(options, counter, target),
         stride=INPUT_STRIDE,
         select="f1",
         target=target,
-        prepare=prepare,
+        prepare=functools.partial(_with_coarse_maps, see),
     )
+
+
+def _localizer_maps(
+    network: UNet, see: See, variables: Variables, images: jax.Array, *, options: ConfigDict
+) -> dict[str, jax.Array]:
+    """Maps of images [B, H, W, C]: `coarse`, `density` and, if peaks are unsharp, `sharpened`."""
+    x, coarse = see(variables.frozen, images)
+
+    def apply(x: jax.Array) -> jax.Array:
+        given = {"params": variables.trained, **variables.model_state}
+        return nn.relu(jnp.asarray(network.apply(given, x))) / float(options.target_scale)
+
+    augmented = postprocess.with_test_time_augmentation
+    density = augmented(apply, x) if options.test_time_augmentation else apply(x)
+    maps = {"coarse": coarse, "density": density}
+    if options.unsharp_sigma:
+        sigma = (options.unsharp_sigma,) * 2
+        maps[SHARPENED] = postprocess.unsharp_peaks(density, sigma=sigma)
+    return maps
+
+
+def _with_coarse_maps(see: See, data: Tree, frozen: Tree) -> Tree:
+    """Adds the coarse map of whole images, so that a crop gets what a test image would."""
+    rows = data["labelled"]
+    compute = jax.jit(lambda images: see(frozen, images)[0])
+    starts = range(0, len(rows["image"]), CHUNK_ROWS)
+    seen = [np.asarray(compute(rows["image"][i : i + CHUNK_ROWS])) for i in starts]
+    return {**data, "labelled": {**rows, "image": np.concatenate(seen)}}
 
 
 def _localizer_readout(options: ConfigDict, counter: Stage, target: MakeTarget) -> Readout:

@@ -39,18 +39,7 @@ class AnnotateWidget(QWidget):
         self.format = controls.choice(FORMAT_NAMES)
         self.format.setCurrentText("csv")
         self.counts = controls.wrapped()
-        self.near = controls.number(2, 0, 50, self._set_near, tip="slices to both sides")
-        self.checked = controls.slider(0, self._set_checked)
-        self.checked_label = QLabel()
-        self.in_3d = controls.button("3-D view / slices", self.toggle_3d)
-        self.volume = QWidget()
-        controls.column(
-            self.volume,
-            "Slices",
-            controls.row("show dots of near slices", self.near),
-            controls.row("checked up to", self.checked, self.checked_label),
-            self.in_3d,
-        )
+        self.volume = self._slice_controls()
         controls.column(
             self,
             self.progress,
@@ -80,6 +69,21 @@ class AnnotateWidget(QWidget):
         self.keys = None if window is None else controls.OwnKeys(self, window, self._actions)
         self.update_progress()
         self.update_counts()
+
+    def _slice_controls(self) -> QWidget:
+        self.near = controls.number(2, 0, 50, self._set_near, tip="slices to both sides")
+        self.checked = controls.slider(0, self._set_checked)
+        self.checked_label = QLabel()
+        self.in_3d = controls.button("3-D view / slices", self.toggle_3d)
+        panel = QWidget()
+        controls.column(
+            panel,
+            "Slices",
+            controls.row("show dots of near slices", self.near),
+            controls.row("checked up to", self.checked, self.checked_label),
+            self.in_3d,
+        )
+        return panel
 
     def _class_table(self) -> QWidget:
         table = QWidget()

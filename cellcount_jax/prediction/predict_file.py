@@ -85,29 +85,12 @@ def count_file(
         found = counter.count_open(
             image, spacing=spacing, on_window=on_window, open_density=openers
         )
-        if options.density and found.density is not None:
-            each = _density_spacing(image.space_shape, found.density.shape, spacing)
-            target = outputs.folder / "density" / f"{outputs.name}.ome.tif"
-            writers.write_density(target, found.density, each)
-        if found.points is not None and found.scores is not None:
-            writers.write_points(
-                writers.points_path(*outputs, options.points_style),
-                found.points,
-                found.scores,
-                style=options.points_style,
-                spacing=spacing,
-                image_name=path_text(path.name),
-            )
+        _write_maps_and_points(found, image, outputs, options, spacing)
         if options.on_counted is not None:
             shown = _overview(image, spacing)
             drawn = [] if regions is None else _shown_regions(regions.regions, image, shown)
             options.on_counted(outputs.name, shown, _shown_count(found, image, shown), drawn)
-        if found.points is not None and _disagree(found.count, len(found.points)):
-            log.warning(
-                "%s: the count (%.1f) and the number of points (%d) disagree: look at the points "
-                "before using either",
-                *(path_text(path), found.count, len(found.points)),
-            )
+        _warn_of_disagreement(path, found)
         row = _columns(image.space_shape, spacing, found) | {"status": "ok"}
         row |= _diameter(counter, options, found, spacing)
         return [row] if regions is None else regions.rows(row, found)
@@ -124,6 +107,38 @@ def _diameter(
         return {}
     row: CsvRow = {"diameter_px": round(pixels, 1)}
     return row | ({"diameter_um": round(pixels * spacing[-1], 2)} if spacing else {})
+
+
+def _write_maps_and_points(
+    found: Count,
+    image: LazyImage,
+    outputs: Outputs,
+    options: Options,
+    spacing: tuple[float, ...] | None,
+) -> None:
+    """Writes what the count holds in memory; a window pass has written its density already."""
+    if options.density and found.density is not None:
+        each = _density_spacing(image.space_shape, found.density.shape, spacing)
+        target = outputs.folder / "density" / f"{outputs.name}.ome.tif"
+        writers.write_density(target, found.density, each)
+    if found.points is not None and found.scores is not None:
+        writers.write_points(
+            writers.points_path(*outputs, options.points_style),
+            found.points,
+            found.scores,
+            style=options.points_style,
+            spacing=spacing,
+            image_name=path_text(image.path.name),
+        )
+
+
+def _warn_of_disagreement(path: Path, found: Count) -> None:
+    if found.points is not None and _disagree(found.count, len(found.points)):
+        log.warning(
+            "%s: the count (%.1f) and the number of points (%d) disagree: look at the points "
+            "before using either",
+            *(path_text(path), found.count, len(found.points)),
+        )
 
 
 def _disagree(count: float, n_points: int) -> bool:

@@ -11,9 +11,8 @@ from cellcount_jax.reporting.verdict import in_words, meaning, terms, verdict
 BASELINES = {
     "mean": "mean of the training counts",
     "intensity": "straight line through total intensity",
-    "histogram": "ridge regression on a intensity histogram",
+    "histogram": "ridge regression on the intensity histogram",
 }
-
 
 POINT_WORDS = ("F1", "precision", "recall")
 
@@ -34,7 +33,6 @@ def run_report(
     split, title = html.text(results["split"]), f"{results['method']} on {results['dataset']}"
     pixels = {s.name: s.image for s in evaluation.samples}
     examples = example_overlays(evaluation.images, lambda image: pixels[image.name])
-    stages = dict.fromkeys(line["stage"] for line in metrics)
     return html.page(
         title,
         [
@@ -62,21 +60,9 @@ def run_report(
             _counting_maps(evaluation),
             _left_out(results),
             "<h2>Training</h2>",
-            html.row(
-                *(
-                    html.image(figures.curves(metrics, stage), alt=f"training curves of {stage}")
-                    for stage in stages
-                )
-            ),
+            _training_curves(metrics),
             "<h2>All figures</h2>",
-            html.table(
-                ["", "", "meaning"],
-                [
-                    [html.text(k), html.number(v), meaning(k)]
-                    for k, v in results.items()
-                    if k != "left_out"
-                ],
-            ),
+            _all_figures(results),
         ],
     )
 
@@ -108,6 +94,19 @@ def figures_of_counts(images: Sequence[Any], unit: str) -> str:
             figures.limits_of_agreement(*counts, unit), alt="differences against mean counts"
         ),
     )
+
+
+def _training_curves(metrics: Sequence[Mapping[str, Any]]) -> str:
+    stages = dict.fromkeys(line["stage"] for line in metrics)
+    curves = {f"training curves of {stage}": figures.curves(metrics, stage) for stage in stages}
+    return html.row(*(html.image(figure, alt=alt) for alt, figure in curves.items()))
+
+
+def _all_figures(results: Mapping[str, Any]) -> str:
+    """Every value of `results.json` with its meaning."""
+    shown = {name: value for name, value in results.items() if name != "left_out"}
+    rows = [[html.text(name), html.number(value), meaning(name)] for name, value in shown.items()]
+    return html.table(["", "", "meaning"], rows)
 
 
 def _left_out(results: Mapping[str, Any]) -> str:

@@ -35,6 +35,8 @@ from cellcount_jax.models.csrnet import STRIDE
 from cellcount_jax.models.prototypes.head import DENSITY_INPUTS, DensityLayer, PrototypeHead
 from cellcount_jax.models.prototypes.projection import UNIQUE
 
+Extract = Callable[[Tree, jax.Array], dict[str, jax.Array]]
+
 NAME = "prototypes"
 """Name of the stage."""
 
@@ -64,6 +66,7 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
 def _prototype_stage(config: ConfigDict) -> Stage:
     options, head = config.prototypes, head_of(config.prototypes)
     extract = _extractor(config)
+    prepare = functools.partial(_with_features, extract)
     projector = PrototypeProjector(
         head, unique=options.distinct, by_density=options.project_by_density
     )
@@ -77,15 +80,6 @@ def _prototype_stage(config: ConfigDict) -> Stage:
         if options.start == "clusters":
             params = start.from_clusters(params, prepare(batch, frozen)["labelled"], key)
         return Variables(params, frozen, {}, unprojected(options.n_prototypes))
-
-    def prepare(data: Tree, frozen: Tree) -> Tree:
-        rows = data["labelled"]
-        compute = jax.jit(lambda images: extract(frozen, images)["features"])
-        n = len(rows["image"])
-        features = [np.asarray(compute(rows["image"][ids])) for ids, _ in chunks(n, CHUNK_ROWS)]
-        stored = {"image": np.concatenate(features)[:n], "source_image": rows["image"]}
-        stored |= {n: targets.sum_pool(rows[n], csrnet.BLOCKS) for n in ("target", "dots")}
-        return {**data, "labelled": {**rows, **stored, "size": rows["size"] // STRIDE}}
 
     def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
         maps = extract(variables.frozen, images)
@@ -124,7 +118,7 @@ def head_of(options: Mapping[str, Any]) -> PrototypeHead:
     )
 
 
-def _extractor(config: ConfigDict) -> Callable[[Tree, jax.Array], dict[str, jax.Array]]:
+def _extractor(config: ConfigDict) -> Extract:
     """From frozen variables and images to features and the density that is explained."""
     net, scale = csrnet.network(config), float(config.model.target_scale)
 
@@ -137,11 +131,22 @@ def _extractor(config: ConfigDict) -> Callable[[Tree, jax.Array], dict[str, jax.
     return extract
 
 
+def _with_features(extract: Extract, data: Tree, frozen: Tree) -> Tree:
+    """Puts features in the place of images, and their targets at their stride."""
+    rows = data["labelled"]
+    compute = jax.jit(lambda images: extract(frozen, images)["features"])
+    n = len(rows["image"])
+    features = [np.asarray(compute(rows["image"][ids])) for ids, _ in chunks(n, CHUNK_ROWS)]
+    stored = {"image": np.concatenate(features)[:n], "source_image": rows["image"]}
+    stored |= {n: targets.sum_pool(rows[n], csrnet.BLOCKS) for n in ("target", "dots")}
+    return {**data, "labelled": {**rows, **stored, "size": rows["size"] // STRIDE}}
+
+
 def _loss(head: PrototypeHead, options: ConfigDict) -> Callable[[Tree, StepInput], LossResult]:
     n_cell = options.n_prototypes // 2
 
     def loss(trained: Tree, inputs: StepInput) -> LossResult:
-        rows = inputs.batch["labelled"]  # Features in the place of images, see `prepare`.
+        rows = inputs.batch["labelled"]  # Features in the place of images, see `_with_features`.
         maps: Any = head.apply({"params": trained}, rows["image"])
         density = losses.density_mse(
             maps["density"], rows["target"], scale=options.density_scale, mask=rows["mask"]
