@@ -12,12 +12,12 @@ from scipy import ndimage
 
 from cellcount_jax.annotation import propose_dots
 from cellcount_jax.data import trained_on
-from cellcount_jax.data.preprocess import Readable
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.inference.image_argument import ArrayReader
 from cellcount_jax.inference.window_pass import fits_in_memory
 from cellcount_jax.io.annotations.dots import Dots
 from cellcount_jax.io.images.image import Image
+from cellcount_jax.io.images.readable import Readable
 
 METHODS = ("otsu", "log", "model")
 

@@ -10,7 +10,8 @@ import numpy as np
 from scipy import ndimage
 from skimage import filters
 
-from cellcount_jax.data.preprocess import Preprocessing, Readable, apply, intensity_range
+from cellcount_jax.data.preprocess import Preprocessing, apply, intensity_range
+from cellcount_jax.io.images.readable import Readable
 
 MIN_DIAMETER, MAX_DIAMETER = 6.0, 200.0
 """Limits of an estimate, in pixels; an image of pure noise would give less."""

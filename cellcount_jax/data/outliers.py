@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from cellcount_jax.data.preprocess import Readable, sample_grid
+from cellcount_jax.io.images.readable import Readable, sample_grid
 
 log = logging.getLogger(__name__)
 

@@ -7,12 +7,11 @@ tile gets exactly the values that it has in the whole image.
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-SAMPLE_LIMIT = 4_000_000
-"""Maximum number of values, on a regular grid, from which the intensity range is computed."""
+from cellcount_jax.io.images.readable import Readable, sample_grid
 
 CLIP_RANGES = 4.0
 """Intensities are clipped this many ranges below the low and above the high end."""
@@ -129,24 +128,6 @@ class IntensityRange(NamedTuple):
     high: float
 
 
-class Readable(Protocol):
-    """An image that is read by parts, such as `io.images.image.LazyImage`."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """[*space, C]."""
-        ...
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Data type of the stored values."""
-        ...
-
-    def read(self, slices: tuple[slice, ...]) -> np.ndarray:
-        """Values of a part; slices may have steps."""
-        ...
-
-
 def preprocess(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Preprocesses a whole image.
 
@@ -166,9 +147,9 @@ def preprocess(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 def intensity_range(image: np.ndarray | Readable, preprocessing: Preprocessing) -> IntensityRange:
     """Intensities of the whole image that become 0 and 1.
 
-    Above `SAMPLE_LIMIT` values they are computed on a regular grid over the image, the same grid
-    whether the image is in memory or read by parts. If both percentiles coincide (a few cells on
-    an empty background), minimum and maximum are used instead. All channels share one range.
+    Above `readable.SAMPLE_LIMIT` values they are computed on a regular grid over the image, the
+    same whether the image is in memory or read by parts. If both percentiles coincide (a few cells
+    on an empty background), minimum and maximum are used instead. All channels share one range.
 
     Args:
       image: [*space, C], an array or an image that is read by parts.
@@ -236,15 +217,6 @@ def apply(
         std = np.asarray(preprocessing.std, np.float32)
         adapted = (adapted - mean) / std
     return np.ascontiguousarray(adapted, np.float32)
-
-
-def sample_grid(shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """Steps over the space axes of [*space, C] that leave at most `SAMPLE_LIMIT` values."""
-    space, channels = shape[:-1], shape[-1]
-    step = 1
-    while channels * math.prod(-(-n // step) for n in space) > SAMPLE_LIMIT:
-        step += 1
-    return (*(slice(0, n, step) for n in space), slice(0, channels, 1))
 
 
 def check_finite(pixels: np.ndarray) -> None:

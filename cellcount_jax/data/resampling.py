@@ -10,9 +10,9 @@ import numpy as np
 
 from cellcount_jax.data.cell_diameter import central_diameter, scale_to
 from cellcount_jax.data.patches import cut
-from cellcount_jax.data.preprocess import Readable
 from cellcount_jax.data.resize import Scale, in_plane, resize_sample, resized_shape
 from cellcount_jax.data.sample import Sample
+from cellcount_jax.io.images.readable import Readable
 
 SAME_SIZE_TOLERANCE = 0.02
 """Relative difference below which two pixel sizes are taken to be equal."""

@@ -13,8 +13,9 @@ import numpy as np
 
 from cellcount_jax.data import outliers
 from cellcount_jax.data.cell_diameter import central_diameter
-from cellcount_jax.data.preprocess import Preprocessing, Readable, sample_grid
+from cellcount_jax.data.preprocess import Preprocessing
 from cellcount_jax.data.sample import Sample
+from cellcount_jax.io.images.readable import Readable, sample_grid
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cellcount_jax.data import trained_on
-from cellcount_jax.data.preprocess import Preprocessing, Readable
+from cellcount_jax.data.preprocess import Preprocessing
 from cellcount_jax.data.resampling import Resampling
 from cellcount_jax.data.resize import Scale
 from cellcount_jax.inference import (
@@ -34,6 +34,7 @@ from cellcount_jax.inference.window_pass import (
 )
 from cellcount_jax.io.images.axes import Channels
 from cellcount_jax.io.images.image import open_lazy
+from cellcount_jax.io.images.readable import Readable
 from cellcount_jax.methods import build_stages
 from cellcount_jax.methods.base import Readout, Stage, Variables
 

@@ -16,7 +16,6 @@ import numpy as np
 from cellcount_jax.data.preprocess import (
     IntensityRange,
     Preprocessing,
-    Readable,
     apply,
     intensity_range,
     preprocess,
@@ -34,6 +33,7 @@ from cellcount_jax.inference import tiling
 from cellcount_jax.inference.batched_predict import BatchedPredictor, Maps, OutOfDeviceMemoryError
 from cellcount_jax.inference.count import Count
 from cellcount_jax.inference.readout import RunningCount, StitchedMaps
+from cellcount_jax.io.images.readable import Readable
 from cellcount_jax.methods.base import Readout
 
 PIXELS_IN_MEMORY = 2**25

@@ -120,7 +120,7 @@ def test_parts_are_mended_as_the_whole(shape, limit, monkeypatch):
     image[..., :20, :] = 65535
     image[..., 50, 63:65, :] = 65535
     whole = outliers.replace_outliers(image)[0]
-    monkeypatch.setattr("cellcount_jax.data.preprocess.SAMPLE_LIMIT", limit)
+    monkeypatch.setattr("cellcount_jax.io.images.readable.SAMPLE_LIMIT", limit)
     found = outliers.replace_outliers(Parts(image))[0]
     assert found.shape == image.shape
     planes = (slice(0, None, 1),) * (image.ndim - 3)

@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellcount_jax.data import preprocess as module
 from cellcount_jax.data.preprocess import (
     LEAST_SPREAD,
     Preprocessing,
     apply,
     intensity_range,
     preprocess,
-    sample_grid,
     with_measured_range,
 )
 from cellcount_jax.defaults import IMAGENET_MEAN, IMAGENET_STD
+from cellcount_jax.io.images import readable
 from cellcount_jax.io.images.image import open_lazy
+from cellcount_jax.io.images.readable import sample_grid
 from tests.io.images.image_writers import pixels, tiff_bytes
 
 PERCENTILE = Preprocessing(channels=1, normalise="percentile")
@@ -172,7 +172,7 @@ def test_a_part_is_preprocessed_like_the_whole(normalise: str, dtype: str, chann
 
 
 def test_a_large_image_is_sampled_on_a_grid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SAMPLE_LIMIT", 1000)
+    monkeypatch.setattr(readable, "SAMPLE_LIMIT", 1000)
     array = pixels(100, 120, 2, dtype="uint16")
     grid = sample_grid(array.shape)
     assert array[grid].size <= 1000
@@ -188,7 +188,7 @@ def test_the_range_is_the_same_in_memory_and_by_parts(
     path = tmp_path / "stack.tif"
     path.write_bytes(tiff_bytes(array, tile=(16, 16), compression="zlib"))
     for limit in (10**6, 1000):
-        monkeypatch.setattr(module, "SAMPLE_LIMIT", limit)
+        monkeypatch.setattr(readable, "SAMPLE_LIMIT", limit)
         with open_lazy(path) as lazy:
             for setting in (PERCENTILE, MINMAX):
                 expected = intensity_range(array[..., None], setting)

@@ -8,10 +8,10 @@ import pytest
 import tifffile
 import zarr
 
-from cellcount_jax.data import preprocess
 from cellcount_jax.data.resampling import Resampling
 from cellcount_jax.inference import window_pass
 from cellcount_jax.inference.counter import Counter
+from cellcount_jax.io.images import readable
 from tests.data.disc_images import discs
 from tests.inference.disc_counter import disc_counter
 from tests.inference.made_counters import bright_counter, cells, made
@@ -85,7 +85,7 @@ def test_arrays_of_other_libraries_count_as_those_of_numpy(
 
 def test_a_large_array_is_never_read_as_a_whole(counter, monkeypatch):
     monkeypatch.setattr(window_pass, "PIXELS_IN_MEMORY", 100)
-    monkeypatch.setattr(preprocess, "SAMPLE_LIMIT", 1000)
+    monkeypatch.setattr(readable, "SAMPLE_LIMIT", 1000)
     array = ReadInParts(cells((4000, 24)))
     dataclasses.replace(counter, max_window=64).count(array)
     assert 0 < array.largest_read < array.values.size / 2

@@ -4,11 +4,9 @@ import codecs
 import contextlib
 import dataclasses
 import json
-import logging
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import cached_property
-from pathlib import PurePath
 from typing import Any, Literal, NoReturn, TypeVar
 
 import numpy as np
@@ -17,8 +15,6 @@ from cellcount_jax.io.images.registry import image_format
 from cellcount_jax.runtime.error_text import one_line
 
 T = TypeVar("T")
-
-_LOG = logging.getLogger(__name__)
 
 Kind = Literal["roi", "zip", "image", "xml", "json", "table"]
 
@@ -263,62 +259,7 @@ class Item:
         self.file.fail(text, self.number, self.name)
 
 
-def cell_kinds(file: AnnotationFile, kinds: Sequence[str]) -> set[str]:
-    """Which of QuPath's object types are the cells of a file.
-
-    Where a file has cells or detections, its annotations (tissue, regions) are not counted, which
-    is logged. A file of one type alone is read as it is: clicks are annotations, too.
-
-    Args:
-      file: The file, for messages.
-      kinds: Type of each object in lower case, "" where the file names none.
-
-    Raises:
-      ValueError: Cells beside detections that are none, so that one nucleus may be there twice.
-    """
-    present = set(kinds)
-    cells = present & {"cell", "detection", "tile"}
-    if not cells or present == cells == {"tile"}:
-        return present
-    cells -= {"tile"}
-    if len(cells) > 1:
-        file.fail("holds cells and detections. Export those of one object type")
-    left = sum(kind not in cells for kind in kinds)
-    if left:
-        others = ", ".join(sorted(quoted(kind or "no type") for kind in present - cells))
-        _LOG.warning(
-            "%s: objects that are not cells (%d: %s) are left out", file.path, left, others
-        )
-    return cells
-
-
 def check_rings(item: Item, rings: Sequence[np.ndarray]) -> None:
     """Raises ValueError if a coordinate of an outline is not finite or beyond any image."""
     if not all((np.abs(ring) < MAX_COORDINATE).all() for ring in rings):
         item.fail("has an outline with a coordinate that is not a number, or beyond any image")
-
-
-def pick_image(file: AnnotationFile, names: Sequence[str], wanted: str | None) -> str:
-    """The one of several image names in a file that is asked for.
-
-    A name fits when it is equal, else when its last part is, else when that is without its ending.
-
-    Raises:
-      ValueError: None or several fit.
-    """
-    shown = ", ".join(quoted(name) for name in list(names)[:5]) + (" ..." if len(names) > 5 else "")
-    if wanted is None:
-        if len(names) == 1:
-            return names[0]
-        file.fail(f"holds dots of {len(names)} images ({shown}). Pass image_name=")
-    for same in (str, _last_part, lambda name: PurePath(_last_part(name)).stem):
-        fitting = [name for name in names if same(name) == same(wanted)]
-        if len(fitting) == 1:
-            return fitting[0]
-        if fitting:
-            file.fail(f"several images fit image_name={quoted(wanted)}: {shown}")
-    file.fail(f"holds no image {quoted(wanted)}, but {shown}. Pass another image_name=")
-
-
-def _last_part(name: str) -> str:
-    return name.replace("\\", "/").rsplit("/", 1)[-1]

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from cellcount_jax.io.annotations import base, csv_table
+from cellcount_jax.io.annotations import base, csv_table, selection
 from cellcount_jax.io.annotations.centroids import polygon_centroid
 
 log = logging.getLogger(__name__)
@@ -204,7 +204,7 @@ def _rows_of_image(table: csv_table.Table, options: base.Options) -> Sequence[in
     for column in (table.header.index(name) for name in _IMAGES if name in table.header):
         images = sorted(set(table.columns[column]))
         if len(images) > 1:
-            image = base.pick_image(table.file, images, options.image_name)
+            image = selection.pick_image(table.file, images, options.image_name)
             return [i for i in rows if table.columns[column][i] == image]
     return rows
 
@@ -215,7 +215,7 @@ def _rows_of_cells(table: csv_table.Table) -> Sequence[int]:
     if column is None:
         return range(len(table.lines))
     kinds = [kind.casefold() for kind in table.columns[column]]
-    cells = base.cell_kinds(table.file, kinds)
+    cells = selection.cell_kinds(table.file, kinds)
     return [i for i, kind in enumerate(kinds) if kind in cells]
 
 

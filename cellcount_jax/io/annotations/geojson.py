@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cellcount_jax.io.annotations import base, json_items
+from cellcount_jax.io.annotations import base, json_items, selection
 from cellcount_jax.io.annotations.centroids import polygon_centroid
 
 _DEFAULT_PLANE = {"c": -1, "z": 0, "t": 0}
@@ -95,7 +95,7 @@ def _cells(file: base.AnnotationFile) -> Iterator[base.Item]:
     """Features that are cells: not the tissue annotations around them."""
     features = list(_features(file))
     kinds = [str(_properties(f)[0].get("objectType", "")).casefold() for f in features]
-    cells = base.cell_kinds(file, kinds)
+    cells = selection.cell_kinds(file, kinds)
     return (f for f, kind in zip(features, kinds, strict=True) if kind in cells)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cellcount_jax.io.annotations import base, json_items
+from cellcount_jax.io.annotations import base, json_items, selection
 from cellcount_jax.io.annotations.centroids import polygon_centroid
 
 Json = dict[str, Any]
@@ -153,7 +153,7 @@ def _pick_image(file: base.AnnotationFile, wanted: str | None) -> tuple[Json, se
         by_name[name] = item.value
     if not by_name:
         file.fail("lists no images")
-    return by_name[base.pick_image(file, list(by_name), wanted)], known
+    return by_name[selection.pick_image(file, list(by_name), wanted)], known
 
 
 def _keypoint_or_box(item: base.Item) -> tuple[list[float], bool]:
