@@ -116,7 +116,7 @@ def test_subfolders_import_one_way(module):
             assert order.index(rest[0]) >= order.index(inner[0]), f"{module} imports {name}"
 
 
-def test_no_circles():
+def test_no_cycles():
     graph = {
         module: {
             other

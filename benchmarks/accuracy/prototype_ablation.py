@@ -68,7 +68,7 @@ COLUMNS = {
     "negative_share": "negative share",
 }
 
-LEAST_DISTANCE = 1e-3
+MIN_DISTANCE = 1e-3
 """Smallest squared distance in the plot, whose scale is logarithmic."""
 
 PANELS = {
@@ -149,7 +149,7 @@ def _train_density_network(config: str, seed: int, runs: Path) -> None:
 
 
 def changed_fields(config: ConfigDict, fields: Sequence[str]) -> list[str]:
-    """Those of the fields, each `a.b=value`, whose value is not that of the config."""
+    """The fields, each `a.b=value`, that change a value of the config."""
     changed = []
     for field in fields:
         path, _, value = field.partition("=")
@@ -165,12 +165,10 @@ def plot(results: ablation.Results) -> Figure:
     panels = figure.subplots(1, len(PANELS), sharey=True)
     for axes, (key, title) in zip(panels, PANELS.items(), strict=True):
         is_distance = "distance" in key
-        ablation.bars(
-            axes, results, key, title=title, least=LEAST_DISTANCE if is_distance else None
-        )
+        ablation.bars(axes, results, key, title=title, least=MIN_DISTANCE if is_distance else None)
         if is_distance:
             axes.set_xscale("log")
-            axes.set_xlim(left=LEAST_DISTANCE / 2)
+            axes.set_xlim(left=MIN_DISTANCE / 2)
     panels[0].invert_yaxis()
     return figure
 

@@ -4,7 +4,7 @@
     python -m benchmarks.accuracy.robustness --model runs/ten_images/models/mbm_B_10_0 --sets mbm
 
 Images of one half of a set (`benchmarks.accuracy.ten_images.sets`) are counted as they are and
-changed; the table gives the median over images of the relative change of the count, the greatest
+changed; the table gives the median over images of the relative change of the count, the largest
 one, and how many images changed by more than 15 % without a remark of the program. Images with
 fewer than 10 counted cells are left out of relative figures.
 """
@@ -27,8 +27,8 @@ from cellcount_jax.inference.counter import Counter
 from cellcount_jax.prediction.remarks import remarks_of
 from cellcount_jax.runtime.setup import configure_process
 
-LEAST_CELLS = 10
-MOST_CHANGE = 0.15
+MIN_CELLS = 10
+MAX_CHANGE = 0.15
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -50,12 +50,12 @@ def noisy(values: np.ndarray) -> np.ndarray:
 
 
 def unevenly_lit(values: np.ndarray) -> np.ndarray:
-    """From 0.7 of the intensity at the left to 1.3 at the right."""
+    """Intensities times 0.7 at the left border to 1.3 at the right."""
     return values * np.linspace(0.7, 1.3, values.shape[-2])[:, None]
 
 
 def blurred(values: np.ndarray) -> np.ndarray:
-    """By a Gaussian of 1 pixel in the plane."""
+    """Blurred in the plane by a Gaussian with a sigma of 1 pixel."""
     return ndimage.gaussian_filter(values, (*(0,) * (values.ndim - 3), 1, 1, 0))
 
 
@@ -71,12 +71,12 @@ def jpeg(pixels: np.ndarray) -> np.ndarray:
 
 
 def twelve_bits(pixels: np.ndarray) -> np.ndarray:
-    """8 bits as 12 in a type of 16."""
+    """8-bit values times 16 as 16-bit integers, as 12-bit cameras save them."""
     return pixels.astype(np.uint16) * 16 if pixels.dtype == np.uint8 else pixels
 
 
 def resized(factor: float) -> Change:
-    """In the plane, interpolated linearly, averaged where it shrinks."""
+    """Resizing in the plane: linear interpolation, antialiased where the image shrinks."""
 
     def change(values: np.ndarray) -> np.ndarray:
         shape = (*values.shape[:-3], *(max(8, round(n * factor)) for n in values.shape[-3:-1]))
@@ -106,7 +106,7 @@ def measure(counter: Counter, name: str, half: str, most: int) -> dict[str, dict
     """Changes of the counts of one set, by name of the change."""
     samples = sets.read_half(name, half)[:most]
     before = np.array([counter.count(s.image, spacing=s.spacing).count for s in samples])
-    kept = before >= LEAST_CELLS
+    kept = before >= MIN_CELLS
     found = {}
     for label, change in CHANGES.items():
         after, silent = [], []
@@ -115,7 +115,7 @@ def measure(counter: Counter, name: str, half: str, most: int) -> dict[str, dict
                 try:
                     spacing = None if "size" in label else sample.spacing
                     after.append(counter.count(change(sample.image), spacing=spacing).count)
-                except ValueError as error:  # refused, which is no wrong count
+                except ValueError as error:  # refused, which is not a wrong count
                     after.append(np.nan)
                     remarks.append(str(error))
             silent.append(not remarks)
@@ -124,7 +124,7 @@ def measure(counter: Counter, name: str, half: str, most: int) -> dict[str, dict
         found[label] = {
             "median": float(np.median(known)) if len(known) else None,
             "most": float(known.max()) if len(known) else None,
-            "silently_off": int(np.sum((ratio > MOST_CHANGE) & np.array(silent)[kept])),
+            "silently_off": int(np.sum((ratio > MAX_CHANGE) & np.array(silent)[kept])),
             "refused": int(np.sum(~np.isfinite(ratio))),
             "images": int(kept.sum()),
         }
@@ -132,7 +132,7 @@ def measure(counter: Counter, name: str, half: str, most: int) -> dict[str, dict
 
 
 def table(found: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """A row per change, per set: median and greatest change in percent, and silent ones."""
+    """A row per change, per set: median and largest change in percent, and silent ones."""
     rows = []
     for label in CHANGES:
         cells = []

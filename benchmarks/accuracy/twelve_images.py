@@ -28,7 +28,7 @@ from cellcount_jax.simulation.write_folder import write_folder
 TRAINED, COUNTED = (1, 12), (101, 130)
 """First and last number of the images."""
 
-LEAST_F1, MOST_APART = 0.93, 2.0
+MIN_F1, MAX_RATIO = 0.93, 2.0
 """What a counter must reach, and the factor that a quoted error may be wrong by."""
 
 
@@ -104,7 +104,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
     head = ["seed", "split", "MAE quoted", "F1 quoted", "cross-validation, MAE", "MAE", "F1", "s"]
     means = ["mean", "", *(mean_and_sd([_number(r[i]) for r in rows]) for i in range(2, 8))]
     least = min(row["actual"]["f1"] for row in found)
-    lines = [f"least F1 {least:.3f} (wanted {LEAST_F1})", error_line(found)]
+    lines = [f"least F1 {least:.3f} (wanted {MIN_F1})", error_line(found)]
     return "\n".join([markdown(head, [*rows, means]), "", *lines])
 
 
@@ -115,7 +115,7 @@ def error_line(found: Sequence[dict[str, Any]]) -> str:
         return "the command claims no error on new images: it says that it is not known"
     quoted, actual = np.mean(claimed, axis=0)
     apart = max(quoted / actual, actual / quoted)
-    return f"error on new images, claimed and found: a factor {apart:.2f} (allowed {MOST_APART})"
+    return f"error on new images, claimed and found: a factor {apart:.2f} (allowed {MAX_RATIO})"
 
 
 def claimed_error(row: dict[str, Any]) -> float | None:

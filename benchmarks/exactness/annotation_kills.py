@@ -65,7 +65,7 @@ def n_acts(session: Session) -> int:
 
 
 def digest(session: Session) -> str:
-    """Of all dots, the threshold, and what undo and redo would do."""
+    """Checksum of all dots, the threshold, and what undo and redo would do."""
     found = hashlib.sha256(repr(session.threshold).encode())
     acts = [("now", session.table.rows)]
     for name, stack in (("done", session.done), ("undone", session.undone)):

@@ -107,7 +107,7 @@ def _endless(path: Path) -> None:
     path.write_bytes(data)
 
 
-def _turned(path: Path) -> None:
+def _rotated(path: Path) -> None:
     exif = PIL.Image.Exif()
     exif[274] = 6
     PIL.Image.fromarray(BYTES).save(path, quality=95, exif=exif)
@@ -203,5 +203,5 @@ ODD: dict[str, Odd] = {
     "stitched.tif": Odd(_tiff(_with(IMAGE, 65535, np.s_[:12])), "count", "fill"),
     "hot.tif": Odd(_tiff(_with(IMAGE, 65535, np.s_[100:101, 100:101])), "count", "hot"),
     "salt.tif": Odd(_tiff(_with(IMAGE, 65535, _SALT)), "count", "hot"),
-    "turned.jpg": Odd(_turned, "count", "turned upright"),
+    "rotated.jpg": Odd(_rotated, "count", "rotated upright"),
 }  # fmt: skip

@@ -40,7 +40,7 @@ STAGES = {
     "countxplain": ("csrnet", "prototypes"),
     "consistency": ("consistency",),
 }
-"""Of each method."""
+"""Method -> its stages."""
 
 STEPS, N_TRAIN = 24, 8
 """More than `:tiny` takes, so that there are checkpoints to resume from."""
@@ -88,7 +88,7 @@ def train_command(method: str, run: str) -> list[str]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Of the commands: simulated cells whatever data this machine has, a cache of their own."""
+    """Environment of the commands: without this machine's data and with a cache of their own."""
     variables = {**os.environ, "TFDS_DATA_DIR": str(folder / "none"), "PYTHONPATH": str(TOP)}
     variables["CELLCOUNT_CACHE"] = str(folder / "cache")
     variables.pop("CELLCOUNT_RAW_DIR", None)

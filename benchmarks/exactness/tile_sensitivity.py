@@ -27,13 +27,13 @@ class GridEffect(NamedTuple):
 
 
 def grid_effect(counter: Counter, image: np.ndarray, *, n: int = 2) -> GridEffect:
-    """Counts an image on grids of windows that begin at different places.
+    """Counts an image on grids of windows with different origins.
 
     Args:
-      counter: trained.
+      counter: Trained counter.
       image: [H, W], [H, W, C] or [D, H, W, C] as read from a file. Only images larger than a
         window depend on the grid.
-      n: Places per axis.
+      n: Number of offsets per axis.
 
     Returns:
       Counts, and the largest change. A network whose receptive field is within its halo gives the

@@ -39,7 +39,7 @@ from cellcount_jax.models.pretrained import RAW_DIR
 from cellcount_jax.runtime.environment import git_revision
 
 MEMORY_SHARE = 0.9
-"""Of the device's memory, divided among the processes."""
+"""Share of the device's memory that is divided among the processes."""
 
 KEPT = ("report.html", "metrics.jsonl", "predictions.csv", "results.json", "config.json")
 POLL_SECONDS = 0.2

@@ -7,7 +7,7 @@ from pathlib import Path
 from cellcount_jax.models.pretrained import OXFORD_FILE
 
 MORE_SEEDS = (1, 2)
-"""Of DCL's parts, after all parts with seed 0 have begun."""
+"""Further seeds of DCL's parts, after all parts with seed 0 have begun."""
 
 
 @dataclasses.dataclass(frozen=True)

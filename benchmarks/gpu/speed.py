@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def settings(batch: int, options: argparse.Namespace) -> Settings:
-    """Of a case at full size or tiny."""
+    """Settings of a case, at full size or tiny."""
     small: dict[str, Any] = {"space": (64, 64), "width": 1 / 16} if options.tiny else {}
     return Settings(batch=batch, dtype=options.dtype, **small)
 

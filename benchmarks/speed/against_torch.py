@@ -1,4 +1,4 @@
-"""Speed of this package beside the same networks in plain PyTorch.
+"""Speed of this package compared with the same networks in plain PyTorch.
 
     python -m benchmarks.speed.against_torch --torch-python VENV/bin/python           # all, an hour
     python -m benchmarks.speed.against_torch --networks sau_net_3d --what step --pairs 9
@@ -65,11 +65,11 @@ VARIANTS = (
     "compiled, CUDA graphs",
 )
 TOLERANCE = 1e-4
-"""Of maps and loss, relative to the largest value."""
+"""Largest difference of maps and loss, relative to the largest value."""
 
 GRADIENT_TOLERANCE = 5e-3
-"""Of the gradient's norm: nearly constant channels, once normalised, magnify rounding on the way
-back; PyTorch's own is off by 1e-3 from its float64 in SAU-Net 3-D."""
+"""Largest relative difference of the gradient's norm: nearly constant channels, once normalised,
+magnify rounding in the backward pass; PyTorch's own is 1e-3 from float64 in SAU-Net 3-D."""
 
 PAUSE = 0.05  # seconds for the other side's threads to fall asleep
 
@@ -157,7 +157,7 @@ def runs(seconds_of_one: float, seconds: float) -> int:
 
 
 def matmul_rates(twin: Worker, dtypes: list[str]) -> dict[str, dict[str, float]]:
-    """Of both sides, by dtype."""
+    """Rate of one large matrix product on both sides, by dtype."""
     size = 2048 if jax.default_backend() == "cpu" else 16384
     return {
         dtype: {
@@ -191,7 +191,7 @@ def table(results: dict[str, Any]) -> str:
         f"{where}, threads {results['threads']}, load before {results['load_average_before']:.1f}; "
         f"{', '.join(f'{k} {v}' for k, v in versions.items())}. "
         f"Images {results['batch_of_images']}x256x256x3, volumes 1x32x96x96. "
-        f"Medians of {results['pairs']} alternating pairs (least to greatest). "
+        f"Medians of {results['pairs']} alternating pairs (minimum to maximum). "
         "A ratio above 1: JAX is faster."
     )
     head = ["network", "what", "dtype", "JAX ms", "PyTorch ms", "fastest variant", "PyTorch / JAX"]

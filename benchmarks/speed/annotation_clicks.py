@@ -28,7 +28,7 @@ COLUMNS = ("handled", "frame", "frame without dots")
 
 
 def milliseconds(function: Callable[[], Any]) -> float:
-    """Of one call."""
+    """Milliseconds of one call."""
     started = time.perf_counter()
     function()
     return 1000 * (time.perf_counter() - started)

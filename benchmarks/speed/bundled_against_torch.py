@@ -1,4 +1,4 @@
-"""Seconds of the bundled model on one 2048x2048 image, beside its network in plain PyTorch.
+"""Seconds of the bundled model on one 2048x2048 image, compared with its network in plain PyTorch.
 
     python -m benchmarks.speed.bundled_against_torch --torch-python VENV/bin/python  # five minutes
 
@@ -134,7 +134,7 @@ def table(found: dict[str, Any]) -> str:
     about = (
         f"One {side}x{side} image, {found['cells']:.0f} nuclei found; {found['device']}; jax "
         f"{found['jax']}, torch {found['torch_version']} ({found['torch_variant']}). Medians of "
-        f"{pairs} alternating pairs (least to greatest); maps differ by "
+        f"{pairs} alternating pairs (minimum to maximum); maps differ by "
         f"{found['largest_difference']:.0e}."
     )
     names = {

@@ -6,10 +6,10 @@ import re
 import jax
 
 PEAK_FLOPS = 197e12
-"""bf16 operations a second of a v5e chip."""
+"""bf16 operations per second of a v5e chip."""
 
 PEAK_BYTES = 819e9
-"""Bytes a second of its memory."""
+"""Bytes per second that its memory moves."""
 
 
 def estimate(compiled: jax.stages.Compiled) -> dict[str, float]:

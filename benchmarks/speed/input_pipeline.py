@@ -83,7 +83,7 @@ def as_records(samples: Sequence[Sample], folder: Path) -> Sequence[Sample]:
 
 
 def settings() -> ConfigDict:
-    """The default counter's."""
+    """Config of the default counter with this benchmark's crops and batches."""
     config = defaults.density()
     plan = config.stages.density
     plan.crop, plan.batch_size.labelled = CROP, BATCH
@@ -198,7 +198,7 @@ def rate(opener: Opener, seconds: float) -> float:
 
 
 def measure(openers: dict[str, Opener], repeats: int, seconds: float) -> dict[str, Any]:
-    """Median, least and greatest rate of each; all take turns, so that a drift hits all."""
+    """Median, minimum and maximum rate of each; all take turns, so that a drift hits all."""
     for opener in openers.values():
         rate(opener, 0.0)
     found: dict[str, list[float]] = {name: [] for name in openers}
@@ -219,7 +219,7 @@ def table(results: dict[str, Any]) -> str:
     """Markdown."""
     about = (
         f"Images per second, crops of {CROP[0]}x{CROP[1]}, batches of {BATCH}, "
-        f"on {results['device']}; median (least to greatest) of {results['repeats']} repeats."
+        f"on {results['device']}; median (minimum to maximum) of {results['repeats']} repeats."
     )
     rows = [
         [images, name, shown(row["images_per_second"], digits=0), f"{row['of_step']:.2f}"]

@@ -39,7 +39,7 @@ class Case:
       batch: Batch to train on; features, if the stage stores them.
       options: How the twin is built.
       params: Parameters of the twin, flat by path.
-      batch_stats: likewise.
+      batch_stats: Batch statistics of the twin, flat by path.
       twin_batch: What the twin trains on, channels last.
     """
 

@@ -138,7 +138,7 @@ def table(results: dict[str, Any]) -> str:
     about = (
         f"{results['config']}, first stage, global batch {results['batch']} of "
         f"{results['side']}x{results['side']}, on {results['device']}, jax {results['jax']}; "
-        f"median (least to greatest) of {results['repeats']} repeats."
+        f"median (minimum to maximum) of {results['repeats']} repeats."
     )
     rows = [
         [

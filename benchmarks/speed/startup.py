@@ -62,7 +62,7 @@ def main() -> None:
 
 def table(rounds: list[dict[str, float]]) -> str:
     """A line per process: seconds, and for `cellcount predict` the ratio to the bare process."""
-    lines = [f"A 256x256 image, medians of {len(rounds)} rounds (least to greatest)."]
+    lines = [f"A 256x256 image, medians of {len(rounds)} rounds (minimum to maximum)."]
     for key in ("bare", "cold", "warm"):
         text = f"{key}: {shown(median_and_range([r[key] for r in rounds]))} s"
         if key in GOAL:

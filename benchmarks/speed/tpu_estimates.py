@@ -44,7 +44,7 @@ from configs import countxplain_vgg, csrnet_vgg, dcl_vgg
 TOPOLOGIES = ("v5e:4x4", "v5e:16x16")
 
 MEMORY = 16 * 2**30
-"""Bytes of its memory."""
+"""Bytes of a v5e chip's memory."""
 
 SIDE = 256
 

@@ -23,7 +23,7 @@ class Doubt:
     """Why the count of an image is doubtful; each part is 0 where nothing speaks against it.
 
     Attributes:
-      image: name.
+      image: Name of the image.
       count: Count by the counter.
       n_points: Number of points by the counter.
       readouts: |count - number of points|, relative to the larger of them.

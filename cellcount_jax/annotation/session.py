@@ -238,7 +238,7 @@ class Session:
         """[n] whether each dot is a cell: added, accepted, or proposed with a score high enough.
 
         Args:
-          ids: numbers of the dots; all of them if not given.
+          ids: Numbers of the dots; all of them if not given.
         """
         rows = self.table.rows if ids is None else self.table.get(np.asarray(ids, np.int64))
         sure = (rows.states == State.ADDED) | (rows.states == State.ACCEPTED)

@@ -16,7 +16,7 @@ from cellcount_jax.io.images.readable import Readable, sample_grid
 CLIP_RANGES = 4.0
 """Intensities are clipped this many ranges below the low and above the high end."""
 
-LEAST_SPREAD = 0.1
+MIN_RELATIVE_STD = 0.1
 """Least deviation of a channel, as a share of the largest, in `with_measured_range`."""
 
 _ROUNDING = 1e-3
@@ -94,8 +94,8 @@ def with_measured_range(
 ) -> Preprocessing:
     """The same with the mean and standard deviation of each channel over all pixels of images.
 
-    A channel that hardly varies is divided by `LEAST_SPREAD` of the largest deviation: all of it
-    may be noise.
+    A channel that hardly varies is divided by `MIN_RELATIVE_STD` of the largest deviation: all of
+    it may be noise.
 
     Args:
       preprocessing: Its own mean and deviation are not used.
@@ -113,7 +113,7 @@ def with_measured_range(
         raise ValueError("no training images to measure intensities on")
     mean = sums[1] / sums[0]
     std = np.sqrt(np.maximum(sums[2] / sums[0] - mean**2, 0.0))
-    std = np.maximum(std, max(LEAST_SPREAD * float(std.max()), 1e-6))
+    std = np.maximum(std, max(MIN_RELATIVE_STD * float(std.max()), 1e-6))
     return dataclasses.replace(
         preprocessing,
         mean=tuple(round(float(m), 6) for m in mean),

@@ -221,7 +221,7 @@ def _sigma_per_dot(sigma: float | Sequence[float] | np.ndarray, points: np.ndarr
             "(an array)"
         )
     if not (np.isfinite(values).all() and (values >= 0).all()):
-        raise ValueError("sigma must be finite and not negative")
+        raise ValueError("sigma must be finite and non-negative")
     return np.broadcast_to(values, (n, ndim))
 
 

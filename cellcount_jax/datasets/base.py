@@ -32,7 +32,7 @@ class Benchmark:
       title: One line for people.
       page: Official page.
       licence: Licence as stated there.
-      citation: reference.
+      citation: Reference of the dataset.
       raw_layout: Files expected in the folder, one line.
       published: Published statistics.
       read: Folder -> samples, in the order of their names.

@@ -75,7 +75,7 @@ def explain(
     Args:
       counter: Counter with prototypes.
       image: Image as in `Counter.count`.
-      spacing: likewise.
+      spacing: As for `Counter.count`.
 
     Raises:
       ValueError: The counter has no prototypes, or the image is a volume or smaller than one

@@ -37,7 +37,7 @@ def write(
     """Writes `model.stablehlo`, `readout.json` and `README.md` into a folder.
 
     Args:
-      counter: trained.
+      counter: Trained counter.
       folder: Output folder, created if missing.
       platforms: Platforms to compile the module for.
 

@@ -30,7 +30,7 @@ def export_model(
 
     Args:
       workdir: Folder of the run, or a model file.
-      target: File to write, with the ending `.cellcount`.
+      target: File to write, with the extension `.cellcount`.
       stage: Stage of the method; the last one if not given.
       half: Store weights with 16 bits instead of 32.
 
@@ -60,7 +60,7 @@ def write_model(
       The facts in the file; `weights` says how weights are stored and their largest error.
 
     Raises:
-      ModelFileError: The name has another ending, a weight's name a slash, or the facts are not
+      ModelFileError: The name has another extension, a weight's name a slash, or the facts are not
         plain JSON.
     """
     if target.suffix != MODEL_SUFFIX:

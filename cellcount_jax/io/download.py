@@ -10,7 +10,7 @@ from cellcount_jax.runtime.error_text import one_line
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 CHUNK_BYTES = 1 << 20
 TIMEOUT = 30.0
-"""Seconds without a byte."""
+"""Seconds without data after which a download fails."""
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def fetch(url: str, folder: str | Path, *, sha256: str | None, advice: str) -> P
     """A published file, from the folder or downloaded into it.
 
     Args:
-      url: HTTPS, except for this machine.
+      url: An HTTPS address; HTTP for this machine only.
       folder: Folder in which the file is kept under its name on the server; created if missing.
       sha256: Checksum of the file, checked at each use: a disk error would only show as a poor
         result. None: whatever the server gives.

@@ -61,8 +61,8 @@ def captured_warnings(
 def tiff_damage_is_an_error() -> Iterator[None]:
     """Raises if tifffile logs that planes or metadata are lost.
 
-    tifffile continues with what is left, which would be a stack of fewer planes, or runs through a
-    circle of pages without end.
+    tifffile continues with what is left, which would be a stack of fewer planes, or follows a cycle
+    of pages without end.
 
     Raises:
       ProblemError: The first of such warnings.

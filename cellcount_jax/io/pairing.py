@@ -1,6 +1,6 @@
 """Which annotation file belongs to which image, by their names.
 
-An annotation file is named like its image, with or without the image's ending: `a.csv`,
+An annotation file is named like its image, with or without the image's extension: `a.csv`,
 `a.tif.csv` or, for `a.ome.tif`, `a.ome.csv`. What annotation tools add (`CellCounter_a.xml`,
 `a_RoiSet.zip`, `a_masks.tif`, `a_seg.npy`, `a_dots.png`, `a-points.tsv`) is ignored where no image
 has the longer name. Pairs are one to one; what could belong to two is an error.
@@ -15,21 +15,21 @@ from cellcount_jax.io.images.find import list_images
 
 log = logging.getLogger(__name__)
 
-ANNOTATION_ENDINGS = (
+ANNOTATION_EXTENSIONS = (
     ".csv", ".tsv", ".txt", ".roi", ".zip", ".xml", ".geojson", ".json", ".npy", ".png", ".tif",
     ".tiff", ".bmp", ".gif",
 )  # fmt: skip
 
 N_NAMES_IN_MESSAGE = 5
 
-_DOUBLE_ENDINGS = (".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.btf", ".ome.zarr", ".tar.gz")
+_DOUBLE_EXTENSIONS = (".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.btf", ".ome.zarr", ".tar.gz")
 _TOOL_AFFIX = re.compile(
     r"^(cellcounter_)|([_.\- ](dots|points|(cp_)?masks?|labels?|seg|roiset|rois?))$", re.I
 )
 _IMAGE_AFFIX = re.compile(
     r"[_.\- ](dots|points|(cp_)?(masks?|outlines?|flows?)|labels?|seg|overlay)$", re.I
 )
-"""Name endings of image files that tools write beside an image: masks and drawings of it. Images
+"""Ends of the names of files that tools write beside an image: masks and drawings of it. Images
 themselves are often called ROI."""
 
 
@@ -38,7 +38,7 @@ class FolderError(ValueError):
 
 
 def stem(path: Path) -> str:
-    """Name of a file in lower case, without its ending and what annotation tools add."""
+    """Name of a file in lower case, without its extension and what annotation tools add."""
     return _TOOL_AFFIX.sub("", _bare(path))
 
 
@@ -76,7 +76,9 @@ def find_pairs(folder: Path) -> tuple[list[Path], dict[Path, Path]]:
 
 
 def unpaired_dots(folder: Path, pairs: Mapping[Path, Path]) -> list[Path]:
-    """Files in `dots/` of a folder that fit none of its images; beside images they may be others.
+    """Files in `dots/` of a folder that fit none of its images.
+
+    Files beside the images are left out: they need not be annotations.
 
     Args:
       folder: As for `find_pairs`.
@@ -87,9 +89,9 @@ def unpaired_dots(folder: Path, pairs: Mapping[Path, Path]) -> list[Path]:
 
 
 def _annotations(place: Path) -> list[Path]:
-    """Files of a folder that may hold dots, by their endings."""
+    """Files of a folder that may hold dots, by their extensions."""
     every = sorted(place.iterdir())
-    return [p for p in every if p.suffix.lower() in ANNOTATION_ENDINGS and p.name[0] != "."]
+    return [p for p in every if p.suffix.lower() in ANNOTATION_EXTENSIONS and p.name[0] != "."]
 
 
 def pair(images: Sequence[Path], annotations: Sequence[Path]) -> dict[Path, Path]:
@@ -106,7 +108,7 @@ def pair(images: Sequence[Path], annotations: Sequence[Path]) -> dict[Path, Path
         if len({p.name.lower() for p in found}) > 1:
             raise FolderError(
                 f"{annotation}: could annotate {_listed(found)}; name it after one of them with "
-                f"its ending, such as {found[0].name}{annotation.suffix}"
+                f"its extension, such as {found[0].name}{annotation.suffix}"
             )
         if len(found) > 1:
             log.warning(
@@ -122,7 +124,7 @@ def pair(images: Sequence[Path], annotations: Sequence[Path]) -> dict[Path, Path
 
 
 def without_annotations(images: Iterable[Path]) -> list[Path]:
-    """Images but for files that are, by their name, masks or drawings of another one."""
+    """The images without those that are, by their names, masks or drawings of another one."""
     listed = list(images)
     names = {(p.parent, _bare(p)) for p in listed}
 
@@ -134,9 +136,9 @@ def without_annotations(images: Iterable[Path]) -> list[Path]:
 
 
 def _bare(path: Path) -> str:
-    """Name in lower case without its ending, of which some have two parts."""
+    """Name in lower case without its extension, of which some have two parts."""
     name = path.name.lower()
-    double = next((ending for ending in _DOUBLE_ENDINGS if name.endswith(ending)), "")
+    double = next((extension for extension in _DOUBLE_EXTENSIONS if name.endswith(extension)), "")
     return name.removesuffix(double) if double else path.stem.lower()
 
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 OUTSIDE = "outside"
 """Name of the area that no region covers; no region has it."""
 
-ENDINGS = (".roi", ".zip", ".geojson", ".json", ".tif", ".tiff", ".png", ".npy")
+EXTENSIONS = (".roi", ".zip", ".geojson", ".json", ".tif", ".tiff", ".png", ".npy")
 
 _MAX_DENSE_LABEL = 1 << 20
 _REGION_SUFFIX = re.compile(r"[_.\- ](regions?|annotations?)$", re.I)
@@ -39,7 +39,7 @@ class Region:
     Attributes:
       name: Unique among the regions of an image.
       corner: Position of the first pixel of `inside` in the image, per axis of `inside`.
-      inside: bool, True in the region. With two axes in a volume it extends through all planes.
+      inside: Boolean, True in the region. With two axes in a volume it extends through all planes.
     """
 
     name: str
@@ -92,7 +92,7 @@ def find_regions_file(place: Path, image: Path) -> Path | None:
     found = [
         path
         for path in sorted(place.iterdir())
-        if path.suffix.lower() in ENDINGS
+        if path.suffix.lower() in EXTENSIONS
         and not path.name.startswith(".")
         and wanted in _stems(path)
         and not (path.exists() and image.exists() and path.samefile(image))

@@ -13,7 +13,7 @@ def gaussian_blur(
     """Gaussian along one axis, cut off and normalised to sum 1.
 
     Shifted sums instead of a convolution: exact zeros stay exact, no device rounds them to a
-    shorter format, and a volume costs the taps of three axes instead of their product.
+    lower precision, and a volume costs the taps of three axes instead of their product.
 
     Args:
       x: Any shape.

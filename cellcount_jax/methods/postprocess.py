@@ -68,7 +68,7 @@ def unsharp_peaks(map: jax.Array, *, sigma: Sequence[float]) -> jax.Array:
     The rise separates the tops of a ridge, the height keeps ripples of the background low.
 
     Args:
-      map: [B, *space], not negative.
+      map: [B, *space], non-negative.
       sigma: Standard deviations of the blur in pixels, one per space axis.
     """
     blurred = map

@@ -1,4 +1,4 @@
-"""Weights of the pixels around positions between them, for `message_passing`.
+"""Bilinear interpolation weights at fractional positions, for `message_passing`.
 
 Positions are (y, x) in pixels of a grid, [B, H, W, M, 2]. With padding "border" they are moved into
 the grid, with "zeros" neighbours outside it have weight 0.

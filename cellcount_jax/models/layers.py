@@ -1,7 +1,7 @@
 """Layers shared by the networks: upsampling, pooling, transposed convolution, norms. Channel-last.
 
 XLA's own transposed convolutions are slow on CPU, and so is the gradient of its max pool; each is
-written here in the form that is quick there and exact everywhere.
+written here in a form that is fast there and exact everywhere.
 """
 
 import functools
@@ -30,7 +30,8 @@ def upsample_bilinear(x: jax.Array, factor: int, *, align_corners: bool = False)
       [B, factor H, factor W, C], in the dtype of x (float32 for integers).
 
     Raises:
-      ValueError: X has no spatial axis, an empty one, or the factor is no whole number from 1 on.
+      ValueError: `x` has no spatial axis or an empty one, or the factor is not a whole number of at
+        least 1.
     """
     if x.ndim < 3 or 0 in x.shape[1:-1]:
         raise ValueError(f"upsampling takes [B, *space, C] with space not empty, got {x.shape}")
@@ -93,7 +94,7 @@ def _larger_of_pairs(x: jax.Array, axis: int) -> jax.Array:
     """The larger of positions 0 and 1, 2 and 3, ... along an axis; NaN where either is.
 
     Which one it was is kept for the gradient. To look for it again, as the gradient of `max` does,
-    fails in a compiled step: XLA computes the values anew, rounds them otherwise, and where no
+    fails in a compiled step: XLA computes the values anew, rounds them differently, and where no
     value equals the maximum the gradient is lost.
     """
     return _choose(x, axis)[0]
@@ -150,7 +151,7 @@ class UpConv2x(nn.Module):
 class InstanceNorm(nn.Module):
     """Mean 0 and variance 1 per image and channel, then a learned `scale` and `bias` per channel.
 
-    What `flax.linen.InstanceNorm` computes, quicker on CPUs.
+    What `flax.linen.InstanceNorm` computes, faster on CPUs.
 
     Attributes:
       epsilon: Added to the variance.
@@ -197,7 +198,7 @@ def norm(
       x: [B, *space, C].
       kind: "instance", per image and channel (epsilon 1e-6), or "batch" (epsilon 1e-3, momentum
         0.9; running statistics unless in training).
-      train: Use and update the statistics of the batch; nothing to an instance norm.
+      train: Use and update the statistics of the batch; an instance norm ignores it.
       mask: [B], 0 for padding rows, which are kept out of the batch statistics.
       dtype: Dtype of the result; statistics are float32.
       name: Name of the parameters `scale` and `bias`.

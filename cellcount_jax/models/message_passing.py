@@ -135,7 +135,7 @@ class GlobalMessagePassing(nn.Module):
         return x + bilinear_mean(x, positions, formulation=self.formulation)
 
     def _embed(self, x: jax.Array, bias: np.ndarray, name: str) -> jax.Array:
-        # Sub-pixel positions do not survive a shorter format, whatever the features are in.
+        # Sub-pixel positions need float32, whatever the dtype of the features.
         return nn.Dense(
             self.n_samples,
             kernel_init=nn.initializers.normal(0.01),

@@ -1,4 +1,4 @@
-"""Weights of a VGG trained elsewhere, from a file or from the published ones."""
+"""Pretrained VGG weights: from a file, or published ones by name."""
 
 import os
 from pathlib import Path

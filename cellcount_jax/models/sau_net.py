@@ -67,10 +67,11 @@ class SAUNet(nn.Module):
             for example `functools.partial(inject_noise, key, rows=is_unlabelled)`.
 
         Returns:
-          [B, *space] float32, not negative.
+          [B, *space] float32, non-negative.
 
         Raises:
-          ValueError: An unknown norm, or a side that is no multiple of the coarsest level's stride.
+          ValueError: An unknown norm, or a side that is not a multiple of the stride of the
+            coarsest level.
         """
         self._check(x.shape)
         block = functools.partial(Block, norm=self.norm, dtype=self.dtype)
@@ -162,7 +163,7 @@ def inject_noise(
       features: [B, *space, C] of each level, finest first.
       rows: [B], nonzero for the rows to disturb; None: all. The others are returned as they are.
       levels: "all" levels, as released with MOVI 2022, or the "last" one, as its text has it.
-      amplitude: largest relative change, 1 as released; 0: none.
+      amplitude: Largest relative change, 1 as released; 0: none.
 
     Returns:
       Features of the same shapes and dtypes.

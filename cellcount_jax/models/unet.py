@@ -41,7 +41,7 @@ class UNet(nn.Module):
           [B, *space] float32, linear.
 
         Raises:
-          ValueError: A side is no multiple of the stride of the coarsest level.
+          ValueError: A side is not a multiple of the stride of the coarsest level.
         """
         stride = 2 ** (len(self.channels) - 1)
         if x.ndim not in (4, 5) or any(side % stride for side in x.shape[1:-1]):

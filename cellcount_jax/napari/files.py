@@ -40,7 +40,7 @@ def read_dots_layer(path: str | Sequence[str]) -> list[LayerData]:
 
 
 def write_dots_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Writes a points layer in the format of the ending: .csv, .roi, .zip, .xml, .geojson, .tsv.
+    """Writes a points layer in the format of the extension: .csv, .roi, .zip, .xml, .geojson, .tsv.
 
     Hidden points are left out; features `score` and `label` are kept.
     """

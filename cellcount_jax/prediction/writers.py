@@ -17,7 +17,7 @@ from cellcount_jax.runtime.path_text import path_text
 from cellcount_jax.runtime.replace_file import replacing
 
 MAX_NAME_BYTES = 200
-"""File systems allow 255, and outputs add endings such as `_contribution.tif`."""
+"""File systems allow 255, and outputs add extensions such as `_contribution.tif`."""
 
 ROWS_AT_ONCE = 1 << 16
 """Number of points that are formatted together."""
@@ -61,7 +61,7 @@ def output_names(paths: Sequence[Path], *, used: Mapping[str, str] | None = None
 
 
 def _bounded(name: str) -> str:
-    """A name short enough to append an ending: the end of a long one becomes a checksum."""
+    """A name short enough to append an extension: the end of a long one becomes a checksum."""
     data = os.fsencode(name)
     if len(data) <= MAX_NAME_BYTES:
         return name

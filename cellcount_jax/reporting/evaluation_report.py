@@ -88,7 +88,7 @@ def write_evaluation(
 
 
 def one_line(summary: Mapping[str, Any]) -> str:
-    """The most important figures."""
+    """The main figures of an evaluation in one line."""
     text = f"{_number_of(summary)}: MAE {summary['mae']:.1f} cells per image"
     if summary["mape"] is not None:
         text += f" ({summary['mape']:.0f} %)"

@@ -40,9 +40,9 @@ def counting_maps(
     """The maps whose sums are the counts, beside the images of `examples`, by their titles.
 
     Args:
-      images: records.
+      images: Records of an evaluation.
       read: Pixels of an image.
-      density: Cells per position of its map; None: the count is no sum.
+      density: Cells per position of its map; None: the count is not a sum.
 
     Returns:
       Figures with the true count, the map's sum and, where there are any, the number of points.

@@ -64,7 +64,7 @@ def write_explanations(counter: Counter, subjects: Sequence[Subject], out: Path)
 
     Args:
       counter: Counter with prototypes.
-      subjects: images.
+      subjects: Images to explain.
       out: Folder, made if missing; its files are overwritten.
 
     Returns:

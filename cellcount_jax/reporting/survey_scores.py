@@ -40,7 +40,7 @@ def write_scores(found: Mapping[str, Any], survey: str, out: Path) -> None:
 
 
 def in_lines(found: Mapping[str, Any]) -> list[str]:
-    """A table with a row per group, and the question that speaks most against its prototype."""
+    """A table with a row per group, and the question with the least agreement."""
     rows: list[Sequence[str]] = [("", *COLUMNS.values())]
     for name, figures in found["groups"].items():
         rows.append((name, *(_shown(key, figures[key]) for key in COLUMNS)))

@@ -104,7 +104,7 @@ def find_preset(name: str, **parameters: object) -> Preset:
 
 
 def _check(preset: Preset) -> None:
-    """Every number must be finite and not negative, fractions at most 1, ranges ascending.
+    """Every number must be finite and non-negative, fractions at most 1, ranges ascending.
 
     Raises:
       ValueError: Naming the first parameter that is not.
@@ -113,7 +113,7 @@ def _check(preset: Preset) -> None:
         numbers = np.atleast_1d(np.asarray(0.0 if value is None else value, np.float64))
         positive = name in ("radius", "reference_shape", "cluster_size", "spacing")
         if not np.isfinite(numbers).all() or (numbers < 0).any():
-            raise ValueError(f"parameter {name}={value!r} must be finite and not negative")
+            raise ValueError(f"parameter {name}={value!r} must be finite and non-negative")
         if positive and value is not None and (numbers == 0).any():
             raise ValueError(f"parameter {name}={value!r} must be above 0")
         if name in ("overlap", "clustered", "attenuation", "illumination") and (numbers > 1).any():

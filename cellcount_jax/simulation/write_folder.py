@@ -36,10 +36,10 @@ def write_folder(
         path.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record, indent=2) + "\n"
     write_file(folder / "simulation.json", text)
-    ending, write = FORMATS[format]
+    extension, write = FORMATS[format]
     for sample in samples:
         assert sample.dots is not None
-        write(folder / "images" / f"{sample.name}{ending}", sample)
+        write(folder / "images" / f"{sample.name}{extension}", sample)
         write_dots(folder / "dots" / f"{sample.name}.csv", sample.dots, format="napari")
 
 

@@ -69,12 +69,12 @@ def test_dots_of_other_programs_are_taken_over_and_never_lost(images, caplog):
 def test_every_format_is_written(images, tmp_path, name):
     project = folder.open_project(images)
     first = project.images[0]
-    endings = {"roi": ".roi", "roi_zip": ".zip", "cell_counter": ".xml", "geojson": ".geojson"}
-    endings |= {"labelme": ".json", "coco": ".json", "dots_image": ".png", "label_mask": ".png"}
+    extensions = {"roi": ".roi", "roi_zip": ".zip", "cell_counter": ".xml", "geojson": ".geojson"}
+    extensions |= {"labelme": ".json", "coco": ".json", "dots_image": ".png", "label_mask": ".png"}
     with folder.open_image(project, first) as (_, session):
         session.add([10, 12])
         session.add([20, 22])
-        path = tmp_path / f"out{endings.get(name, '.csv')}"
+        path = tmp_path / f"out{extensions.get(name, '.csv')}"
         folder.save(project, first, session, path=path, format=name)
     got = read_dots(path, format=name, image_shape=(64, 64)).points
     np.testing.assert_allclose(got[np.argsort(got[:, 0])], [[10, 12], [20, 22]])

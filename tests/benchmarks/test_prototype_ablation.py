@@ -31,5 +31,5 @@ def test_the_plot_has_a_dot_for_each_seed_and_no_distance_below_its_scale():
     }
     error, distance, purity = prototype_ablation.plot(results).axes
     assert [len(line.get_xdata()) for line in error.lines] == [2, 1]
-    assert distance.lines[1].get_xdata()[0] == prototype_ablation.LEAST_DISTANCE
+    assert distance.lines[1].get_xdata()[0] == prototype_ablation.MIN_DISTANCE
     assert not purity.lines

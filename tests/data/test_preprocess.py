@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cellcount_jax.data.preprocess import (
-    LEAST_SPREAD,
+    MIN_RELATIVE_STD,
     Preprocessing,
     apply,
     intensity_range,
@@ -72,7 +72,7 @@ def test_the_range_of_training_images_is_measured_over_all_pixels() -> None:
     pixels = np.concatenate([i.reshape(-1, 3) for i in images]) / 255
     np.testing.assert_allclose(found.mean, pixels.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(found.std[:2], pixels.std(axis=0)[:2], atol=1e-5)
-    assert found.std[2] == pytest.approx(LEAST_SPREAD * max(found.std), rel=1e-4)
+    assert found.std[2] == pytest.approx(MIN_RELATIVE_STD * max(found.std), rel=1e-4)
     with pytest.raises(ValueError, match="no training images"):
         with_measured_range(Preprocessing(), [])
 

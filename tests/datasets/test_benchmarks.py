@@ -202,11 +202,11 @@ def test_real_counts(raw_dir, name, n, mean, sd):
     assert np.std(counts) == pytest.approx(sd, abs=0.05)
 
 
-@pytest.mark.parametrize(("name", "ending"), [("bbbc050", "tif"), ("dsb2018", "png")])
-def test_real_instances(raw_dir, tmp_path, name, ending):
+@pytest.mark.parametrize(("name", "extension"), [("bbbc050", "tif"), ("dsb2018", "png")])
+def test_real_instances(raw_dir, tmp_path, name, extension):
     for part in ("images", "labels"):
         (tmp_path / part).mkdir()
-        for path in sorted((raw_dir / name / part).glob(f"*.{ending}"))[:3]:
+        for path in sorted((raw_dir / name / part).glob(f"*.{extension}"))[:3]:
             (tmp_path / part / path.name).symlink_to(path)
     samples = list(BENCHMARKS[name].read(tmp_path))
     assert len(samples) == 3

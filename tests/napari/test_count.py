@@ -74,14 +74,14 @@ def test_the_queue_is_sorted_by_doubt(images, opened):
     hand.screenshot("queue")
 
 
-@pytest.mark.parametrize("ending", [".csv", ".roi", ".zip", ".xml", ".geojson", ".tsv"])
-def test_readers_and_writers(tmp_path, ending):
-    path = str(tmp_path / f"dots{ending}")
+@pytest.mark.parametrize("extension", [".csv", ".roi", ".zip", ".xml", ".geojson", ".tsv"])
+def test_readers_and_writers(tmp_path, extension):
+    path = str(tmp_path / f"dots{extension}")
     write_dots(path, Dots(np.array([[5.0, 6.0], [7.0, 8.0]])))
     ((points, attributes, kind),) = files.dots_reader(path)(path)
     assert kind == "points"
     np.testing.assert_allclose(points[np.argsort(points[:, 0])], [[5, 6], [7, 8]])
-    again = str(tmp_path / f"again{ending}")
+    again = str(tmp_path / f"again{extension}")
     assert files.write_dots_layer(again, points, attributes) == [again]
     assert files.dots_reader(str(tmp_path / "missing.csv")) is None
 

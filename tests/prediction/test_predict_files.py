@@ -141,7 +141,7 @@ def test_names_never_collide(tmp_path):
     assert len(set(writers.output_names(many))) == len(many)
 
 
-def test_long_names_leave_room_for_endings_and_stay_apart():
+def test_long_names_leave_room_for_extensions_and_stay_apart():
     paths = [Path("ä" * 120 + f"{i}.png") for i in range(3)]
     names = writers.output_names(paths)
     assert len(set(names)) == 3
@@ -328,7 +328,7 @@ def odd() -> dict[str, bytes]:
     kept["one_pixel.png"] = kept["RGBA.tif"][:0] + tiff_bytes(np.ones((1, 1), np.uint8))
     kept["one_row.tif"] = tiff_bytes(rng.integers(0, 9, (1, 50), np.uint8))
     kept["long.npy"] = npy_bytes(rng.integers(0, 2**40, (9, 9)))
-    kept["wrong_ending.png"] = npy_bytes(rng.random((12, 12)))
+    kept["wrong_extension.png"] = npy_bytes(rng.random((12, 12)))
     return kept
 
 
@@ -528,5 +528,5 @@ def test_what_the_log_says_of_a_file_stands_in_its_row(counter, tmp_path):
     tifffile.imwrite(tmp_path / "b.tif", four[..., 0], resolution=(72, 72), resolutionunit="INCH")
     rows = counter.count_files(sorted(tmp_path.glob("*.tif")), out=tmp_path / "out", model="m")
     assert "sample 2 is tagged as transparency" in rows[0]["remarks"]
-    assert "its resolution is for printing (352.8 um a pixel)" in rows[1]["remarks"]
+    assert "its resolution is for printing (352.8 um per pixel)" in rows[1]["remarks"]
     assert rows[1]["spacing_y"] == ""

@@ -35,10 +35,10 @@ from cellcount_jax.runtime.setup import configure_process
 from cellcount_jax.simulation.write_folder import write_folder
 from cellcount_jax.training.lab import train_folder
 
-LEAST_CELLS = 20
+MIN_CELLS = 20
 """Relative errors of images with fewer cells say little."""
 
-MOST_APART = 1.5
+MAX_RATIO = 1.5
 """Count and number of points further apart than this factor are listed."""
 
 
@@ -129,7 +129,7 @@ def errors(
 ) -> dict[str, Any]:
     """Figures of one method on the tested images, and each image's counts."""
     true = np.array([s.count or 0 for s in samples], float)
-    filled = true >= LEAST_CELLS
+    filled = true >= MIN_CELLS
     every = metrics.count_errors(counts, true)
     relative = metrics.count_errors(np.array(counts)[filled], true[filled])
     found = {"mae": every["mae"], "bias": every["bias"], "mape": relative["mape"]}
@@ -142,7 +142,7 @@ def errors(
         found["f1"] = metrics.localisation(matches)["f1"]
         rows["points"] = [len(p) for p in points]
         ratio = (np.array(counts) + 1) / (np.array(rows["points"]) + 1)
-        found["apart"] = int(np.sum(np.maximum(ratio, 1 / ratio) > MOST_APART))
+        found["apart"] = int(np.sum(np.maximum(ratio, 1 / ratio) > MAX_RATIO))
     return found | {"images": rows, "cells": float(true.mean())}
 
 

@@ -20,7 +20,7 @@ class MessagePassing(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         batch, channels, height, width = x.shape
-        # Sub-pixel positions do not survive a shorter format.
+        # Sub-pixel positions need float32.
         with torch.autocast(x.device.type, enabled=False):
             whole = x.float()
             rows = torch.arange(height, device=x.device).view(1, 1, height, 1) + self.v(whole)

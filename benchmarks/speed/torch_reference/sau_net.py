@@ -49,7 +49,7 @@ class SelfAttention(nn.Module):
 
 
 class SAUNet(nn.Module):
-    """Images [B, C, *space] to one map [B, *space] of the same size, not negative."""
+    """Images [B, C, *space] to one map [B, *space] of the same size, non-negative."""
 
     def __init__(
         self, *, ndim: int, channels: int, base_channels: int = 32, dropout: float = 0.3

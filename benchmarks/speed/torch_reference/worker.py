@@ -154,7 +154,7 @@ class Worker:
 
 
 def _seconds(run: Run, n: int) -> float:
-    """Of one of n runs in a row."""
+    """Seconds of one of n runs in a row."""
     _wait()
     started = time.perf_counter()
     for _ in range(n):

@@ -10,15 +10,15 @@ from cellcount_jax.io.annotations import base
 
 log = logging.getLogger(__name__)
 
-CERTAIN = 20.0
-"""Dots are in the unit whose image is smaller if evenly spread ones were this many times less
-likely to lie all inside it by chance."""
+MIN_ODDS = 20.0
+"""Positions that fit the image in both units are taken as pixels if those of evenly spread cells,
+in micrometres, would all be that small with a probability below one in this many."""
 
 MIN_DOTS = 20
 """Least number of dots whose extent indicates their unit."""
 
 MAX_SUSPECT_SIZE = 0.8
-"""Micrometres of larger pixels fill about as much of the image as pixels do."""
+"""Micrometres per pixel up to which the extent of dots tells micrometres from pixels."""
 
 MAX_BEYOND = 1.0
 """Pixels from the centre of the outermost pixel within which a dot is moved to it."""
@@ -124,9 +124,10 @@ def _own_spacing(
     if size is None or not len(raw.points):
         return None
     if raw.unit == "px":
-        if options.image_shape is not None and only_in_reach(raw.points, size, options.image_shape):
+        shape = options.image_shape
+        if shape is not None and seem_micrometres(raw.points, size, shape):
             log.warning(
-                "%s: all dots lie where micrometres of this image would (%g um a pixel); taken as "
+                "%s: all dots lie where positions in micrometres would (%g um per pixel); taken as "
                 "pixels. If they are not: cellcount dots convert FILE NEW.csv --voxel-size Z Y X",
                 *(file.path, size[-1]),
             )
@@ -146,8 +147,8 @@ def _is_calibrated(
 ) -> bool:
     """Whether positions of a table of ImageJ are in micrometres, as they are by default.
 
-    They are in pixels where the calibration was removed before measuring: when they do not fit
-    otherwise, or an image with smaller pixels in the table's unit would hold them all by chance.
+    They are in pixels where the calibration was removed before measuring. That is assumed where
+    they fit the image in pixels alone, or would hardly all do so by chance, see `MIN_ODDS`.
     """
     um = np.asarray(size[-2:], np.float64)
     if image_shape is None:
@@ -157,10 +158,10 @@ def _is_calibrated(
     ]
     if fits[0] != fits[1]:
         return fits[0]
-    return not (fits[1] and len(points) * np.log(um).sum() > np.log(CERTAIN))
+    return not (fits[1] and len(points) * np.log(um).sum() > np.log(MIN_ODDS))
 
 
-def only_in_reach(points: np.ndarray, size: Sequence[float], image_shape: Sequence[int]) -> bool:
+def seem_micrometres(points: np.ndarray, size: Sequence[float], image_shape: Sequence[int]) -> bool:
     """Whether many dots lie in the corner of the image that positions in micrometres would fill.
 
     Args:

@@ -133,24 +133,24 @@ def write_dots(
     Args:
       path: The file; its folder must exist.
       dots: The dots, or [N, ndim] points alone.
-      format: One of `FORMAT_NAMES`; None takes it from the ending (.csv, .roi, .zip, .xml,
+      format: One of `FORMAT_NAMES`; None takes it from the extension (.csv, .roi, .zip, .xml,
         .geojson, .tsv).
       image_shape: Sides of the image without channels; needed for `dots_image` and `label_mask`.
       origin: "centre" makes the QuPath formats write our coordinates without the half pixel.
       dialect: Dialect of a Cell Counter file, "fiji" by default.
       image_name: Name of the image, for formats that hold it; by default that of the file
-        with the ending .tif.
+        with the extension .tif.
 
     Raises:
       ValueError: The format is not known or cannot hold these dots.
     """
     path = Path(path)
     if format is None:
-        names = {row.ending: name for name, row in registry.FORMATS.items() if row.ending}
+        names = {row.extension: name for name, row in registry.FORMATS.items() if row.extension}
         format = names.get(path.suffix.lower())
         if format is None:
             raise ValueError(
-                f"{path}: no format has the ending {path.suffix!r}. "
+                f"{path}: no format has the extension {path.suffix!r}. "
                 f"Pass format=, one of {', '.join(FORMAT_NAMES)}"
             )
     if not isinstance(dots, Dots):

@@ -48,7 +48,7 @@ def detect(file: base.AnnotationFile) -> str:
         marked, red = _marked(image), image.values
         red = red[..., 0] if image.colour else red
         rest = red[~marked]
-        if image.lossy:  # after a rough or damaged JPEG it is not certain what was marked
+        if image.lossy:  # after strong or damaged compression it is not certain what was marked
             stray = (red > 64) & (red < 192)
         else:
             stray = rest != rest[:1]
@@ -185,7 +185,7 @@ def _array_of(record: Any) -> np.ndarray:
 
 
 def _check_background(file: base.AnnotationFile, labels: np.ndarray, ids: np.ndarray) -> None:
-    """Refuses a segmentation in which the background has a number, as ilastik's."""
+    """Refuses a segmentation in which the background has a number, as in those of ilastik."""
     if len(ids) == 0 or not labels.all():
         return
     sizes = np.array([np.count_nonzero(labels == number) for number in ids[:MAX_CLASSES]])
@@ -261,14 +261,14 @@ def _canvas(
 
 
 def _encode(canvas: np.ndarray, options: base.Options) -> bytes:
-    """Bytes of a single-channel image, in the format of the ending of the file to write."""
+    """Bytes of a single-channel image, in the format of the extension of the file to write."""
     out = io.BytesIO()
-    ending = options.target.lower().rsplit(".", 1)[-1]
-    if ending == "npy":
+    extension = options.target.lower().rsplit(".", 1)[-1]
+    if extension == "npy":
         np.save(out, canvas)
-    elif ending == "png" and canvas.ndim == 2 and canvas.dtype != np.uint32:
+    elif extension == "png" and canvas.ndim == 2 and canvas.dtype != np.uint32:
         PIL.Image.fromarray(canvas).save(out, "PNG")
-    elif ending in ("tif", "tiff"):
+    elif extension in ("tif", "tiff"):
         tifffile.imwrite(out, canvas, photometric="minisblack", compression="zlib")
     else:
         raise ValueError("such an image is written as .tif, .npy or, when 2-D, .png")

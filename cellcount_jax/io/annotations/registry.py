@@ -26,14 +26,14 @@ class Format:
       read: Dots of a file, in its own convention.
       write: Bytes of a file.
       claims: Whether a file of this kind is of this format.
-      ending: File suffix for which `write` is the default, or "".
+      extension: File suffix for which `write` is the default, or "".
     """
 
     kind: base.Kind
     read: Callable[[base.AnnotationFile, base.Options], base.RawDots]
     write: Callable[[base.Dots, base.Options], bytes]
     claims: Callable[[base.AnnotationFile], bool] = lambda file: True
-    ending: str = ""
+    extension: str = ""
 
 
 def _is_image_of(name: str) -> Callable[[base.AnnotationFile], bool]:
@@ -42,8 +42,8 @@ def _is_image_of(name: str) -> Callable[[base.AnnotationFile], bool]:
 
 # In the order of detection: special tables come before the plain one.
 FORMATS: dict[str, Format] = {
-    "roi": Format("roi", imagej_roi.read, imagej_roi.write_roi, ending=".roi"),
-    "roi_zip": Format("zip", imagej_roi.read, imagej_roi.write_zip, ending=".zip"),
+    "roi": Format("roi", imagej_roi.read, imagej_roi.write_roi, extension=".roi"),
+    "roi_zip": Format("zip", imagej_roi.read, imagej_roi.write_zip, extension=".zip"),
     "dots_image": Format(
         "image", masks.read_dots_image, masks.write_dots_image, _is_image_of("dots_image")
     ),
@@ -65,7 +65,7 @@ FORMATS: dict[str, Format] = {
     "qupath_tsv": Format(
         "table", csv_points.read_qupath, csv_points.write_qupath, csv_points.is_qupath, ".tsv"
     ),
-    "csv": Format("table", csv_points.read, csv_points.write, ending=".csv"),
+    "csv": Format("table", csv_points.read, csv_points.write, extension=".csv"),
 }
 
 

@@ -41,7 +41,7 @@ def cell_kinds(file: base.AnnotationFile, kinds: Sequence[str]) -> set[str]:
 def pick_image(file: base.AnnotationFile, names: Sequence[str], wanted: str | None) -> str:
     """The one of several image names in a file that is asked for.
 
-    A name fits when it is equal, else when its last part is, else when that is without its ending.
+    A name fits if it is equal, else if its last part is, else if that is without its extension.
 
     Raises:
       ValueError: None or several fit.

@@ -9,9 +9,9 @@ import numpy as np
 from cellcount_jax.io.annotations.base import Dots, Options
 from cellcount_jax.io.annotations.coordinates import (
     MIN_DOTS,
-    only_in_reach,
     outside,
     outside_message,
+    seem_micrometres,
 )
 from cellcount_jax.io.annotations.dots import locate_dots
 
@@ -137,7 +137,7 @@ def _counts_from_one(points: np.ndarray, shape: tuple[int, ...]) -> str | None:
         return None
     return (
         "the dots seem to count pixels from 1: none has a coordinate 0, some have one equal to "
-        "the image's side. Take 1 off"
+        "the image's side. Subtract 1"
     )
 
 
@@ -149,7 +149,7 @@ def _physical_units(
     sides = np.array(shape[-2:], np.float64)
     reach = points[:, -2:].max(axis=0)
     suspect = bool((reach < sides * _MAX_SUSPECT_EXTENT).all() and points.min() >= 0)
-    if suspect or (pixel_size is not None and only_in_reach(points, pixel_size, shape)):
+    if suspect or (pixel_size is not None and seem_micrometres(points, pixel_size, shape)):
         return (
             f"all {len(points)} dots lie within y < {reach[0]:.4g}, x < {reach[1]:.4g} of an image "
             f"{shape[-2]} high, {shape[-1]} wide, and are not whole pixels. If they are in "

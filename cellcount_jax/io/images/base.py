@@ -20,10 +20,10 @@ UPRIGHT = {
     7: (True, True, True),
     8: (True, True, False),
 }
-"""Whether rows and columns are swapped, then each reversed, by the orientation."""
+"""Orientation tag of EXIF and TIFF: whether rows and columns are swapped, then each reversed."""
 
 MAX_COMPRESSION_RATIO = 20_000
-"""More values per byte of a file than this are not believed, beyond `MIN_VALUES`."""
+"""Most values per byte that a file may declare, if they are more than `MIN_VALUES`."""
 
 MIN_VALUES = 1 << 26
 
@@ -101,8 +101,8 @@ class Request:
     all_samples: bool = False
 
 
-def say_transparency(name: str, sample: int) -> None:
-    """Says in the log that a sample of a colour image is left out."""
+def warn_of_transparency(name: str, sample: int) -> None:
+    """Warns that a sample of a colour image is left out."""
     log.warning(
         "%s: sample %d is tagged as transparency and left out; if it is a channel, name the "
         "channels to count with --channels (the first is 0)",
@@ -110,24 +110,24 @@ def say_transparency(name: str, sample: int) -> None:
     )
 
 
-def say_turned(name: str, orientation: int) -> None:
-    """Says in the log that an image is turned by its orientation."""
+def warn_of_rotation(name: str, orientation: int) -> None:
+    """Warns that an image is rotated or mirrored by its orientation tag."""
     if orientation in UPRIGHT:
         log.warning(
-            "%s: turned upright as its orientation (%s) says; dots that were made in ImageJ, which "
-            "does not turn it, do not fit: look at them",
+            "%s: rotated upright, as its orientation tag (%s) says; dots made in ImageJ, which "
+            "does not rotate it, do not fit: look at them",
             *(name, orientation),
         )
 
 
 def upright(array: np.ndarray, orientation: int) -> np.ndarray:
-    """An image [rows, columns, ...] turned as its orientation, of EXIF or TIFF, says."""
+    """An image [rows, columns, ...] rotated and mirrored as its orientation tag says."""
     if orientation not in UPRIGHT:
         return array
     transposed, flipped_rows, flipped_columns = UPRIGHT[orientation]
-    turned = np.swapaxes(array, 0, 1) if transposed else array
+    swapped = np.swapaxes(array, 0, 1) if transposed else array
     steps = (slice(None, None, -1 if flip else 1) for flip in (flipped_rows, flipped_columns))
-    return np.ascontiguousarray(turned[tuple(steps)])
+    return np.ascontiguousarray(swapped[tuple(steps)])
 
 
 def array_reader(array: np.ndarray, axes: str) -> ImageReader:

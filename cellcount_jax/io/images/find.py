@@ -11,13 +11,13 @@ from pathlib import Path
 from cellcount_jax.io.images.base import ImageError
 from cellcount_jax.io.images.ome_zarr import inner_images, is_zarr
 
-IMAGE_ENDINGS = (
+IMAGE_EXTENSIONS = (
     ".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".tf2", ".tf8", ".btf", ".zarr", ".npy",
     ".czi", ".nd2", ".bmp", ".gif", ".webp", ".jp2", ".pgm", ".ppm", ".pnm", ".pbm", ".lsm", ".stk",
     ".svs", ".ndpi", ".scn", ".qptiff",
 )  # fmt: skip
 
-UNREADABLE_ENDINGS = (
+UNREADABLE_EXTENSIONS = (
     ".lif", ".oib", ".oif", ".vsi", ".ims", ".mrxs", ".dv", ".r3d", ".sld", ".zvi", ".flex", ".h5",
     ".hdf5", ".ets", ".dcm", ".nii", ".nrrd", ".heic", ".avif", ".raw", ".cr2", ".nef",
 )  # fmt: skip
@@ -34,10 +34,10 @@ def list_images(
 ) -> list[Path]:
     """Images in files, folders and patterns.
 
-    A file is taken whatever its ending. Folders are searched recursively, links to folders
-    included, for files of `IMAGE_ENDINGS`; an OME-Zarr folder is one image; hidden files and what
-    an earlier count wrote (overlays, densities) are skipped. The log names images of formats that
-    are not read.
+    A file is taken whatever its extension. Folders are searched recursively, links to folders
+    included, for files of `IMAGE_EXTENSIONS`; an OME-Zarr folder is one image; hidden files and
+    what an earlier count wrote (overlays, densities) are skipped. The log names images of formats
+    that are not read.
 
     Args:
       paths: One or more files, folders or patterns such as `plate/*/*.tif`.
@@ -80,7 +80,7 @@ def _images_in(path: Path, pattern: str | None) -> list[Path]:
     else:
         raise ImageError(f"{path}: there is no such file or folder")
     if not (result := sorted(found, key=natural_key)):
-        raise ImageError(f"{where}: no images found (looked for {', '.join(IMAGE_ENDINGS)})")
+        raise ImageError(f"{where}: no images found (looked for {', '.join(IMAGE_EXTENSIONS)})")
     return result
 
 
@@ -90,9 +90,9 @@ def _walk(folder: Path) -> Iterator[Path]:
         if "counts.csv" in files:
             made = [name for name in names if name in OUTPUT_FOLDERS]
             if made:
-                log.info("%s: %s of an earlier count are no images", where, ", ".join(made))
+                log.info("%s: %s skipped: files of an earlier count", where, ", ".join(made))
             names[:] = [name for name in names if name not in made]
-        unreadable += [name for name in files if name.lower().endswith(UNREADABLE_ENDINGS)]
+        unreadable += [name for name in files if name.lower().endswith(UNREADABLE_EXTENSIONS)]
         inside = [Path(where, name) for name in names if not name.startswith(".")]
         # A link may lead to a folder that was searched already, or to one above it.
         inside = [p for p in inside if os.path.realpath(p) not in seen]
@@ -117,7 +117,7 @@ def _folder(path: Path) -> Iterable[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    return not path.name.startswith(".") and path.name.lower().endswith(IMAGE_ENDINGS)
+    return not path.name.startswith(".") and path.name.lower().endswith(IMAGE_EXTENSIONS)
 
 
 def _matches(path: Path, folder: Path, pattern: str | None) -> bool:

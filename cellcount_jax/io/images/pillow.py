@@ -26,8 +26,8 @@ _EXIF_ORIENTATION = 274
 def open_with_pillow(path: Path, format: str, request: base.Request) -> base.ImageReader:
     """An image of one of Pillow's formats.
 
-    Transparency is dropped, palettes and CMYK become RGB. Images and masks are turned as the camera
-    notes in EXIF, and the log says so: LabelMe, browsers and viewers do the same, ImageJ does not.
+    Transparency is dropped, palettes and CMYK become RGB. Images and masks are rotated as the EXIF
+    orientation says, which is logged: LabelMe, browsers and viewers do the same, ImageJ does not.
 
     Args:
       path: Path of the file.
@@ -51,7 +51,7 @@ def open_with_pillow(path: Path, format: str, request: base.Request) -> base.Ima
         orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
         deep = frames == 1 and format == "PNG" and _is_deep_png(path)
         array = _deep_png(path, request) if deep else _values(image, path, request)
-    base.say_turned(str(path), orientation)
+    base.warn_of_rotation(str(path), orientation)
     array = base.upright(array, orientation)
     axes = "YX" + "S" * (array.ndim > 2)
     if frames == 1:
@@ -98,7 +98,7 @@ def _values(image: Image.Image, path: Path, request: base.Request) -> np.ndarray
     if mode in ("LA", "RGBA") and not request.stored:
         low, high = image.getchannel("A").getextrema()
         if low != high:
-            base.say_transparency(str(path), len(mode))
+            base.warn_of_transparency(str(path), len(mode))
     if mode in _TO_GREY:
         return np.array(image.getchannel(0))
     if mode in _TO_RGB:
@@ -119,7 +119,7 @@ def _deep_png(path: Path, request: base.Request) -> np.ndarray:
     array = imagecodecs.png_decode(path.read_bytes())
     if array.ndim == 3 and array.shape[-1] in (2, 4) and not request.all_samples:
         if np.ptp(array[..., -1]) and not request.stored:
-            base.say_transparency(str(path), array.shape[-1])
+            base.warn_of_transparency(str(path), array.shape[-1])
         array = array[..., :-1]
     return array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
 

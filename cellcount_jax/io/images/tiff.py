@@ -82,9 +82,9 @@ def _reader(tif: tifffile.TiffFile, request: base.Request) -> base.ImageReader:
 
 
 def _check_pages(tif: tifffile.TiffFile) -> None:
-    """Refuses what tifffile would follow without end: circles of pages, and billions of planes.
+    """Refuses what tifffile would follow without end: cycles of pages, and billions of planes.
 
-    It recognises circles of up to 100 pages. Pages of OME-TIFF are found as they are read, so that
+    It recognises cycles of up to 100 pages. Pages of OME-TIFF are found as they are read, so that
     the first of 100,000 need not wait for all.
 
     Raises:
@@ -103,7 +103,7 @@ def _check_pages(tif: tifffile.TiffFile) -> None:
     seen, used, offset = set(), 0, tif.pages.first.offset
     while offset and used <= file.size:
         if offset in seen:
-            raise base.ProblemError("is damaged (its pages form a circle); save or copy it again")
+            raise base.ProblemError("is damaged (its pages form a cycle); save or copy it again")
         seen.add(offset)
         file.seek(offset)
         head = file.read(layout.tagnosize)
@@ -123,10 +123,10 @@ def _check_pages(tif: tifffile.TiffFile) -> None:
 def _upright(
     reader: base.ImageReader, orientation: int, tif: tifffile.TiffFile
 ) -> base.ImageReader:
-    """The image turned as the tag says, as images of Pillow's formats are."""
+    """The image rotated as its orientation tag says, as images of Pillow's formats are."""
     if orientation not in base.UPRIGHT:
         return reader
-    base.say_turned(tif.filehandle.name, orientation)
+    base.warn_of_rotation(tif.filehandle.name, orientation)
     transposed, *flipped = base.UPRIGHT[orientation]
     y, x = reader.axes.index("Y"), reader.axes.index("X")
 

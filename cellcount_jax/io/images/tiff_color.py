@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tifffile
 
-from cellcount_jax.io.images.base import ImageReader, ProblemError, Slices, say_transparency
+from cellcount_jax.io.images.base import ImageReader, ProblemError, Slices, warn_of_transparency
 
 _WHITE_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 2, 3, 5, 6
 _NO_RGB = {8: "CIELab", 9: "ICCLab", 10: "ITULab", 32803: "CFA (raw camera)", 34892: "LinearRaw"}
@@ -47,7 +47,7 @@ def to_colours(
     alpha = sum(int(kind) in _ALPHA for kind in page.extrasamples)
     if all_samples or not 0 < alpha < samples:
         return reader
-    say_transparency(page.parent.filehandle.name, samples)
+    warn_of_transparency(page.parent.filehandle.name, samples)
     return _first_samples(reader, samples - alpha)
 
 

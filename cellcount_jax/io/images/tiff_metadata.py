@@ -95,8 +95,8 @@ def _without_printing(page: tifffile.TiffPage, sizes: dict[str, float]) -> dict[
     if not too_large:
         return sizes
     log.warning(
-        "%s: its resolution is for printing (%.4g um a pixel), so the pixel size is unknown; give "
-        "it with --voxel-size",
+        "%s: its resolution is for printing (%.4g um per pixel), so the pixel size is unknown; "
+        "give it with --voxel-size",
         *(page.parent.filehandle.name, max(too_large)),
     )
     return {}

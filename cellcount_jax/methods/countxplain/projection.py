@@ -14,7 +14,7 @@ from scipy import optimize
 from cellcount_jax.methods.base import Tree, Variables
 from cellcount_jax.methods.countxplain import places
 from cellcount_jax.models.csrnet import STRIDE
-from cellcount_jax.models.prototypes.head import NOT_NEGATIVE, WITH_BIAS, PrototypeHead
+from cellcount_jax.models.prototypes.head import NON_NEGATIVE, WITH_BIAS, PrototypeHead
 from cellcount_jax.models.prototypes.projection import (
     Nearest,
     project_finish,
@@ -124,7 +124,7 @@ class PrototypeProjector:
 
         The layer is linear in the similarities, so that after a projection its best weights are
         known at once (ProtoPNet, NeurIPS 2019, optimises its last layer then, too). Weights that
-        cannot be negative are the best of those that are not.
+        cannot be negative are the best non-negative ones.
 
         Args:
           trained: Variables of the head.
@@ -145,10 +145,10 @@ class PrototypeProjector:
             right += inputs.T @ target
             total, sums = total + target.sum(), sums + inputs.sum(axis=0)
         least = np.full(n_unknown, -np.inf)
-        if self._kind in NOT_NEGATIVE:
+        if self._kind in NON_NEGATIVE:
             least[:n_inputs] = least_share * total / np.maximum(sums[:n_inputs], 1e-9)
         solution = _solve(products, right, least=least)
-        if self._kind not in WITH_BIAS and self._kind in NOT_NEGATIVE and sums @ solution > 0:
+        if self._kind not in WITH_BIAS and self._kind in NON_NEGATIVE and sums @ solution > 0:
             # Without a bias, nothing else would compensate for a count that is too low.
             solution *= total / (sums @ solution)
         bias = float(solution[n_inputs:].sum())  # of one value or, without bias, none
@@ -204,7 +204,7 @@ class PrototypeProjector:
 
 def density_parameters(weights: np.ndarray, bias: float, *, kind: str) -> dict[str, jax.Array]:
     """Parameters of `DensityLayer` from its weights [n] and bias."""
-    if kind in NOT_NEGATIVE:  # The layer passes its kernel through a softplus.
+    if kind in NON_NEGATIVE:  # The layer passes its kernel through a softplus.
         floored = np.maximum(weights, 1e-8)
         weights = floored + np.log(-np.expm1(-floored))
     kernel = jnp.asarray(weights, jnp.float32).reshape(1, 1, -1, 1)

@@ -1,4 +1,4 @@
-"""A convolution in the form that is quick on the platform it is compiled for."""
+"""A convolution in the form that is fast on the platform it is compiled for."""
 
 from collections.abc import Callable
 

@@ -1,7 +1,7 @@
-"""2-D convolution of the networks: 3x3, stride 1, in the form that is quick where it is compiled.
+"""2-D convolution of the networks: 3x3, stride 1, in the form that is fast where it is compiled.
 
-XLA's convolution takes all the multiplications; on a CPU `winograd` takes a quarter of them, and
-`packed_columns` is quicker where channels are few.
+XLA's convolution does every multiplication; on a CPU `winograd` does a quarter of them, and
+`packed_columns` is faster where channels are few.
 """
 
 import functools
@@ -47,7 +47,7 @@ def conv2d(
       dilation: Distance between the taps.
       formulation: "native" is one call to XLA; "winograd" multiplies a quarter as often; "packed"
         takes several pixels of a row as one; "auto" takes native except on a CPU, where it takes
-        the quickest for these channels, for the result and each gradient. They agree to 1e-5 of the
+        the fastest for these channels, for the result and each gradient. They agree to 1e-5 of the
         largest value, gradients included.
 
     Returns:
@@ -127,24 +127,24 @@ def _on_cpu(x: jax.Array, kernel: jax.Array, *, dilation: int) -> jax.Array:
     channels, features = kernel.shape[2:]
     if _has_sides(x) and channels <= PACKED_CHANNELS and features <= PACKED_FEATURES:
         return _packed(x, kernel, dilation)
-    quicker = _fits(x, kernel) and _quicker(channels, features)
-    return (_winograd if quicker else _native)(x, kernel, dilation)
+    faster = _fits(x, kernel) and _is_faster(channels, features)
+    return (_winograd if faster else _native)(x, kernel, dilation)
 
 
 def _gradients_on_cpu(
     x: jax.Array, kernel: jax.Array, cotangent: jax.Array, *, dilation: int
 ) -> Pair:
-    # The compiler leaves out what is not taken of each.
+    # The compiler drops the gradients that are not used.
     native = _native_gradients(x, kernel, cotangent, dilation=dilation)
     other = _winograd_gradients(x, kernel, cotangent, dilation=dilation)
     channels, features = kernel.shape[2:]
     fits = _fits(x, kernel)
-    of_input = fits and _quicker(features, channels)
+    of_input = fits and _is_faster(features, channels)
     of_kernel = fits and min(channels, features) >= WINOGRAD_GRADIENT_CHANNELS
     return (other if of_input else native)[0], (other if of_kernel else native)[1]
 
 
-def _quicker(n_in: int, n_out: int) -> bool:
+def _is_faster(n_in: int, n_out: int) -> bool:
     """Whether Winograd's form is faster on a CPU for these numbers of channels."""
     return min(n_in, n_out) >= WINOGRAD_CHANNELS and (
         n_in <= n_out or n_in >= WINOGRAD_CHANNELS_TO_FEWER
@@ -152,11 +152,12 @@ def _quicker(n_in: int, n_out: int) -> bool:
 
 
 def _has_sides(x: jax.Array) -> bool:
-    """Whether its sides are numbers: those of an exported network of any size are not."""
+    """Whether the sides are known: those of a network exported for any size are symbols."""
     return not any(jax.export.is_symbolic_dim(n) for n in x.shape)
 
 
 def _fits(x: jax.Array, kernel: jax.Array) -> bool:
+    """Whether the larger transformed image of Winograd's form has at most `MAX_ELEMENTS` values."""
     if not _has_sides(x):
         return False
     channels, features = kernel.shape[2:]

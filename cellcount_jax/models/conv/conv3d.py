@@ -1,4 +1,4 @@
-"""3-D convolution of the networks: stride 1, in the form that is quick where it is compiled."""
+"""3-D convolution of the networks: stride 1, in the form that is fast where it is compiled."""
 
 import flax.linen as nn
 import jax
@@ -13,8 +13,8 @@ from cellcount_jax.models.conv.by_platform import by_platform
 def conv3d(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """3-D convolution with zero padding ("SAME") and stride 1, without a bias.
 
-    One call to XLA, but where it is compiled for CPU: there `conv3d_cpu` is several times faster
-    and needs little memory. Both agree to rounding, gradients included.
+    One call to XLA, except when compiled for a CPU: there `conv3d_cpu` is several times faster and
+    needs little memory. Both agree to rounding, gradients included.
 
     Args:
       x: [B, D, H, W, C] volume.

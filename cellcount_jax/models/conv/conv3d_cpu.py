@@ -1,4 +1,4 @@
-"""3-D convolution as a walk through the planes of a volume, the quick form on a CPU.
+"""3-D convolution plane by plane through a volume, the form that is fast on CPUs.
 
 Output plane d is a 2-D convolution of the kd input planes around it, joined along the channels; the
 gradient for the kernel adds up, plane by plane, matrix products of the plane's shifted copies with
@@ -32,10 +32,10 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def gradients(x: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Gradients of `sum(convolve(x, kernel) * cotangent)` for x and for the kernel."""
-    turned = jnp.flip(kernel, (0, 1, 2)).swapaxes(3, 4)
+    flipped = jnp.flip(kernel, (0, 1, 2)).swapaxes(3, 4)
     if _suits_winograd(kernel):
-        return _convolve_by_winograd(cotangent, turned), _kernel_by_winograd(x, cotangent)
-    for_x = _convolve(cotangent, turned, [size // 2 for size in kernel.shape[:3]])
+        return _convolve_by_winograd(cotangent, flipped), _kernel_by_winograd(x, cotangent)
+    for_x = _convolve(cotangent, flipped, [size // 2 for size in kernel.shape[:3]])
     return for_x, _kernel_gradient(x, kernel, cotangent)
 
 

@@ -5,8 +5,8 @@ transformed, so that the convolution becomes a product at each of 36 places, sum
 one matrix product per place over all tiles. The input's transform is sums along one axis, then
 along the other, since it takes every pixel for more than one tile; the others are matrix products,
 which compile in a moment and are as fast. Gradients are sums of the same form. The result is off by
-about 1e-6 of its largest value in float32, five times as much as the plain sum; shorter formats are
-computed in float32.
+about 1e-6 of its largest value in float32, five times as much as the plain sum; inputs of lower
+precision are computed in float32.
 
 Images are [B, H, W, C], kernels [3, 3, C, F], stride 1, zero padding 1.
 """
@@ -106,7 +106,7 @@ def kernel_gradient(weights: jax.Array) -> jax.Array:
 
 
 def elements(x: jax.Array) -> int:
-    """Numbers in the transformed image, which are kept at once."""
+    """Number of values of the transformed image, all in memory at once."""
     B, H, W, C = x.shape
     return SPAN**2 * B * int(np.prod(grid(H, W))) * C
 

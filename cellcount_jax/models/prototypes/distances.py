@@ -9,7 +9,7 @@ def squared_distances(features: jax.Array, prototypes: jax.Array) -> jax.Array:
     """Squared Euclidean distance of every position to every prototype, by direct difference.
 
     The expanded square |x|^2 - 2 x.p + |p|^2 cancels near a prototype, the more so where matrix
-    products are rounded to a shorter format, and the logarithm of `similarity` magnifies it.
+    products are computed in lower precision, and the logarithm of `similarity` magnifies it.
 
     Args:
       features: [B, h, w, d].
@@ -48,9 +48,9 @@ def _forward(features: jax.Array, prototypes: jax.Array) -> tuple[jax.Array, tup
 def _backward(saved: tuple[jax.Array, ...], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     """2 sum_k g_k (x - p_k) for features, the same over positions for prototypes, as products.
 
-    XLA's own gradient took two thirds of a training step on a CPU (48 ms against 7). Of a prototype
-    that lies on a feature the gradient is 0, which rounding would miss; elsewhere what cancels is
-    far below what a gradient needs.
+    XLA's own gradient took two thirds of a training step on a CPU (48 ms against 7). Where a
+    prototype equals a feature the gradient is 0, which rounding would miss; elsewhere the rounding
+    error is far below what matters to a gradient.
     """
     features, prototypes, distances = saved
     g = jnp.where(distances > 0, g, 0.0)
@@ -69,7 +69,7 @@ def similarity(distances: jax.Array, *, epsilon: float = 1e-4) -> jax.Array:
     """Log similarity ln((distance + 1) / (distance + epsilon)) of squared distances.
 
     Args:
-      distances: Squared distances, any shape, not negative.
+      distances: Squared distances, any shape, non-negative.
       epsilon: Bounds the similarity at distance 0 to -ln(epsilon) = 9.21.
 
     Returns:
@@ -85,8 +85,8 @@ def similarity(distances: jax.Array, *, epsilon: float = 1e-4) -> jax.Array:
 def contrasted(similar: jax.Array, *, n_cell: int) -> jax.Array:
     """Excess of each similarity over the highest one to the other group, 0 if negative.
 
-    A position that resembles a background prototype most adds exactly nothing to the count, so that
-    no bias is needed that takes back what empty positions add up to.
+    A position that is most similar to a background prototype adds exactly nothing to the count, so
+    that no bias is needed to cancel the sum over empty positions.
 
     Args:
       similar: Result of `similarity`, [..., K].

@@ -10,13 +10,13 @@ from cellcount_jax.models.prototypes.distances import contrasted, similarity, sq
 
 DENSITY_INPUTS = ("cell_half", "positive", "all", "additive")
 
-NOT_NEGATIVE = ("positive", "additive")
+NON_NEGATIVE = ("positive", "additive")
 """Density layers whose weights are softplus of their kernel."""
 
 WITH_BIAS = ("cell_half", "positive")
 
-_NOT_NEGATIVE_START = 0.1
-"""Initial sum of weights that cannot be negative: the density starts at the order of a true one."""
+_NON_NEGATIVE_START = 0.1
+"""Initial sum of non-negative weights: the density starts at the order of a true one."""
 
 
 class PrototypeHead(nn.Module):
@@ -25,7 +25,7 @@ class PrototypeHead(nn.Module):
     Attributes:
       n_prototypes: K, even; half for cells, half for background.
       density_inputs: Inputs of the 1x1 density layer: "cell_half" the cell prototypes, with bias
-        (released code); "positive" the same with weights that cannot be negative, so that a
+        (released code); "positive" the same with non-negative weights, so that a
         prototype cannot count cells by their absence; "all" all K, no bias (paper); "additive" as
         "positive" without bias, so that contributions are shares of the count.
       channels: D, of the space in which prototypes live; None: as many as the features have.
@@ -100,8 +100,8 @@ class DensityLayer(nn.Module):
     def __call__(self) -> tuple[jax.Array, jax.Array]:
         """Weights [n_inputs] and bias, a scalar (0 where the layer has none)."""
         shape = (1, 1, self.n_inputs, 1)
-        if self.kind in NOT_NEGATIVE:
-            start = float(np.log(np.expm1(_NOT_NEGATIVE_START / self.n_inputs)))
+        if self.kind in NON_NEGATIVE:
+            start = float(np.log(np.expm1(_NON_NEGATIVE_START / self.n_inputs)))
             kernel = nn.softplus(self.param("kernel", nn.initializers.constant(start), shape))
         else:
             kernel = self.param("kernel", _uniform(self.n_inputs), shape)

@@ -154,7 +154,7 @@ def project_finish(
     size, n = best.distance.shape
 
     def assign(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        """The nearest pair left is settled: its prototype and its vector close for the others."""
+        """Assigns the nearest pair left; its prototype and its vector are closed to the others."""
         choice, left = state
         index, candidate = jnp.divmod(left.argmin(), n)
         found = jnp.isfinite(left[index, candidate])

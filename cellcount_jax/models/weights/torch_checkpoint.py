@@ -121,7 +121,9 @@ def _read_zip(archive: zipfile.ZipFile, prefix: str) -> dict[str, np.ndarray]:
     for storage in {tensor.storage for tensor in tensors.values()}:
         info = infos.get(f"data/{storage.key}")
         if info is None or info.file_size != storage.n_bytes:
-            raise ValueError(f"storage {storage.key} of {storage.n_bytes} bytes is missing or cut")
+            raise ValueError(
+                f"storage {storage.key} of {storage.n_bytes} bytes is missing or truncated"
+            )
         flat[storage.key] = np.frombuffer(archive.read(info), storage.dtype)
     return {name: _view(tensor, flat[tensor.storage.key]) for name, tensor in tensors.items()}
 
@@ -155,7 +157,7 @@ def _read_stream(file: BinaryIO, prefix: str) -> dict[str, np.ndarray]:
             continue
         data = file.read(storage.n_bytes)
         if len(data) != storage.n_bytes:
-            raise ValueError(f"storage {key} is cut")
+            raise ValueError(f"storage {key} is truncated")
         flat[key] = np.frombuffer(data, storage.dtype)
     return {name: _view(tensor, flat[tensor.storage.key]) for name, tensor in tensors.items()}
 

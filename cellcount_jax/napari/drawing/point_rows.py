@@ -12,7 +12,7 @@ import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Points
 
-LEAST_ROOM = 256
+MIN_ROOM = 256
 """Least number of rows that a layer is given."""
 
 QUICK = {
@@ -109,7 +109,7 @@ class PointRows:
         layer, old = self.layer, len(self.layer.data)
         if n < old:
             return
-        room = max(LEAST_ROOM, 2 * n)
+        room = max(MIN_ROOM, 2 * n)
         kept = Drawn(
             *(a[: self.n].copy() for a in (
                 layer.data, layer.shown, layer.face_color, layer.border_color, layer.size))

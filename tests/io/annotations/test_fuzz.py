@@ -23,9 +23,9 @@ def _some_dots(ndim: int) -> dots.Dots:
     return dots.Dots(points, rng.random(len(points)), labels)
 
 
-def _written(format: str, ending: str, ndim: int = 2) -> Callable[[Path], bytes]:
+def _written(format: str, extension: str, ndim: int = 2) -> Callable[[Path], bytes]:
     def make(folder: Path) -> bytes:
-        path = folder / f"whole{ending}"
+        path = folder / f"whole{extension}"
         dots.write_dots(path, _some_dots(ndim), format=format, image_shape=(24,) * ndim)
         return path.read_bytes()
 

@@ -10,16 +10,16 @@ from cellcount_jax.io.annotations import dots
 from cellcount_jax.io.annotations.dots import Dots, detect_format, read_dots, write_dots
 from tests.io.annotations.dots_files import same as _same
 
-_ENDINGS = {"cell_counter": ".xml", "labelme": ".json", "coco": ".json", "geojson": ".geojson"}
+_EXTENSIONS = {"cell_counter": ".xml", "labelme": ".json", "coco": ".json", "geojson": ".geojson"}
 _FLAT = ("labelme", "coco")
 _WHOLE_PLANES = ("roi", "roi_zip", "geojson", "qupath_tsv", "cell_counter")
 _IMAGE_FORMATS = ("dots_image", "label_mask")
 
 
-def _ending(format: str, ndim: int) -> str:
+def _extension(format: str, ndim: int) -> str:
     if format in _IMAGE_FORMATS:
         return ".png" if ndim == 2 else ".tif"
-    return _ENDINGS.get(format, ".dots")
+    return _EXTENSIONS.get(format, ".dots")
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
@@ -40,7 +40,7 @@ def test_round_trip(tmp_path, format, ndim, data):
         points[:, 0] = np.rint(points[:, 0])
     if format in _IMAGE_FORMATS:
         points = np.unique(points, axis=0)
-    path = tmp_path / f"round{_ending(format, ndim)}"
+    path = tmp_path / f"round{_extension(format, ndim)}"
     if format in _FLAT and ndim == 3:
         with pytest.raises(ValueError, match="hold no z"):
             write_dots(path, points, format=format)
@@ -58,7 +58,7 @@ def test_round_trip(tmp_path, format, ndim, data):
 @pytest.mark.parametrize("format", ["csv", "napari", "spotiflow", "geojson", "labelme", "coco"])
 def test_scores_and_labels_come_back(tmp_path, format):
     points = np.array([[1.5, 2.25], [3, 4]])
-    path = tmp_path / f"all{_ENDINGS.get(format, '.csv')}"
+    path = tmp_path / f"all{_EXTENSIONS.get(format, '.csv')}"
     write_dots(path, Dots(points, [0.1, 0.7], ["a b", 'c, "d"']), format=format)
     _same(read_dots(path), points, [0.1, 0.7], ["a b", 'c, "d"'])
 
@@ -66,14 +66,14 @@ def test_scores_and_labels_come_back(tmp_path, format):
 @pytest.mark.parametrize("format", ["roi_zip", "qupath_tsv", "cell_counter"])
 def test_labels_come_back(tmp_path, format):
     points = np.array([[1, 2], [3, 4], [5, 6]])
-    path = tmp_path / f"labels{_ENDINGS.get(format, '')}"
+    path = tmp_path / f"labels{_EXTENSIONS.get(format, '')}"
     write_dots(path, Dots(points, None, ["a", "a", "<b>"]), format=format)
     _same(read_dots(path), points, None, ["a", "a", "<b>"])
 
 
 @pytest.mark.parametrize("format", [f for f in dots.FORMAT_NAMES if f != "roi"])
 def test_no_dots_come_back(tmp_path, format):
-    path = tmp_path / f"none{_ending(format, 2)}"
+    path = tmp_path / f"none{_extension(format, 2)}"
     write_dots(path, np.zeros((0, 2)), format=format, image_shape=(9, 9))
     assert read_dots(path, format=format).points.shape == (0, 2)
 
@@ -84,9 +84,9 @@ def test_an_empty_volume_keeps_its_axes(tmp_path):
     assert read_dots(path).points.shape == (0, 3)
 
 
-def test_the_ending_chooses_the_format_to_write(tmp_path):
-    for ending in (".csv", ".roi", ".zip", ".xml", ".geojson", ".tsv"):
-        path = tmp_path / f"dots{ending}"
+def test_the_extension_chooses_the_format_to_write(tmp_path):
+    for extension in (".csv", ".roi", ".zip", ".xml", ".geojson", ".tsv"):
+        path = tmp_path / f"dots{extension}"
         write_dots(path, np.array([[1.0, 2.0]]))
         _same(read_dots(path), [[1, 2]])
     with pytest.raises(ValueError, match="Pass format="):

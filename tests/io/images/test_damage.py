@@ -120,11 +120,11 @@ def test_pages_without_end_are_refused(tmp_path: Path, place: int) -> None:
 
 
 @pytest.mark.parametrize("n", [150, 800])
-def test_a_circle_of_many_pages_is_refused(tmp_path: Path, n: int) -> None:
+def test_a_cycle_of_many_pages_is_refused(tmp_path: Path, n: int) -> None:
     pages = [struct.pack("<HI", 0, 8 + 6 * ((i + 1) % n)) for i in range(n)]
     path = tmp_path / "a.tif"
     path.write_bytes(b"II*\0" + struct.pack("<I", 8) + b"".join(pages))
-    with pytest.raises(ImageError, match="its pages form a circle"):
+    with pytest.raises(ImageError, match="its pages form a cycle"):
         read_image(path)
 
 

@@ -35,9 +35,9 @@ def test_hidden_files_are_passed_over(tmp_path: Path) -> None:
 def test_a_zarr_folder_is_one_image(tmp_path: Path) -> None:
     array = pixels(8, 8)
     write_ome_zarr(tmp_path / "a.zarr", array, "yx")
-    write_ome_zarr(tmp_path / "no_ending", array, "yx", version="0.5")
+    write_ome_zarr(tmp_path / "no_extension", array, "yx", version="0.5")
     touch(tmp_path, "a.zarr/thumbnail.png", "z.png")
-    expected = ["a.zarr", "no_ending", "z.png"]
+    expected = ["a.zarr", "no_extension", "z.png"]
     assert names(list_images(tmp_path), tmp_path) == expected
     assert list_images(tmp_path / "a.zarr") == [tmp_path / "a.zarr"]
     assert names(list_images(tmp_path / "*"), tmp_path) == expected
@@ -74,7 +74,7 @@ def test_nothing_found_is_an_error(tmp_path: Path) -> None:
         list_images(tmp_path / "missing")
 
 
-def test_links_in_a_circle_end(tmp_path: Path) -> None:
+def test_a_cycle_of_links_ends(tmp_path: Path) -> None:
     touch(tmp_path, "a/b.png")
     os.symlink(tmp_path, tmp_path / "a" / "loop")
     assert names(list_images(tmp_path), tmp_path) == ["a/b.png"]

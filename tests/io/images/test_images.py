@@ -40,7 +40,7 @@ def save(folder: Path, data: bytes, name: str = "image.dat") -> Path:
 def test_lossless_formats_are_detected_from_the_content(
     tmp_path: Path, array: np.ndarray, kind: str
 ) -> None:
-    image = read_image(save(tmp_path, pillow_bytes(array, kind), "wrong_ending.jpg"))
+    image = read_image(save(tmp_path, pillow_bytes(array, kind), "wrong_extension.jpg"))
     expected = array if array.ndim == 3 else array[..., None]
     np.testing.assert_array_equal(image.pixels, expected)
     assert image.pixels.dtype == array.dtype
@@ -472,4 +472,4 @@ def test_images_and_masks_are_turned_as_their_orientation_says(
             assert opened.spacing == ((0.5, 1.0) if orientation < 5 else (1.0, 0.5))
     if index is None:
         np.testing.assert_array_equal(read_stored(path)[0], expected)
-    assert ("turned upright" in caplog.text) == (orientation != 1)
+    assert ("rotated upright" in caplog.text) == (orientation != 1)

@@ -140,12 +140,12 @@ def damaged(tmp_path):
     yield "page.npz", b"<html>404</html>", "cannot be read as weights"
     yield "page.safetensors", b"<html>404</html>", "cannot be read as weights"
     yield "half.pth", good.read_bytes()[:200], "cannot be read as weights"
-    yield "cut.pth", stream.read_bytes()[:-30], "is cut|cannot be read as weights"
+    yield "cut.pth", stream.read_bytes()[:-30], "is truncated|cannot be read as weights"
     path = tmp_path / "short.pth"
     torch.write_zip(path, body, short)
-    yield "short.pth", path.read_bytes(), "storage 0 of 96 bytes is missing or cut"
+    yield "short.pth", path.read_bytes(), "storage 0 of 96 bytes is missing or truncated"
     torch.write_zip(path, body, {"1": WEIGHT})
-    yield "missing.pth", path.read_bytes(), "storage 0 of 96 bytes is missing or cut"
+    yield "missing.pth", path.read_bytes(), "storage 0 of 96 bytes is missing or truncated"
     torch.write_stream(path, body, {"0": WEIGHT[:1]})
     yield "shorter.pth", path.read_bytes(), "storage 0 has 12 elements, not 24"
     torch.write_zip(path, body, {"0": WEIGHT}, byteorder=b"big")
