@@ -20,6 +20,7 @@ from cellcount_jax.io.images.find import list_images
 from cellcount_jax.prediction.predict_files import predict_files
 from cellcount_jax.reporting import explanation_report, overlays
 from cellcount_jax.runtime import distributed, setup
+from cellcount_jax.runtime.error_text import one_line
 from cellcount_jax.training import run as experiment
 from cellcount_jax.training import workdir as workdirs
 
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> None:
         sys.exit(setup.exit_code(stopped))
     except (ValueError, OSError, RuntimeError) as error:
         log.debug("where it happened", exc_info=True)
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -113,7 +113,7 @@ def run(name: str, n: int, seed: int, variant: str, options: argparse.Namespace)
     config.radius = chosen.radius
     config.data.name = config.data.folder = None
     config.data.protocol = f"label curve of {name}, {n} labelled"
-    train, test = pool(name, chosen, config.data.voxel_size)
+    train, test = pool(chosen, config.data.voxel_size)
     source = divided(name, train, test, n=n, seed=seed, held_back=options.held_back)
     stem = run_name(f"label_curve_{name}_{n}_{variant}", options.set)
     folder = "held_back" if options.held_back else "test"
@@ -140,7 +140,7 @@ def run(name: str, n: int, seed: int, variant: str, options: argparse.Namespace)
 
 @functools.cache
 def pool(
-    name: str, chosen: CurveSet, voxel_size: tuple[float, ...] | None
+    chosen: CurveSet, voxel_size: tuple[float, ...] | None
 ) -> tuple[list[Sample], list[Sample]]:
     """Training and test images of a set in a fixed order, resampled."""
     if chosen.half is None:

@@ -1,6 +1,5 @@
 """Files that a folder of images of a lab may hold, with what a count must make of each."""
 
-import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -116,12 +115,6 @@ def _rotated(path: Path) -> None:
 def _moving(path: Path) -> None:
     frames = [PIL.Image.new("L", (4000, 4000), i % 2) for i in range(3)]
     frames[0].save(path, save_all=True, append_images=frames[1:])
-
-
-def _stored(format: str, array: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    PIL.Image.fromarray(array).save(out, format)
-    return out.getvalue()
 
 
 def _with(array: np.ndarray, fill: int, places: Any) -> np.ndarray:

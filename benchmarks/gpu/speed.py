@@ -23,6 +23,7 @@ from benchmarks.speed.jax_programs import matmul_rate, seconds_of, training_step
 from benchmarks.speed.network_cases import Settings
 from benchmarks.speed.torch_reference.client import Worker
 from cellcount_jax.runtime import sharding
+from cellcount_jax.runtime.error_text import one_line
 
 NETWORKS = ("dcl", "sau_net_2d")
 VARIANTS = {8: ("channels_last", "compiled, channels_last")}
@@ -64,7 +65,7 @@ def main() -> None:
             try:
                 row |= measure(name, settings(batch, options), rate)
             except Exception as error:  # such as too little memory; the other rows still count
-                row["error"] = " ".join(str(error).split())[:300]
+                row["error"] = one_line(error, most=300)
             _write(options.out, results)
     if not options.no_torch and importlib.util.find_spec("torch") is not None:
         for row in results["rows"]:
@@ -113,7 +114,7 @@ def beside(name: str, settings: Settings) -> dict[str, Any]:
             n = max(3, round(TIMED_SECONDS / max(found["seconds"][found["variant"]], 1e-4)))
             return {"variant": found["variant"], "seconds": twin("time", n=n)["seconds"]}
     except (ValueError, RuntimeError) as error:
-        return {"error": " ".join(str(error).split())[:300]}
+        return {"error": one_line(error, most=300)}
 
 
 def _write(path: Path, results: dict[str, Any]) -> None:

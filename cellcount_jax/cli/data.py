@@ -14,6 +14,7 @@ from cellcount_jax.cli.common import (
     help_epilog,
     reading,
 )
+from cellcount_jax.runtime.error_text import one_line
 
 if TYPE_CHECKING:
     from cellcount_jax.data.sample import Sample
@@ -155,7 +156,7 @@ def _dots(options: argparse.Namespace) -> int:
         try:
             findings, sample = _checked(image, path, options)
         except (ValueError, OSError) as error:  # one bad file does not stop the others
-            findings, sample = [" ".join(str(error).split())], None
+            findings, sample = [one_line(error)], None
         for finding in findings:
             print(finding)
         problems += len(findings)

@@ -10,6 +10,7 @@ import cellcount_jax
 from cellcount_jax.cli import annotate, data, evaluate, export, predict, survey, train
 from cellcount_jax.cli.common import VERBOSE_HELP, Run, add_parser
 from cellcount_jax.runtime import setup
+from cellcount_jax.runtime.error_text import one_line
 
 DESCRIPTION = (
     "Count cells in microscopy images and volumes: train a counter on images with dots, apply it "
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return setup.exit_code(stopped)
     except (ValueError, OSError, RuntimeError) as error:
         log.debug("traceback", exc_info=True)
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
 
 

@@ -50,9 +50,7 @@ def add(command: AddCommand) -> None:
         help="also estimate the error with this many counters, each "
         "trained without a part of the images",
     )
-    sub.add_argument(
-        "--start-from", metavar="MODEL", help=f"start from this model's weights: {MODEL_CHOICES}"
-    )
+    sub.add_argument("--start-from", metavar="MODEL", help=START_HELP)
     sub.add_argument("--unlabelled", nargs="*", type=Path, metavar="IMAGES", help=UNLABELLED_HELP)
     sub.add_argument("--explain", action="store_true", help=EXPLAIN_HELP)
     sub.add_argument(

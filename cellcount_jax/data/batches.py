@@ -18,8 +18,6 @@ from cellcount_jax.data import augment
 from cellcount_jax.data.preprocess import Preprocessing, preprocess
 from cellcount_jax.data.sample import Sample
 
-DeviceData = dict[str, dict[str, np.ndarray]]
-
 Target = Callable[[np.ndarray, Sequence[int]], np.ndarray]
 
 

@@ -22,6 +22,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from cellcount_jax.runtime.error_text import one_line
+
 SLIDER_STEPS = 1000
 
 _TYPING = (QLineEdit, QAbstractSpinBox, QComboBox)
@@ -168,6 +170,6 @@ def run_in_background(
     """
     worker = create_worker(function, *arguments, _start_thread=False)
     worker.returned.connect(on_done)
-    worker.errored.connect(lambda error: show_error(" ".join(str(error).split())))
+    worker.errored.connect(lambda error: show_error(one_line(error)))
     worker.start()
     return worker

@@ -56,7 +56,7 @@ def read(file: base.AnnotationFile, options: base.Options) -> base.RawDots:
     """Dots of a napari, Spotiflow or plain table."""
     table = file.once(csv_table.parse)
     if "vertex-index" in table.header:
-        return _centres_of_shapes(table, options)
+        return _centres_of_shapes(table)
     columns, corner = _coordinates(table) if table.header else _by_position(table, options)
     rows = _rows_of_image(table, options)
     points = np.stack([table.numbers(i) for i in columns], axis=1)
@@ -170,7 +170,7 @@ def _by_position(table: csv_table.Table, options: base.Options) -> tuple[list[in
     return columns[::-1] if options.order == "xy" else columns, False
 
 
-def _centres_of_shapes(table: csv_table.Table, options: base.Options) -> base.RawDots:
+def _centres_of_shapes(table: csv_table.Table) -> base.RawDots:
     """A dot per outline of a napari Shapes layer, whose table has a row per vertex."""
     columns, _ = _coordinates(table)
     number, kind = table.find("index"), table.find("shape-type")
