@@ -123,6 +123,14 @@ def precision_recall_f1(tp: int, fp: int, fn: int) -> dict[str, float]:
 
     All three are 1 if there are neither cells nor predictions. If only one side is empty, the
     undefined ratio (precision without predictions, recall without dots) is 0.
+
+    Args:
+      tp: Number of matched cells.
+      fp: Number of predictions without a cell.
+      fn: Number of cells without a prediction.
+
+    Returns:
+      `precision`, `recall` and `f1`.
     """
     perfect = 1.0 if tp + fp + fn == 0 else 0.0
     return {

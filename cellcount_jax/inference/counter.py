@@ -246,11 +246,16 @@ class Counter:
         Args:
           paths: Files, folders or patterns.
           out: Folder for `counts.csv` and `points/`; a second call resumes an interrupted one.
-          **options: Fields of `prediction.options.Options`, such as `voxel_size` or `density`.
+          **options: Fields of `prediction.options.Options`, such as `voxel_size` or `density`;
+            `pattern` of files in folders; `model`, the name to write into the table.
 
         Returns:
           The rows of `counts.csv`, values as text; a file that could not be counted has a status
           that begins with "error:".
+
+        Raises:
+          ValueError: No images are found, or an option has a wrong value or does not fit the
+            counter.
         """
         from cellcount_jax.prediction import predict_files  # imports this module
 

@@ -129,7 +129,15 @@ def label_components(
 
 
 def find_peaks(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Like `find_points` with decoder `peaks`, at an absolute level."""
+    """Like `find_points` with decoder `peaks`, at an absolute level.
+
+    Args:
+      values: Map [*space].
+      level: Least value of a peak.
+
+    Returns:
+      Points [N, ndim] and their values [N], both float32.
+    """
     padded = np.pad(values, 1, constant_values=-np.inf)
     flat = padded.ravel()
     at = np.flatnonzero((flat > 0) & (flat >= level))

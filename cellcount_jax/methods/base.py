@@ -207,6 +207,11 @@ def forward_in_training(
 
 
 def single_cell_peak(target: MakeTarget, shape: Sequence[int]) -> float:
-    """Peak height of the map that `target` makes from one cell in the middle of `shape`."""
+    """Peak height of the map that `target` makes from one cell in the middle of an image.
+
+    Args:
+      target: Makes a map from dots.
+      shape: Shape [*space] of the image.
+    """
     centre = tuple(side // 2 for side in shape)
     return float(target(np.array([centre], np.float32), shape)[centre])

@@ -69,7 +69,15 @@ def attend(
 
 
 def attention_weights(query: jax.Array, key: jax.Array) -> jax.Array:
-    """Softmax over the keys of the unscaled inner products, [B, N, M] float32."""
+    """Softmax over the keys of the unscaled inner products.
+
+    Args:
+      query: [B, N, C].
+      key: [B, M, C].
+
+    Returns:
+      [B, N, M] float32; each row sums to 1.
+    """
     scores = jnp.einsum("bnc,bmc->bnm", query, key, preferred_element_type=jnp.float32)
     return jax.nn.softmax(scores, axis=-1)
 

@@ -9,9 +9,14 @@ import jax.numpy as jnp
 
 
 def matrix(shape: tuple[int, ...], positions: jax.Array) -> jax.Array:
-    """Weight of each pixel in the sum of the M samples of each position, [B, H W, H W].
+    """Weight of each pixel in the sum of the M samples of each position; the padding is "border".
 
-    The padding is "border".
+    Args:
+      shape: (B, H, W, C) of the features.
+      positions: [B, H, W, M, 2].
+
+    Returns:
+      [B, H W, H W] float32: position, then pixel.
     """
     batch, height, width, _ = shape
     positions = positions.reshape(batch, height * width, -1, 2)
@@ -32,7 +37,16 @@ def _hats(coordinate: jax.Array, size: int) -> jax.Array:
 def corners(
     shape: tuple[int, ...], positions: jax.Array, padding: str
 ) -> tuple[jax.Array, jax.Array]:
-    """Flat index and weight of the four neighbours of each sample, both [B, H W, 4 M]."""
+    """Flat index and weight of the four neighbours of each sample.
+
+    Args:
+      shape: (B, H, W, C) of the features.
+      positions: [B, H, W, M, 2].
+      padding: "border" or "zeros".
+
+    Returns:
+      Index into the H W pixels, int32, and weight, float32; both [B, H W, 4 M].
+    """
     batch, height, width, _ = shape
     positions = positions.reshape(batch, height * width, -1, 2)
     y, y_fraction = _split(positions[..., 0], height, padding)

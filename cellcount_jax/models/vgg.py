@@ -78,6 +78,11 @@ class VGG(nn.Module):
 def conv_channels(depth: int, width: float = 1.0, n_convs: int | None = None) -> dict[str, int]:
     """Output channels of each convolution by its name, in order of computation.
 
+    Args:
+      depth: 16 or 19.
+      width: Multiplier of the channels.
+      n_convs: Number of first convolutions; None for all.
+
     Raises:
       ValueError: An unknown depth, or `n_convs` outside 1 to the number of convolutions.
     """

@@ -23,7 +23,12 @@ def examples(images: Sequence[ImageEvaluation]) -> dict[str, ImageEvaluation]:
 def example_overlays(
     images: Sequence[ImageEvaluation], read: Callable[[ImageEvaluation], np.ndarray]
 ) -> dict[str, Figure]:
-    """Figures of `examples` by their titles; `read` gives the pixels of an image."""
+    """Figures of `examples` by their titles.
+
+    Args:
+      images: Records of an evaluation.
+      read: Gives the pixels [*space, C] of an image.
+    """
     found = {}
     for word, image in examples(images).items():
         title = f"{word}: {shortened(Path(image.name).name)}\n"
@@ -60,7 +65,13 @@ def counting_maps(
 
 
 def beside_map(image: np.ndarray, density: np.ndarray, *, title: str) -> Figure:
-    """An image and a map of it, each as wide as the other; of volumes the maximum and the sum."""
+    """An image and a map of it beside each other, equally wide.
+
+    Args:
+      image: [H, W, C] or [D, H, W, C]; of a volume the maximum projection is shown.
+      density: [h, w] or [d, h, w], cells per position; of a volume the sum along z is shown.
+      title: Above both.
+    """
     pixels = image.max(axis=0) if image.ndim == 4 else image
     flat = density.sum(axis=tuple(range(density.ndim - 2)))
     height, length = pixels.shape[:2]

@@ -27,7 +27,12 @@ def subplot(width: float, height: float) -> tuple[Figure, Any]:
 
 
 def curves(lines: Sequence[Mapping[str, Any]], stage: str) -> Figure:
-    """Training loss and validation error of a stage against steps."""
+    """Training loss and validation error of a stage against steps.
+
+    Args:
+      lines: Lines of `metrics.jsonl`.
+      stage: Name of the stage.
+    """
     figure, axes = subplot(5.2, 3.2)
     own = [m for m in lines if m["stage"] == stage]
     train = [(m["step"], m["loss"]) for m in own if m["split"] == "train"]
@@ -49,7 +54,13 @@ def curves(lines: Sequence[Mapping[str, Any]], stage: str) -> Figure:
 
 
 def predicted_against_true(predicted: Sequence[float], true: Sequence[float], unit: str) -> Figure:
-    """Scatter plot of counts with the identity line; `unit` is what was counted in."""
+    """Scatter plot of counts with the identity line.
+
+    Args:
+      predicted: [N] counts.
+      true: [N] counts.
+      unit: What the cells were counted in, such as "image"; for the axes.
+    """
     figure, axes = subplot(4.2, 4.0)
     top = 1.05 * max(1.0, float(max(*predicted, *true)))
     axes.plot([0, top], [0, top], color="0.6", linewidth=1, label="identity")
@@ -72,7 +83,7 @@ def limits_of_agreement(
     Args:
       predicted: [N] counts.
       true: [N] counts that they are compared with.
-      unit: What was counted, for the axes.
+      unit: What the cells were counted in, such as "image"; for the axes.
       names: Names of the two.
     """
     figure, axes = subplot(5.2, 4.0)

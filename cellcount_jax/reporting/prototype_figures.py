@@ -88,7 +88,15 @@ def space(prototypes: Prototypes) -> Figure:
 
 
 def principal(features: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """`points` [n, d] in the three principal directions of `features` [m, d]; [n, 3]."""
+    """Points in the three principal directions of features.
+
+    Args:
+      features: [m, d].
+      points: [n, d].
+
+    Returns:
+      [n, 3] float64, relative to the mean feature; 0 in directions beyond d.
+    """
     mean = features.mean(axis=0, dtype=np.float64)
     directions = np.linalg.svd(features - mean, full_matrices=False)[2][:3]
     found = (points - mean) @ directions.T
@@ -102,7 +110,14 @@ def boxes(
     *,
     dots: np.ndarray | None = None,
 ) -> Figure:
-    """An image with the boxes of all prototypes and, if they are known, the dots."""
+    """An image with the boxes of all prototypes and, if they are known, the dots.
+
+    Args:
+      image: [H, W, C] as read.
+      explanation: Explanation of the image.
+      prototypes: Prototypes of the counter.
+      dots: [N, 2] true dots, or None.
+    """
     figure = overlays.overlay(image, None, dots=dots, title=f"{explanation.count:.1f} cells")
     for k, found in enumerate(explanation.boxes):
         _draw(figure.axes[0], found, group_colour(k, prototypes))
@@ -110,7 +125,13 @@ def boxes(
 
 
 def maps(image: np.ndarray, explanation: Explanation, prototypes: Prototypes) -> Figure:
-    """Similarity (above) and contribution in cells (below) of each prototype on the image."""
+    """Similarity (above) and contribution in cells (below) of each prototype on the image.
+
+    Args:
+      image: [H, W, C] as read.
+      explanation: Explanation of the image.
+      prototypes: Prototypes of the counter.
+    """
     size = len(explanation.boxes)
     height, width = image.shape[:2]
     shown = overlays.displayable(image).mean(axis=-1)

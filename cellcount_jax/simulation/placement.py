@@ -50,7 +50,13 @@ def cluster_positions(
 
 
 def mixture(first: Propose, second: Propose, share: float) -> Propose:
-    """Each centre from `first` with probability `share`, else from `second`."""
+    """Each centre from `first` with probability `share`, else from `second`.
+
+    Args:
+      first: Draws centres.
+      second: Draws centres.
+      share: Between 0 and 1.
+    """
 
     def propose(rng: np.random.Generator, n: int) -> np.ndarray:
         pick = rng.random(n) < share

@@ -52,7 +52,14 @@ def pixel_index(
 
 
 def add_boxes(image: np.ndarray, index: np.ndarray, inside: np.ndarray, values: np.ndarray) -> None:
-    """Adds all boxes to the image in place, [*shape] float64, in the order of the cells."""
+    """Adds all boxes to the image in place, in the order of the cells.
+
+    Args:
+      image: [*shape] float64, contiguous.
+      index: [N, *box] from `pixel_index`.
+      inside: [N, *box] from `pixel_index`.
+      values: [N, *box], what is added.
+    """
     np.add.at(image.reshape(-1), index[inside], values[inside])
 
 
