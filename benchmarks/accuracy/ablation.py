@@ -22,7 +22,7 @@ def table(
     Args:
       results: Results of the variants.
       columns: Key in the results -> title.
-      digits: Key -> digits behind the point.
+      digits: Key -> digits after the decimal point.
     """
     rows = (
         [name, *(mean_and_sd([r.get(key) for r in runs], digits=digits(key)) for key in columns)]

@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", nargs="*", default=[], help="config fields, for every run")
-    parser.add_argument("--held-back", action="store_true", help="judge on training images")
+    parser.add_argument("--held-back", action="store_true", help="evaluate on training images")
     parser.add_argument("--record", action="store_true", help="add runs to benchmarks/results")
     parser.add_argument(
         "--table", action="store_true", help="print the recorded runs of the preset's own settings"
@@ -119,10 +119,10 @@ def run(name: str, n: int, seed: int, variant: str, options: argparse.Namespace)
     folder = "held_back" if options.held_back else "test"
     workdir = epath.Path(options.runs / f"{stem}_{folder}_seed{seed}")
     results = experiment.train_source(config, workdir, source)
-    judged = [s for s in source.splits.get("unlabelled", []) if s.dots is not None]
+    with_dots = [s for s in source.splits.get("unlabelled", []) if s.dots is not None]
     threshold = config.consistency.peak_threshold
     (share,) = held_back_shares(
-        str(workdir), judged[:SHARE_IMAGES], radius=config.radius, thresholds=[threshold]
+        str(workdir), with_dots[:SHARE_IMAGES], radius=config.radius, thresholds=[threshold]
     )
     kept = ("f1", "precision", "recall", "n_points_mae", "n_points_bias", "label_f1")
     return {
@@ -160,8 +160,8 @@ def divided(
 ) -> load.SplitDataset:
     """`n` labelled images by seed, the others unlabelled; or some of these in place of the test.
 
-    Images that are judged with `held_back` are the same for every seed and number of labels, and
-    are neither labelled nor unlabelled ones.
+    The test images with `held_back` are the same for every seed and number of labels, and take no
+    part in the training.
     """
     if held_back:
         kept = min(HELD_BACK, len(train) // 2)
@@ -177,7 +177,7 @@ def divided(
         splits={"train": labelled, "unlabelled": rest, "test": test},
         is_fallback=False,
         split_hash=hashlib.sha256(names.encode()).hexdigest()[:12],
-        description=f"{name}: {n} labelled, {len(rest)} unlabelled, {len(test)} to judge",
+        description=f"{name}: {n} labelled, {len(rest)} unlabelled, {len(test)} to test",
     )
 
 
@@ -227,7 +227,7 @@ def recorded() -> list[Result]:
 
 
 def record_once(found: dict[str, Any]) -> None:
-    """Adds a run to the results unless it stands there."""
+    """Adds a run to the results unless it is there already."""
     same = ("set", "labels", "seed", "variant", "fields", "split_hash")
     if any(all(r[k] == found[k] for k in same) for r in recorded()):
         return

@@ -5,7 +5,7 @@
 
 VGG images 001 to 012 and their dots are laid out as a lab does, `cellcount train` runs with each
 seed, and `cellcount evaluate` compares counts with dots on images 101 to 130. Nothing is chosen by
-these. What the command says of its error (with `--folds`, by cross-validation) stands beside the
+these. The error that the command quotes (with `--folds`, by cross-validation) is compared with the
 error there. The same command resumes after a stop; finished seeds are not repeated.
 """
 

@@ -30,7 +30,7 @@ from cellcount_jax.runtime import run_files
 from tests.io.images.nd2_writer import nd2_bytes
 
 MAX_PIXELS = 2**24
-"""Values that the readers of images may decode: far more than damage needs to do harm."""
+"""Most values that the readers of images may decode: far more than a damaged file needs to fail."""
 
 Seeds = Callable[[], list[bytes]]
 

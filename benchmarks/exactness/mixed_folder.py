@@ -4,7 +4,7 @@
 
 Checks that the 20 are counted as if they were alone and within 5 % of the truth, that each of the
 40 has its rows or its line in the log (`odd_files` says which), and that the exit status is the
-documented one of "some files failed". Prints what stands on the screen for each of the 40.
+documented one of "some files failed". Prints what the user sees for each of the 40.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def make(folder: Path) -> dict[str, int]:
 
 
 def count(folder: Path, out: Path) -> tuple[int, list[Row], str]:
-    """Exit status of the command, its rows, and what stood on the screen."""
+    """Exit status of the command, its rows, and all that it printed."""
     command = [sys.executable, "-m", "cellcount_jax.cli.main", "predict", str(folder)]
     done = subprocess.run(
         [*command, "-o", str(out)], capture_output=True, text=True, errors="backslashreplace"

@@ -46,7 +46,7 @@ STEPS, N_TRAIN = 24, 8
 """More than `:tiny` takes, so that there are checkpoints to resume from."""
 
 DURATIONS = ("seconds", "images_per_second", "hours")
-"""Beginnings of the names of facts that no two runs share."""
+"""Prefixes of the names of facts that differ between any two runs."""
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 SHARES = (0.8, 0.1, 0.1)

@@ -1,4 +1,4 @@
-"""All measurements that want an accelerator, in one command of at most nine minutes.
+"""All measurements that need an accelerator, in one command of at most nine minutes.
 
     python -m benchmarks.gpu                                   # all parts, in the listed order
     python -m benchmarks.gpu --parts dcl_mbm dcl_mbm_without   # some of them
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def run_all(parts: Sequence[Part], options: argparse.Namespace, deadline: float) -> int:
-    """Runs parts, `lanes` at a time but for those that want to be alone; how many failed."""
+    """Runs parts, `lanes` at a time except those that run alone; returns how many failed."""
     waiting, running, failed = list(parts), list[Running](), 0
     while waiting or running:
         late = time.monotonic() > deadline

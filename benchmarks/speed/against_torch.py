@@ -75,7 +75,7 @@ PAUSE = 0.05  # seconds for the other side's threads to fall asleep
 
 
 class UnequalError(ValueError):
-    """A network and its twin do not give the same; its speed says nothing."""
+    """A network and its twin give different results, so their speeds cannot be compared."""
 
 
 def compare(name: str, settings: Settings, twin: Worker, folder: Path) -> dict[str, float]:

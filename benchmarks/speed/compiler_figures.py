@@ -54,5 +54,5 @@ def collective_bytes(program: str) -> int:
 
 
 def count_of(program: str, operation: str) -> int:
-    """How often an operation stands in an HLO text."""
+    """Number of times that an operation occurs in an HLO text."""
     return len(re.findall(rf"= [^=]*? {operation}\(", program))

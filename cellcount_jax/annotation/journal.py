@@ -1,7 +1,7 @@
 """A file to which every act is appended at once, so that a killed program loses none.
 
 One JSON object a line. A line counts once its line break is on the disk; what a killed write left
-behind the last line break is cut off when the file is opened again.
+after the last line break is cut off when the file is opened again.
 """
 
 import json

@@ -3,7 +3,7 @@
 Stage `counter`: VGG features, bilinear x2, global message passing, a 1x1 convolution to z; the
 count is sum |z| and the only label is the number of cells. Stage `localizer`: with the counter
 frozen, a UNet turns the image and the counter's coarse map |z| into a density whose peaks are the
-cells. Stage `pretrain`, no part of the paper and off unless a config enables it, stands in for
+cells. Stage `pretrain`, not part of the paper and off unless a config enables it, replaces
 ImageNet weights: the counter's network learns the density of the training dots first.
 """
 

@@ -1,4 +1,4 @@
-"""Initial variables of counters that stand on a VGG: imported weights, and the mean count."""
+"""Initial variables of counters built on a VGG: imported weights, and the mean count."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

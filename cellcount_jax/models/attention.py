@@ -114,7 +114,7 @@ class SelfAttention(nn.Module):
     def __call__(
         self, x: jax.Array, *, train: bool = False, mask: jax.Array | None = None
     ) -> jax.Array:
-        """Features [B, *space, C] that have seen all positions, same shape; mask as in the norm."""
+        """Attended features [B, *space, C], the shape of `x`; `mask` [B] as in `layers.norm`."""
         x = x.astype(self.dtype)
         linear = functools.partial(
             nn.Dense, x.shape[-1], kernel_init=layers.glorot, dtype=self.dtype

@@ -93,7 +93,7 @@ def bilinear_mean(
     elif formulation == "gather" or not small:
         total = gather(flat, positions)
     else:
-        # Chosen at lowering: a step may be compiled for other devices than those at hand.
+        # Chosen at lowering: a step may be compiled for other devices than those of this process.
         total = jax.lax.platform_dependent(flat, positions, cpu=gather, default=matmul)
     return (total / positions.shape[3]).astype(features.dtype).reshape(features.shape)
 

@@ -44,7 +44,7 @@ def load_vgg(
     """Variables of `models.vgg.VGG` from weights under torchvision's names.
 
     Reads `features.{i}.weight` and `.bias`, for batch norm also `.running_mean` and `.running_var`;
-    other names, such as the classifier's, are left alone. No code in a file is run.
+    other names, such as the classifier's, are ignored. No code in a file is run.
 
     Args:
       path_or_name: A .pth, .pt, .safetensors or .npz file; "imagenet" for torchvision's file,

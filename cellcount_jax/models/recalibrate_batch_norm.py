@@ -34,7 +34,7 @@ def recalibrate_batch_norm(
       update: Maps statistics and a batch to the statistics after one training-mode pass of a model
         without dropout, best jitted; the model masks the padding rows.
       batch_stats: Statistics of the trained model; their tree is kept, their values are not used.
-      batches: Pairs of a batch and its number of real rows; those without any are passed over.
+      batches: Pairs of a batch and its number of real rows; those without any are skipped.
       momentum: Weight of the old statistics in the update that the model's norms make.
 
     Returns:

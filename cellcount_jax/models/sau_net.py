@@ -28,7 +28,7 @@ class SAUNet(nn.Module):
     Every output pixel depends on the whole input: the network cannot be cut into tiles.
 
     A block is a 3 x ... x 3 convolution, ReLU, then norm. Levels are max-pooled by 2 and brought
-    back by transposed convolutions (with ReLU and norm), joined behind the skips. The head is a
+    back by transposed convolutions (with ReLU and norm), concatenated to the skips. The head is a
     linear map to one channel and a ReLU.
 
     Attributes:

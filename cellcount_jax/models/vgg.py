@@ -111,7 +111,7 @@ def torch_indices(depth: int, batch_norm: bool, n_convs: int | None = None) -> d
 
 
 def norm_name(conv: str) -> str:
-    """Name of the batch norm behind a convolution."""
+    """Name of the batch norm after a convolution."""
     return conv.replace("conv", "norm")
 
 

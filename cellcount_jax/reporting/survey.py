@@ -1,7 +1,7 @@
-"""A survey: a page that asks what the regions show that prototypes point at, and its key.
+"""A survey: a page that asks raters what the regions most similar to prototypes show, and its key.
 
 `survey.html` works offline and holds nothing but the images, their boxes and the questions, in
-random order. To which group, prototype and image a question belongs stands in `key.json` alone.
+random order. Only `key.json` says to which group, prototype and image a question belongs.
 """
 
 import base64

@@ -174,9 +174,9 @@ def _auto(dilation: int) -> Convolve:
 
 
 def _split(x: jax.Array, d: int) -> jax.Array:
-    """Every d-th pixel of rows and columns as an image of its own, [B d d, H/d, W/d, C].
+    """Every d-th pixel of rows and columns as a separate image, [B d d, H/d, W/d, C].
 
-    Taps d apart lie side by side there. Sides are padded with zeros to multiples of d.
+    Taps d apart are adjacent there. Sides are padded with zeros to multiples of d.
     """
     if d == 1:
         return x

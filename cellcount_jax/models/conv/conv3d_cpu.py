@@ -101,7 +101,7 @@ _Waiting = tuple[jax.Array, jax.Array]
 
 
 def _slabs(x: jax.Array) -> jax.Array:
-    """As many planes of [B, D, H, W, C] together as one product wants, [D / n, n, B, H, W, C]."""
+    """Planes of [B, D, H, W, C] in slabs that are large enough, [D / n, n, B, H, W, C]."""
     B, D, H, W, _ = x.shape
     tiles = B * np.prod(winograd.grid(H, W))
     n = next(n for n in range(1, D + 1) if D % n == 0 and (n * tiles >= MIN_TILES or n == D))

@@ -1,9 +1,9 @@
 """3x3 convolution from few channels to few, for CPUs.
 
-XLA's own runs at full speed from some 32 output channels on; an image's one to three channels
-become 8 at a tenth of it. Here `group` pixels that lie side by side in a row, with one more on each
-side, are one pixel of many channels, and so are the `group` output pixels: the kernel that leads
-from one to the other is a band of the given one, the other values of it 0.
+XLA's own runs at full speed from about 32 output channels on, and at a tenth of it from an image's
+one to three channels to 8. Here `group` adjacent pixels of a row, with one more on each side, are
+taken as one pixel of many channels, and so are the `group` output pixels: the kernel from one to
+the other is a band matrix of the given one, 0 elsewhere.
 
 Images are [B, H, W, C], kernels [3, 3, C, F], stride 1, zero padding 1.
 """
@@ -23,7 +23,7 @@ def convolve(x: jax.Array, kernel: jax.Array, group: int) -> jax.Array:
     """
     B, H, W, C = x.shape
     F, groups = kernel.shape[-1], -(-W // group)
-    # One pixel before, as the convolution pads; behind, to whole groups and one of them more.
+    # One pixel before, as the convolution pads; after, up to whole groups and one group more.
     padded = jnp.pad(x, ((0, 0), (0, 0), (1, group * (groups + 1) - W - 1), (0, 0)))
     cells = padded.reshape(B, H, groups + 1, group * C)
     joined = jnp.concatenate([cells[:, :, :-1], cells[:, :, 1:, : 2 * C]], axis=-1)

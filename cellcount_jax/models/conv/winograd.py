@@ -44,7 +44,7 @@ def weights(kernel: jax.Array) -> jax.Array:
 def transformed(x: jax.Array) -> jax.Array:
     """The transformed 6x6 tiles of an image, [36, B, h, w, C] float32."""
     _, H, W, _ = x.shape
-    # One pixel before, as the convolution pads; behind, as far as the last tile reaches.
+    # One pixel before, as the convolution pads; after, as far as the last tile reaches.
     rows, columns = (TILE - 1 + -side % TILE for side in (H, W))
     tiles = _tiles(jnp.pad(x, ((0, 0), (1, rows), (1, columns), (0, 0))))
     # The last two rows and columns of a 6x6 tile are the next one's first.

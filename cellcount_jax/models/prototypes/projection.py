@@ -169,8 +169,8 @@ def project_finish(
     if n == 1:
         choice = jnp.where(jnp.isfinite(best.distance[:, 0]), 0, NOWHERE)
     else:
-        nobody = jnp.full((size,), NOWHERE)
-        choice, _ = jax.lax.fori_loop(0, size, assign, (nobody, best.distance))
+        unassigned = jnp.full((size,), NOWHERE)
+        choice, _ = jax.lax.fori_loop(0, size, assign, (unassigned, best.distance))
     found = choice != NOWHERE
     chosen = Nearest(*(leaf[jnp.arange(size), choice] for leaf in best))
     provenance = {
