@@ -20,7 +20,7 @@ from cellcount_jax.inference.counter import Counter
 from cellcount_jax.simulation.simulate import simulate_cells
 from tests.inference.made_counters import cells
 from tests.io.images.image_writers import write_ome_zarr
-from tests.prediction.test_predict_files import hostile, odd, write_hostile
+from tests.prediction.test_hostile_files import hostile, odd, write_hostile
 
 ROOT = Path(__file__).parents[2]
 

@@ -146,3 +146,9 @@ def _without(data: bytes, rng: np.random.Generator) -> bytes:
     if rng.random() < 0.5:
         return data[:first] + data[last:]
     return data[:first] + bytes(last - first) + data[last:]
+
+
+def save(folder: Path, data: bytes, name: str = "image.dat") -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
