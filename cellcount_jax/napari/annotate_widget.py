@@ -16,7 +16,7 @@ from cellcount_jax.inference.image_argument import ArrayReader
 from cellcount_jax.io.annotations.dots import FORMAT_NAMES
 from cellcount_jax.napari import controls
 from cellcount_jax.napari.annotator import HELP
-from cellcount_jax.napari.images import path_of, scale_of
+from cellcount_jax.napari.images import images_to_annotate, path_of, scale_of
 from cellcount_jax.napari.keys import CLASS_KEYS
 from cellcount_jax.napari.workspace import Workspace, workspace_of
 
@@ -145,9 +145,7 @@ class AnnotateWidget(QWidget):
     def annotate_layer(self) -> None:
         """Annotates the selected image layer: of its file, or else of the layer itself."""
         viewer = self.workspace.viewer
-        active = viewer.layers.selection.active
-        images = [active] if isinstance(active, Image) else []
-        images += [layer for layer in viewer.layers if isinstance(layer, Image)]
+        images = images_to_annotate(viewer.layers)
         if not images:
             self.message.setText("open an image, or a folder of images, first")
             return

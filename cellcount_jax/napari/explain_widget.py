@@ -10,6 +10,7 @@ from cellcount_jax.explanation import prototypes as explaining
 from cellcount_jax.inference.counter import Counter
 from cellcount_jax.methods.base import Prototypes
 from cellcount_jax.napari import controls
+from cellcount_jax.napari.images import DRAWN
 from cellcount_jax.napari.workspace import workspace_of
 from cellcount_jax.reporting.prototype_figures import as_seen
 
@@ -67,6 +68,7 @@ class ExplainWidget(QWidget):
                 translate=(scale - annotator.scale) / 2,
                 colormap="PiYG",
                 contrast_limits=(-top, top),
+                metadata=DRAWN,
                 opacity=0.6,
                 visible=k == int(np.abs(found.cells).argmax()),
             )
@@ -84,7 +86,9 @@ class ExplainWidget(QWidget):
             return
         patches = as_seen(prototypes.provenance["top_patch"], counter.preprocessing)
         grid = np.concatenate([np.concatenate(list(row), axis=1) for row in patches], axis=0)
-        layer = self.workspace.viewer.add_image(grid, name="prototype gallery", rgb=True)
+        layer = self.workspace.viewer.add_image(
+            grid, name="prototype gallery", rgb=True, metadata=DRAWN
+        )
         self.layers.append(layer)
         self.table.setText("rows, from above: " + ", ".join(prototypes.names))
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from napari.components import ViewerModel
+from napari.components import LayerList, ViewerModel
+from napari.layers import Image
 
 from cellcount_jax.inference.window_pass import fits_in_memory
 from cellcount_jax.io.images import axes
@@ -15,6 +16,9 @@ from cellcount_jax.io.images.image import LazyImage, open_lazy
 from cellcount_jax.io.images.ome_zarr import is_zarr
 
 COLOURS = {1: ("gray",), 2: ("magenta", "green"), 3: ("red", "green", "blue")}
+
+DRAWN = {"cellcount_jax": "drawn"}
+"""Metadata of image layers that the plugin draws over an image."""
 
 CHUNK = (1, 1024, 1024)
 """Sides of what is read at once of an image without chunks of its own."""
@@ -54,6 +58,12 @@ def add_image(viewer: ViewerModel, image: LazyImage) -> list[Any]:
             )
         )
     return layers
+
+
+def images_to_annotate(layers: LayerList) -> list[Image]:
+    """Image layers, the selected one first, without those that the plugin draws itself."""
+    given = [layer for layer in layers if isinstance(layer, Image) and layer.metadata != DRAWN]
+    return sorted(given, key=lambda layer: layer is not layers.selection.active)
 
 
 def _levels(image: LazyImage) -> list[LazyImage]:

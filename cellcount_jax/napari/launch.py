@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import napari
+from qtpy.QtCore import QTimer
 
 from cellcount_jax.napari.annotate_widget import AnnotateWidget
 from cellcount_jax.napari.count_widget import CountWidget
@@ -27,8 +28,8 @@ def open_viewer(folder: Path, *, observer: str | None = None, show: bool = True)
     first = viewer.window.add_dock_widget(annotate, name="Annotate cells", area="right")
     for widget, name in ((count, "Count, correct, retrain"), (queue, "Queue of images")):
         viewer.window.add_dock_widget(widget, name=name, area="right", tabify=True)
-    first.raise_()
     workspace_of(viewer).open_folder(folder, observer=observer)
+    QTimer.singleShot(0, first.raise_)  # after napari has raised the panel that was added last
     return viewer
 
 

@@ -193,3 +193,8 @@ def around(hand, canvas, point):
     """The pixels of the screen around a place."""
     at = hand.screen(point).toPoint()
     return canvas[at.y() - 8 : at.y() + 9, at.x() - 8 : at.x() + 9]
+
+
+def test_the_panel_of_annotation_is_in_front_at_the_start(images, opened):
+    hand = opened(images)
+    wait_for(lambda: not panel(hand, "annotate").visibleRegion().isEmpty(), seconds=10)

@@ -7,7 +7,8 @@ import tifffile
 from cellcount_jax.annotation.records import State
 from cellcount_jax.napari.drawing import dots_layers, view
 from cellcount_jax.napari.drawing.appearance import overview_colours
-from cellcount_jax.napari.drawing.overview import square_side, stamp
+from cellcount_jax.napari.drawing.overview import NAME, square_side, stamp
+from cellcount_jax.napari.images import images_to_annotate
 from cellcount_jax.napari.workspace import workspace_of
 
 SIDE, N = 1024, 3000
@@ -150,3 +151,9 @@ def test_a_proposal_and_a_place_marked_as_no_cell_look_different_in_an_overview(
     session.accept([1])
     colours = overview_colours(session.table.get([0, 1, 2]))
     assert len(np.unique(colours, axis=0)) == 3
+
+
+def test_layers_that_the_plugin_draws_are_not_offered_as_images(many):
+    viewer = many.viewer
+    viewer.layers.selection.active = viewer.layers[NAME]
+    assert [layer.name for layer in images_to_annotate(viewer.layers)] == ["a.tif"]

@@ -11,6 +11,7 @@ from napari.components import ViewerModel
 
 from cellcount_jax.napari.drawing.point_rows import QUICK
 from cellcount_jax.napari.drawing.view import Box
+from cellcount_jax.napari.images import DRAWN
 
 NAME = "dots (overview)"
 
@@ -73,7 +74,8 @@ class Overview:
           translate: World position of its first pixel along them.
         """
         self.scale, self.translate = np.array(scale), np.array(translate)
-        self.layer = viewer.add_image(np.zeros((2, 2, 4), np.uint8), name=NAME, rgb=True)
+        empty = np.zeros((2, 2, 4), np.uint8)
+        self.layer = viewer.add_image(empty, name=NAME, rgb=True, metadata=DRAWN)
         self.layer.visible = False
         self._box: Box | None = None
         self._side = 1
