@@ -45,6 +45,7 @@ def run(method: str, **fields: Any) -> ConfigDict:
             "n_train": config_dict.placeholder(int),
             "voxel_size": config_dict.placeholder(tuple),  # micrometres volumes are resampled to
             "normalise_diameter": config_dict.placeholder(ConfigDict),
+            "random_scale": config_dict.placeholder(ConfigDict),  # see datasets.random_scale
             "on_device_mib": 2048,  # larger training data are streamed from the host
         },
         "preprocessing": {
@@ -128,6 +129,39 @@ def density() -> ConfigDict:
         steps=800, eval_every=8, crop=(128, 128), ema_decay=0.98, optimizer=one_cycle(2e-3)
     )
     return run("density", model=model, stages={"density": plan})
+
+
+LAB_JITTER = {
+    **{"contrast": 0.3, "offset": 0.2, "gamma": 0.3},
+    **{"noise": 0.2, "blur": 0.5, "colour": 0.4},
+}
+"""Random intensity changes that stand for another exposure, camera, focus or stain."""
+
+LAB_PREPROCESSING = {"normalise": "percentile", "mean": (0.5,), "std": (0.25,)}
+"""Percentiles of each image: a camera's offset and gain make no difference."""
+
+
+def lab_density(ndim: int = 2) -> ConfigDict:
+    """The default counter as `cellcount train` trains it, but for what it infers from the images.
+
+    Args:
+      ndim: 2 or 3 space axes.
+    """
+    config = density()
+    config.preprocessing.update(LAB_PREPROCESSING)
+    config.model.update(
+        {
+            "ndim": ndim,
+            "channels": (8, 16, 32, 64) if ndim == 2 else (8, 16, 32),
+            "gate": 0.15,
+            "count_weight": 0.05,
+        }
+    )
+    plan = config.stages.density
+    plan.steps, plan.batch_size.labelled = (1500, 8) if ndim == 2 else (500, 4)
+    plan.crop = (128, 128) if ndim == 2 else (32, 32, 32)
+    plan.update(LAB_JITTER)
+    return config
 
 
 def csrnet() -> ConfigDict:

@@ -38,7 +38,7 @@ SUBFOLDERS = {
     "io": ("annotations", "images"),
     "models": ("prototypes", "weights", "conv"),
     "methods": ("countxplain",),
-    "datasets": ("usable_images",),
+    "datasets": ("published", "usable_images"),
     "inference": ("bundled",),
     "training": ("lab",),
     "napari": ("drawing",),

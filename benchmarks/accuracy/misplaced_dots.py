@@ -17,8 +17,6 @@ import numpy as np
 from benchmarks.output import add_arguments, finish, markdown
 from cellcount_jax.datasets.registry import BENCHMARKS
 from cellcount_jax.datasets.usable_images.misplaced_dots import MIN_DOTS, find_misplaced
-from cellcount_jax.io.annotations.dots import read_dots
-from cellcount_jax.io.images.image import read_image
 
 Pairs = Iterator[tuple[np.ndarray, np.ndarray]]
 
@@ -30,29 +28,7 @@ def published(root: Path, name: str) -> Pairs:
             yield np.asarray(sample.image), np.asarray(sample.dots)
 
 
-def masked(root: Path, name: str) -> Pairs:
-    """Images of a set with instance masks, dots at their centroids."""
-    for path in sorted((root / name / "images").iterdir()):
-        (mask,) = (root / name / "labels").glob(f"{path.stem}.*")
-        yield read_image(path).pixels, read_dots(mask, format="label_mask").points
-
-
-def smears(root: Path, name: str) -> Pairs:
-    """Blood smears with a table `x y type` each."""
-    for path in sorted((root / name / "Dataset").iterdir()):
-        table = np.loadtxt(root / name / "Label" / f"{path.stem}.txt", ndmin=2)
-        yield read_image(path).pixels, table[:, 1::-1]
-
-
-SETS = {
-    "vgg_cells": published,
-    "mbm": published,
-    "adi": published,
-    "dsb2018": masked,
-    "dsb2018_stained": masked,
-    "usiigaci": masked,
-    "chula_rbc12": smears,
-}
+SETS = ("vgg_cells", "mbm", "adi", "dsb2018", "dsb2018_stained", "usiigaci", "chula_rbc12")
 
 
 def main() -> None:
@@ -63,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     root, figures = Path(os.environ["CELLCOUNT_RAW_DIR"]), {}
     for name in options.sets:
-        images, dots = map(list, zip(*SETS[name](root, name), strict=True))
+        images, dots = map(list, zip(*published(root, name), strict=True))
         names = [str(i) for i in range(len(images))]
         alarms = find_misplaced(images, dots, names)
         sizes = collections.Counter(image.shape for image in images)

@@ -9,7 +9,6 @@ half the median diameter of the true cells; what is left over are the dots to de
 """
 
 import argparse
-import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ import numpy as np
 from benchmarks.accuracy.ten_images import sets
 from benchmarks.output import add_arguments, finish, markdown
 from cellcount_jax.annotation import propose
+from cellcount_jax.datasets.registry import BENCHMARKS
 from cellcount_jax.evaluation.matching import match_points
 from cellcount_jax.evaluation.metrics import localisation
 from cellcount_jax.inference.bundled import DEFAULT_MODEL
@@ -49,15 +49,15 @@ def vgg(root: Path) -> Iterator[Truth]:
         yield Truth(read_image(path).pixels, dots.points, 5.0)
 
 
-def masked(name: str, number: int, spacing: tuple[float, ...] | None = None) -> Any:
+def masked(name: str, number: int) -> Any:
     """The first images of a set with instance masks."""
 
     def images(root: Path) -> Iterator[Truth]:
-        for sample in itertools.islice(sets.masked(name)(root), number):
-            diameter = sets.true_diameter([dataclasses.replace(sample, spacing=spacing)])
+        for sample in itertools.islice(BENCHMARKS[name].read(root / name), number):
+            diameter = sets.true_diameter([sample])
             assert sample.dots is not None
             assert diameter is not None
-            yield Truth(sample.image, sample.dots, diameter / 2, spacing)
+            yield Truth(sample.image, sample.dots, diameter / 2, sample.spacing)
 
     return images
 
@@ -65,7 +65,7 @@ def masked(name: str, number: int, spacing: tuple[float, ...] | None = None) -> 
 SETS: dict[str, Callable[[Path], Iterator[Truth]]] = {
     "vgg_cells": vgg,
     "usiigaci": masked("usiigaci", N_IMAGES),
-    "bbbc050": masked("bbbc050", 1, (1.75, 0.8, 0.8)),
+    "bbbc050": masked("bbbc050", 1),
 }
 
 

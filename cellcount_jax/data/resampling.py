@@ -48,15 +48,18 @@ class Resampling:
         precedence over the other fields.
       cell_diameter: Images are resized so that their cells, as estimated from the image, have
         this diameter in pixels; takes precedence over `factor` and `patches`.
+      trained_diameter: Mean diameter in pixels of the cells of the network's images, to which a
+        diameter given at prediction is resized; without one, `factor` is used.
     """
 
     factor: Scale = 1.0
     patches: Mapping[str, Any] | None = None
     pixel_size: Scale | None = None
     cell_diameter: float | None = None
+    trained_diameter: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("factor", "pixel_size", "cell_diameter"):
+        for name in ("factor", "pixel_size", "cell_diameter", "trained_diameter"):
             value = getattr(self, name)
             if isinstance(value, Sequence):
                 value = tuple(float(v) for v in value)
@@ -134,19 +137,28 @@ class Resampling:
         return cut(resized, **self.patches) if self.patches else [resized]
 
     def with_cell_diameter(self, diameter: float) -> "Resampling":
-        """A copy for images whose cells are `diameter` pixels wide, in place of the estimate.
+        """A copy for images whose cells are `diameter` pixels wide, whatever their pixel size.
 
         Raises:
           ValueError: The diameter is not positive, or cells were not resized to one size.
         """
-        if self.cell_diameter is None:
+        trained = self.cell_diameter or self.trained_diameter
+        if trained is None:
             raise ValueError(
                 "this model was not trained on cells of one size; leave the diameter out"
             )
         if not 0 < diameter < math.inf:
             raise ValueError(f"diameter {diameter}: give the cells' diameter in pixels, above 0")
+        # Voxels of unknown size are taken to be as anisotropic as those of the training volumes.
+        ratio = 1.0 if self.cell_diameter else np.divide(self.factor, in_plane(self.factor))
+        factor = np.multiply(ratio, trained / diameter).tolist()
         return dataclasses.replace(
-            self, factor=self.cell_diameter / diameter, cell_diameter=None, patches=None
+            self,
+            factor=tuple(factor) if isinstance(factor, list) else factor,
+            pixel_size=None,
+            cell_diameter=None,
+            trained_diameter=None,
+            patches=None,
         )
 
     def to_dict(self) -> dict[str, Any]:

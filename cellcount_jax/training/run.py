@@ -15,6 +15,7 @@ from cellcount_jax.data.preprocess import Preprocessing, with_measured_range
 from cellcount_jax.data.resampling import Resampling, common_pixel_size
 from cellcount_jax.datasets import folder, load
 from cellcount_jax.datasets.normalise_diameter import normalise_cell_diameter
+from cellcount_jax.datasets.random_scale import at_random_scales
 from cellcount_jax.evaluation.baselines import baseline_errors
 from cellcount_jax.evaluation.evaluate import Evaluation, decoder_errors, evaluate
 from cellcount_jax.explanation import faithfulness
@@ -150,6 +151,8 @@ def load_source(config: ConfigDict, *, download: bool = False) -> load.SplitData
     if data.normalise_diameter:
         options = data.normalise_diameter.to_dict()
         return normalise_cell_diameter(source, seed=config.seed, **options)
+    if data.random_scale:
+        return at_random_scales(source, seed=config.seed, **data.random_scale.to_dict())
     patches = data.patches.to_dict() if data.patches else None
     return load.resampled(source, Resampling(patches=patches, pixel_size=data.voxel_size))
 

@@ -1,5 +1,6 @@
 """Writes small files in the layout of each benchmark, and returns the dots they contain."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -134,15 +135,28 @@ def _bbbc050(folder: Path, n: int) -> Dots:
     return written
 
 
-def _dsb2018(folder: Path, n: int) -> Dots:
+def _dsb2018(folder: Path, n: int, *, colours: tuple[int, ...] = ()) -> Dots:
     written: Dots = {}
     for i in range(n):
         shape = (18, 18) if i % 2 else (20, 24)
         labels, centres = _blocks(i, shape)
-        for subfolder, array in (("images", _image(i, shape)), ("labels", labels)):
+        for subfolder, array in (("images", _image(i, (*shape, *colours))), ("labels", labels)):
             (folder / subfolder).mkdir(exist_ok=True)
             Image.fromarray(array).save(folder / subfolder / f"{i:04x}.png")
         written[f"{i:04x}"] = centres
+    return written
+
+
+def _chula(folder: Path, n: int) -> Dots:
+    written: Dots = {}
+    for subfolder in ("Dataset", "Label"):
+        (folder / subfolder).mkdir(exist_ok=True)
+    for i in range(n):
+        dots = _dots(i, (24, 32), 5 + i)
+        lines = [f"{x:.0f} {y:.0f} {k % 12}" for k, (y, x) in enumerate(dots)]
+        (folder / "Label" / f"{i}.txt").write_text("\n".join([*lines, "", ""]))
+        Image.fromarray(_image(i, (24, 32, 3))).save(folder / "Dataset" / f"{i}.jpg")
+        written[f"{i}"] = dots
     return written
 
 
@@ -155,4 +169,7 @@ WRITERS: dict[str, Callable[[Path, int], Dots]] = {
     "light_sheet": _light_sheet,
     "bbbc050": _bbbc050,
     "dsb2018": _dsb2018,
+    "dsb2018_stained": functools.partial(_dsb2018, colours=(3,)),
+    "usiigaci": _dsb2018,
+    "chula_rbc12": _chula,
 }

@@ -110,6 +110,7 @@ def test_groups(tmp_path):
         "adi": ["GTEX-A0", "GTEX-A0", "GTEX-A1", "GTEX-A1"],
         "bbbc050": ["Emb01", "Emb01", "Emb02", "Emb02"],
         "dsb2018": ["20x24", "18x18", "20x24", "18x18"],
+        "dsb2018_stained": ["20x24", "18x18", "20x24", "18x18"],
         "idcia": ["Cy3"] * 4 + ["DAPI"] * 4,
         "light_sheet": ["train"] * 4 + ["test"] * 4 + ["unlabelled"] * 4,
     }.items():
@@ -141,6 +142,8 @@ def test_an_image_without_its_annotation(tmp_path):
         "idcia": "ground_truth/DAPI/DAPI_1.csv",
         "bbbc050": "labels/Emb01_t351.tif",
         "dsb2018": "labels/0001.png",
+        "usiigaci": "labels/0001.png",
+        "chula_rbc12": "Label/1.txt",
     }.items():
         sample_sets.write(name, tmp_path)
         path = tmp_path / name / annotation
@@ -183,6 +186,12 @@ def test_bad_tables(tmp_path, text, pattern):
     _fails("idcia", tmp_path / "idcia", pattern)
 
 
+def test_a_line_of_chula_without_a_position(tmp_path):
+    sample_sets.write("chula_rbc12", tmp_path, n=1)
+    (tmp_path / "chula_rbc12/Label/0.txt").write_text("3 4 0\n\n5 six 1\n")
+    _fails("chula_rbc12", tmp_path / "chula_rbc12", "0.txt, line 3: '5 six 1' is not `x y type`")
+
+
 def test_tables_without_cells(tmp_path):
     sample_sets.write("idcia", tmp_path, n=1)
     for text in ("", "\n", " ,X,Y\n"):
@@ -193,7 +202,12 @@ def test_tables_without_cells(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "n", "mean", "sd"),
-    [("vgg_cells", 200, 176.0, 61.2), ("mbm", 44, 126.2, 33.1), ("adi", 200, 155.1, 35.9)],
+    [
+        ("vgg_cells", 200, 176.0, 61.2),
+        ("mbm", 44, 126.2, 33.1),
+        ("adi", 200, 155.1, 35.9),
+        ("chula_rbc12", 59, 102.6, 17.4),
+    ],
 )
 def test_real_counts(raw_dir, name, n, mean, sd):
     counts = [s.count or 0 for s in BENCHMARKS[name].read(raw_dir / name)]
@@ -202,11 +216,11 @@ def test_real_counts(raw_dir, name, n, mean, sd):
     assert np.std(counts) == pytest.approx(sd, abs=0.05)
 
 
-@pytest.mark.parametrize(("name", "extension"), [("bbbc050", "tif"), ("dsb2018", "png")])
-def test_real_instances(raw_dir, tmp_path, name, extension):
+@pytest.mark.parametrize("name", ["bbbc050", "dsb2018", "dsb2018_stained", "usiigaci"])
+def test_real_instances(raw_dir, tmp_path, name):
     for part in ("images", "labels"):
         (tmp_path / part).mkdir()
-        for path in sorted((raw_dir / name / part).glob(f"*.{extension}"))[:3]:
+        for path in sorted((raw_dir / name / part).iterdir())[:3]:
             (tmp_path / part / path.name).symlink_to(path)
     samples = list(BENCHMARKS[name].read(tmp_path))
     assert len(samples) == 3

@@ -9,9 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cellcount_jax.data.sample import Sample
-from cellcount_jax.datasets import load
-from cellcount_jax.io.annotations.dots import read_dots
-from cellcount_jax.io.images.image import read_image
+from cellcount_jax.datasets.registry import BENCHMARKS
 from cellcount_jax.simulation.simulate import simulate_dataset
 
 HALVES = Path(__file__).with_name("halves.json")
@@ -36,33 +34,9 @@ def benchmark(name: str, group: str = "") -> Callable[[Path], Iterator[Sample]]:
     """Reads a benchmark of the package, or one of its groups."""
 
     def read(root: Path) -> Iterator[Sample]:
-        del root  # known to the package
-        found = load.load_dataset(name)
-        for samples in found.splits.values():
-            yield from (s for s in samples if group in ("", s.group))
+        yield from (s for s in BENCHMARKS[name].read(root / name) if group in ("", s.group))
 
     return read
-
-
-def masked(name: str) -> Callable[[Path], Iterator[Sample]]:
-    """Reads images with instance masks; a dot is the centroid of an instance."""
-
-    def read(root: Path) -> Iterator[Sample]:
-        for path in sorted((root / name / "images").iterdir()):
-            (mask,) = (root / name / "labels").glob(f"{path.stem}.*")
-            labels = read_image(mask, stored=True).pixels.squeeze()
-            dots = read_dots(mask, format="label_mask").points
-            yield Sample(path.stem, read_image(path).pixels, dots, path.stem, labels=labels)
-
-    return read
-
-
-def chula(root: Path) -> Iterator[Sample]:
-    """Chula RBC-12: a text file `x y type` beside each image."""
-    for path in sorted((root / "chula_rbc12" / "Dataset").iterdir()):
-        rows = np.loadtxt(root / "chula_rbc12" / "Label" / f"{path.stem}.txt", ndmin=2)
-        dots = rows[:, 1::-1].astype(np.float32)
-        yield Sample(path.stem, read_image(path).pixels, dots, path.stem)
 
 
 def simulated(root: Path) -> Iterator[Sample]:
@@ -78,9 +52,9 @@ SETS = {
     "dsb2018_256": ImageSet(benchmark("dsb2018", "256x256")),
     "dsb2018_360": ImageSet(benchmark("dsb2018", "360x360")),
     "dsb2018_520": ImageSet(benchmark("dsb2018", "520x696")),
-    "dsb2018_stained": ImageSet(masked("dsb2018_stained"), dark=True),
-    "usiigaci": ImageSet(masked("usiigaci")),
-    "chula_rbc12": ImageSet(chula, 20.0, dark=True),
+    "dsb2018_stained": ImageSet(benchmark("dsb2018_stained"), dark=True),
+    "usiigaci": ImageSet(benchmark("usiigaci")),
+    "chula_rbc12": ImageSet(benchmark("chula_rbc12"), 20.0, dark=True),
     "bbbc050": ImageSet(benchmark("bbbc050")),
     "simulated": ImageSet(simulated, 5.0),
 }

@@ -6,18 +6,6 @@ from cellcount_jax import defaults
 from cellcount_jax.data.infer_settings import InferredSettings
 from cellcount_jax.training.lab import settings
 
-CHANNELS = {2: (8, 16, 32, 64), 3: (8, 16, 32)}
-"""Channels of the network at each level, by number of space axes."""
-
-STEPS, BATCH = {2: 1500, 3: 500}, {2: 8, 3: 4}
-"""Number of training steps and of crops per step, by number of space axes."""
-
-GATE = 0.15
-"""Fraction of one cell's peak that the density must reach nearby to be counted."""
-
-COUNT_WEIGHT = 0.05
-"""Loss weight of the crop's count error."""
-
 
 def config_for(
     found: InferredSettings,
@@ -32,15 +20,11 @@ def config_for(
       found: Settings inferred from the labelled images.
       n_train: Number of them that are trained on.
       seed: Seed of the training.
-      steps: Number of training steps; None: `STEPS`.
+      steps: Number of training steps; None: the default.
     """
-    config = defaults.density()
+    config = defaults.lab_density(len(found.crop))
     settings.apply_inferred(config, found, seed=seed)
-    ndim = len(found.crop)
-    config.model.ndim, config.model.channels = ndim, CHANNELS[ndim]
-    config.model.gate, config.model.count_weight = GATE, COUNT_WEIGHT
     plan = config.stages.density
-    plan.batch_size.labelled, plan.crop = BATCH[ndim], found.crop
-    plan.update(settings.JITTER._asdict())
-    settings.set_steps(plan, steps or STEPS[ndim], n_train=n_train)
+    plan.crop = found.crop
+    settings.set_steps(plan, steps or plan.steps, n_train=n_train)
     return config

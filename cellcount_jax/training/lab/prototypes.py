@@ -40,7 +40,7 @@ def config_for(
     settings.apply_inferred(config, found, seed=seed)
     network, prototypes = config.stages.csrnet, config.stages.prototypes
     network.crop = found.crop
-    network.update(settings.JITTER._asdict())
+    network.update(defaults.LAB_JITTER)
     prototypes.batch_size.labelled = min(prototypes.batch_size.labelled, n_train)
     settings.set_steps(network, steps or network.steps, n_train=n_train)
     epochs = settings.set_steps(prototypes, steps or prototypes.steps, n_train=n_train)

@@ -2,23 +2,17 @@
 
 from ml_collections import ConfigDict
 
-from cellcount_jax.data.augment import IntensityJitter
+from cellcount_jax import defaults
 from cellcount_jax.data.infer_settings import InferredSettings
 
 N_VALIDATIONS = 16
 """Number of validations during training, for the curve and to choose a checkpoint."""
 
-JITTER = IntensityJitter(contrast=0.3, offset=0.2, gamma=0.3, noise=0.2, blur=0.5, colour=0.4)
-"""Random intensity changes that stand for another exposure, camera, focus or stain."""
-
 
 def apply_inferred(config: ConfigDict, found: InferredSettings, *, seed: int) -> None:
     """Sets seed, matching radius, target and preprocessing."""
     config.seed, config.radius, config.model.sigma = seed, found.radius, found.sigma
-    # Percentiles of each image: a camera's offset and gain make no difference.
-    config.preprocessing.update(
-        {"channels": found.channels, "normalise": "percentile", "mean": (0.5,), "std": (0.25,)}
-    )
+    config.preprocessing.update({"channels": found.channels, **defaults.LAB_PREPROCESSING})
 
 
 def set_steps(plan: ConfigDict, steps: int, *, n_train: int) -> int:

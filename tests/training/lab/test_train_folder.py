@@ -100,8 +100,8 @@ def test_settings_of_the_default_counter():
         mean_count=9,
     )  # fmt: skip
     config = density.config_for(found, n_train=3)
-    assert (config.model.ndim, config.model.channels) == (3, density.CHANNELS[3])
-    assert config.stages.density.steps == density.STEPS[3]
+    assert (config.model.ndim, config.model.channels) == (3, (8, 16, 32))
+    assert config.stages.density.steps == 500
     assert density.config_for(found, n_train=3, steps=7).stages.density.steps == 7
     assert config.preprocessing.normalise == "percentile"
-    assert config.model.gate == density.GATE
+    assert config.model.gate == 0.15

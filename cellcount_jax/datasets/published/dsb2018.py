@@ -1,5 +1,6 @@
-"""Fluorescence nuclei of the Data Science Bowl 2018 (BBBC038), 498 images of many sizes."""
+"""Images of the Data Science Bowl 2018 (BBBC038): fluorescent nuclei, and stained tissue."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,15 +16,22 @@ from cellcount_jax.datasets.base import (
 from cellcount_jax.datasets.splits import Protocol
 from cellcount_jax.io.annotations.centroids import label_centroids
 
+PAGE = "https://bbbc.broadinstitute.org/BBBC038"
+LICENCE = "CC0"
+CITATION = (
+    "Caicedo et al., Nucleus segmentation across imaging experiments: the 2018 Data Science Bowl, "
+    "Nature Methods 2019; image set BBBC038"
+)
 
-def read(folder: Path) -> Iterator[Sample]:
+
+def read(folder: Path, *, channels: int) -> Iterator[Sample]:
     """Pairs in `images` and `labels`; a dot is the centroid of an instance.
 
     The laboratories are not named; images of one size, `HEIGHTxWIDTH`, form a group.
     """
     for path in sorted((folder / "images").glob("*.png")):
         labels_path = matching_file(folder / "labels" / path.name, path)
-        image = read_pixels(path, channels=1)
+        image = read_pixels(path, channels=channels)
         labels = read_labels(labels_path, image)
         size = f"{image.shape[0]}x{image.shape[1]}"
         yield Sample(path.stem, image, label_centroids(labels), size, labels=labels)
@@ -33,13 +41,12 @@ DSB2018 = Benchmark(
     name="dsb2018",
     title="fluorescence nuclei of many laboratories",
     channels=1,
-    page="https://bbbc.broadinstitute.org/BBBC038",
-    licence="CC0",
-    citation="Caicedo et al., Nucleus segmentation across imaging experiments: the 2018 Data "
-    "Science Bowl, Nature Methods 2019; image set BBBC038",
+    page=PAGE,
+    licence=LICENCE,
+    citation=CITATION,
     raw_layout="images/NAME.png (8-bit grey) and labels/NAME.png (16-bit instances)",
     published=Published(498),
-    read=read,
+    read=functools.partial(read, channels=1),
     protocols=by_name(
         Protocol(
             "by_size",
@@ -56,6 +63,28 @@ DSB2018 = Benchmark(
             test=98,
             validation=50,
             unit="group",
+        ),
+    ),
+    has_labels=True,
+)
+
+DSB2018_STAINED = Benchmark(
+    name="dsb2018_stained",
+    title="nuclei in stained tissue sections, of the same challenge",
+    page=PAGE,
+    licence=LICENCE,
+    citation=CITATION,
+    raw_layout="images/NAME.png (8-bit RGB) and labels/NAME.png (16-bit instances)",
+    published=Published(119),
+    read=functools.partial(read, channels=3),
+    protocols=by_name(
+        Protocol(
+            "by_size",
+            "every group of images of one size split in the same ratio",
+            train=71,
+            test=36,
+            validation=12,
+            unit="stratified",
         ),
     ),
     has_labels=True,

@@ -1,0 +1,1 @@
+"""The published datasets, a record and a reader for each."""
