@@ -257,7 +257,8 @@ def read_stored(path: str | Path) -> tuple[np.ndarray, str]:
       letters if the file does not name its axes.
 
     Raises:
-      ImageError: It is damaged, or declares far more values than its size can hold.
+      ImageError: It is damaged, holds more than `MAX_PIXELS` values, or declares far more values
+        than its size can hold.
     """
     path = Path(path)
 
@@ -271,6 +272,10 @@ def read_stored(path: str | Path) -> tuple[np.ndarray, str]:
             n_bytes = math.prod(reader.shape) * reader.dtype.itemsize
             if n_bytes > limit:
                 raise base.ProblemError(f"is damaged (it declares {n_bytes} bytes of pixels)")
+            if (n_values := math.prod(reader.shape)) > MAX_PIXELS:
+                raise base.ProblemError(
+                    f"holds {n_values} values (limit {MAX_PIXELS}); crop it, or save positions"
+                )
             values = reader.read(tuple(slice(0, n, 1) for n in reader.shape))
             # Values that belong to the file, which is closed next, are copied.
             copy = True if reader.borrowed else None

@@ -58,10 +58,14 @@ def open_with_pillow(path: Path, format: str, request: base.Request) -> base.Ima
         return base.array_reader(array, axes)
 
     def read(slices: base.Slices) -> np.ndarray:
-        rows = []
+        rows, wanted = [], range(slices[0].start, slices[0].stop, slices[0].step)
         with _opened(path, format, strict=request.strict) as image:
-            for frame in range(slices[0].start, slices[0].stop, slices[0].step):
-                image.seek(frame)
+            size = image.size
+            for frame in range(wanted[-1] + 1):
+                image.seek(frame)  # one by one: the decoder needs those before it anyway
+                _check_frame(image, frame, size)
+                if frame not in wanted:
+                    continue
                 found = base.upright(_values(image, path, request), orientation)
                 if found.shape != array.shape:
                     raise base.ProblemError("has frames of several kinds; save them as files")
@@ -83,6 +87,15 @@ def _opened(path: Path, format: str, *, strict: bool) -> Iterator[Any]:
         factory(file, str(path)) as image,
     ):
         yield image
+
+
+def _check_frame(image: Image.Image, number: int, size: tuple[int, int]) -> None:
+    """Refuses a frame that is not as large as the first, before it is decoded."""
+    if image.size != size:
+        raise base.ProblemError(
+            f"its frame {number} has {image.width} x {image.height} pixels and the first "
+            f"{size[0]} x {size[1]}; save the frames as files"
+        )
 
 
 def _values(image: Image.Image, path: Path, request: base.Request) -> np.ndarray:

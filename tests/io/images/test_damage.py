@@ -234,6 +234,35 @@ def test_a_small_file_of_many_large_frames_is_refused_before_it_is_decoded(tmp_p
         tracemalloc.stop()
 
 
+def gif_bytes(*sides: int) -> bytes:
+    """A GIF of square frames, all pixels of each, as large as the first."""
+    frames = [pillow_bytes(np.zeros((side, side), np.uint8), "GIF") for side in sides]
+    start = b"GIF89a" + struct.pack("<HH", sides[0], sides[0]) + b"\xf7\0\0"
+    grey = bytes(np.repeat(np.arange(256, dtype=np.uint8), 3))
+    return start + grey + b"".join(data[data.index(b",", 13) : -1] for data in frames) + b";"
+
+
+def test_frames_larger_than_the_first_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    path.write_bytes(gif_bytes(8, 300, 300, 300))
+    assert read_image(path, time=0).shape == (8, 8, 1)
+    for time in (1, 3):  # it names the first such frame, and goes no further
+        with pytest.raises(ImageError, match="frame 1 has 300 x 300 pixels and the first 8 x 8"):
+            read_image(path, time=time)
+
+
+def test_a_mask_of_more_pixels_than_an_image_may_have_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.gif"
+    path.write_bytes(gif_bytes(20, 20, 20))
+    monkeypatch.setattr("cellcount_jax.io.images.image.MAX_PIXELS", 1199)
+    with pytest.raises(ImageError, match=r"holds 1200 values \(limit 1199\)"):
+        read_stored(path)
+    monkeypatch.setattr("cellcount_jax.io.images.image.MAX_PIXELS", 1200)
+    assert read_stored(path)[0].shape == (3, 20, 20)
+
+
 def test_frames_are_decoded_when_they_are_read(tmp_path: Path) -> None:
     frames = [np.full((40, 50), i, np.uint8) for i in range(3)]
     path = tmp_path / "a.gif"
