@@ -15,14 +15,10 @@ from absl import app, flags
 from etils import epath
 from ml_collections import config_flags
 
-from cellcount_jax.inference.counter import Counter
-from cellcount_jax.io.images.find import list_images
-from cellcount_jax.prediction.predict_files import predict_files
-from cellcount_jax.reporting import explanation_report, overlays
-from cellcount_jax.runtime import distributed, setup
+from cellcount_jax.runtime import setup
 from cellcount_jax.runtime.error_text import one_line
-from cellcount_jax.training import run as experiment
-from cellcount_jax.training import workdir as workdirs
+
+# JAX and what needs it are imported in functions: Ctrl-C in those seconds is answered, too.
 
 log = logging.getLogger(__name__)
 
@@ -48,22 +44,18 @@ N_EXPLAINED = 3
 
 
 def main(argv: list[str]) -> None:
-    """Runs one mode; user errors print one line and exit with status 1, Ctrl-C with 130."""
+    """Runs one mode; user errors print one line and exit with status 1."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}; options begin with --")
     setup.configure_logging()
-    setup.stop_when_terminated()
     workdir = epath.Path(WORKDIR.value or default_workdir())
     modes = {"train": _train, "evaluate": _evaluate, "predict": _predict, "explain": _explain}
     try:
         _join_hosts()
         setup.configure_process()
-        if not distributed.is_first():
+        if not _is_first():
             logging.getLogger("cellcount_jax").setLevel(logging.WARNING)
         modes[MODE.value](workdir)
-    except KeyboardInterrupt as stopped:
-        print("stopped; the same command resumes", file=sys.stderr)
-        sys.exit(setup.exit_code(stopped))
     except (ValueError, OSError, RuntimeError) as error:
         log.debug("where it happened", exc_info=True)
         print(f"error: {one_line(error)}", file=sys.stderr)
@@ -72,6 +64,8 @@ def main(argv: list[str]) -> None:
 
 def _join_hosts() -> None:
     """Makes this process part of a run on several hosts, if the flags say so."""
+    from cellcount_jax.runtime import distributed
+
     one_of_several = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     if not DISTRIBUTED.value and one_of_several == (None, None, None):
         return
@@ -81,6 +75,12 @@ def _join_hosts() -> None:
     distributed.join(address, num_processes=processes, process_id=number)
 
 
+def _is_first() -> bool:
+    from cellcount_jax.runtime import distributed
+
+    return distributed.is_first()
+
+
 def default_workdir() -> str:
     """`runs/<config>_<preset>`, from the value of --config."""
     path, _, preset = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
@@ -88,12 +88,18 @@ def default_workdir() -> str:
 
 
 def _train(workdir: epath.Path) -> None:
+    from cellcount_jax.training import run as experiment
+
     results = experiment.train(CONFIG.value, workdir, download=DOWNLOAD.value)
-    if distributed.is_first():
+    if _is_first():
         _print_results(results, workdir)
 
 
 def _evaluate(workdir: epath.Path) -> None:
+    from cellcount_jax.inference.counter import Counter
+    from cellcount_jax.training import run as experiment
+    from cellcount_jax.training import workdir as workdirs
+
     counter = Counter.load(workdir)
     workdirs.check_config(CONFIG.value, workdir)
     source = experiment.load_source(CONFIG.value, download=DOWNLOAD.value)
@@ -102,6 +108,11 @@ def _evaluate(workdir: epath.Path) -> None:
 
 
 def _predict(workdir: epath.Path) -> None:
+    from cellcount_jax.inference.counter import Counter
+    from cellcount_jax.io.images.find import list_images
+    from cellcount_jax.prediction.predict_files import predict_files
+    from cellcount_jax.reporting import overlays
+
     if not IMAGES.value:
         raise ValueError("--mode=predict needs --images=FILE_OR_FOLDER[,...]")
     out = _out_folder(workdir / "predictions")
@@ -115,6 +126,11 @@ def _predict(workdir: epath.Path) -> None:
 
 
 def _explain(workdir: epath.Path) -> None:
+    from cellcount_jax.inference.counter import Counter
+    from cellcount_jax.io.images.find import list_images
+    from cellcount_jax.reporting import explanation_report
+    from cellcount_jax.training import run as experiment
+
     counter = Counter.load(workdir)
     out = _out_folder(workdir / "explanations")
     if IMAGES.value:
@@ -162,9 +178,17 @@ def parse(argv: list[str]) -> list[str]:
 
 
 def run() -> None:
-    """Entry for `python -m cellcount_jax.main`."""
+    """Entry for `python -m cellcount_jax.main`; Ctrl-C prints one line and exits with 130."""
+    setup.stop_when_terminated()
     flags.mark_flag_as_required("config")
-    app.run(main, flags_parser=parse)
+    try:
+        app.run(main, flags_parser=parse)
+    except (KeyboardInterrupt, ImportError) as error:
+        stopped = setup.interruption(error)
+        if stopped is None:
+            raise
+        print("stopped; the same command resumes", file=sys.stderr)
+        setup.end_process(setup.exit_code(stopped))
 
 
 if __name__ == "__main__":

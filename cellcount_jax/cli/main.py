@@ -5,6 +5,7 @@ import difflib
 import logging
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import cellcount_jax
 from cellcount_jax.cli import annotate, data, evaluate, export, predict, survey, train
@@ -39,13 +40,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     setup.stop_when_terminated()
     try:
         return options.run(options)
-    except KeyboardInterrupt as stopped:
+    except (KeyboardInterrupt, ImportError) as error:
+        stopped = setup.interruption(error)
+        if stopped is None:
+            raise
         print("stopped; finished work is kept; rerun the same command to resume", file=sys.stderr)
         return setup.exit_code(stopped)
     except (ValueError, OSError, RuntimeError) as error:
         log.debug("traceback", exc_info=True)
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
+
+
+def run() -> NoReturn:
+    """Entry of the command `cellcount`."""
+    setup.end_process(main())
 
 
 def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
@@ -68,4 +77,4 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

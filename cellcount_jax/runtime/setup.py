@@ -3,6 +3,7 @@
 JAX is imported inside the functions: commands that compute nothing start without it.
 """
 
+import contextlib
 import ctypes
 import functools
 import io
@@ -13,6 +14,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 from absl import logging as absl_logging
 
@@ -45,8 +47,15 @@ def configure_process(*, verbose: bool = False) -> None:
     use_huge_pages()
 
 
+SIGNALLED = 128
+"""Least exit status of a process that a signal stopped."""
+
 SIGNAL_AGAIN_SECONDS = 0.05
 """After which a signal is sent again that fell into a collection of garbage."""
+
+
+_STOPS: list[KeyboardInterrupt] = []
+"""Interrupts of this process."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -55,18 +64,50 @@ class Terminated(KeyboardInterrupt):
 
 def exit_code(stopped: KeyboardInterrupt) -> int:
     """Exit status as in a shell: 128 plus the number of the signal."""
-    return 128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)
+    return SIGNALLED + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)
+
+
+def interruption(error: BaseException) -> KeyboardInterrupt | None:
+    """The interrupt that an error is or comes from; None if it has nothing to do with one.
+
+    Ctrl-C while a C library is imported becomes an `ImportError`, which not always names its cause.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    lost = _STOPS[-1] if _STOPS and isinstance(error, ImportError) else None
+    return cause or lost
+
+
+def end_process(code: int) -> NoReturn:
+    """Ends the process with an exit status.
+
+    After a signal it ends at once: where JAX was compiling, a thread goes on with that, and would
+    crash when Python takes down what it uses.
+    """
+    if code < SIGNALLED:
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # a pipe that nobody reads any more
+            stream.flush()
+    os._exit(code)
 
 
 def stop_when_terminated() -> None:
-    """Makes SIGTERM raise `Terminated`; elsewhere than in the main thread it does nothing."""
+    """Makes SIGTERM raise `Terminated`, and notes Ctrl-C for `interruption`.
+
+    Elsewhere than in the main thread it does nothing; an ignored Ctrl-C (`nohup`) stays ignored.
+    """
 
     def stop(number: int, frame: object) -> None:
-        del number, frame
-        raise Terminated
+        del frame
+        _STOPS.append(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
+        raise _STOPS[-1]
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, stop)
         _send_lost_signals_again()
 
 

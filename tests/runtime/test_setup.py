@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from cellcount_jax.runtime import setup
+
 PROGRAM = """
 import re, jax, jax.numpy as jnp
 from cellcount_jax.runtime.setup import use_huge_pages
@@ -76,3 +78,48 @@ def test_a_signal_during_a_collection_of_garbage_is_not_lost(name, code):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == f"stopped {code}\n"
     assert done.stderr == ""
+
+
+IMPORTED = """
+import os, signal, sys, time
+from cellcount_jax.cli import main, predict
+from cellcount_jax.runtime import setup
+
+def import_library(options):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    except KeyboardInterrupt as stopped:
+        cause = stopped
+    raise ImportError("initialization failed") from {cause}
+
+predict._predict = import_library
+sys.argv = ["cellcount", "predict", "a.png"]
+main.run()
+"""
+
+
+@pytest.mark.parametrize("cause", ["cause", "None"])
+def test_an_interrupt_inside_an_import_is_one(cause):
+    command = [sys.executable, "-c", IMPORTED.format(cause=cause)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "stopped; finished work is kept; rerun the same command to resume\n"
+
+
+def test_a_library_that_is_missing_is_no_interrupt():
+    assert setup.interruption(ImportError("no module")) is None
+
+
+@pytest.mark.parametrize(("code", "end"), [(0, "said\nend\n"), (3, "said\nend\n"), (130, "said\n")])
+def test_a_stopped_process_ends_at_once_and_says_all_that_it_said(code, end):
+    program = f"""
+import atexit
+from cellcount_jax.runtime import setup
+atexit.register(print, "end")
+print("said")
+setup.end_process({code})
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, end, "")
