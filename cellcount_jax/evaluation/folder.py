@@ -6,6 +6,7 @@ those of `groups.csv` (columns image, group), else the sub-folders of the images
 
 import collections
 import csv
+import dataclasses
 import functools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 from cellcount_jax.data import trained_on
 from cellcount_jax.data.resize import in_plane
 from cellcount_jax.data.sample import Sample
+from cellcount_jax.datasets.usable_images.usable import misplaced_on_disk
 from cellcount_jax.evaluation.image import GAME_LEVELS, ImageEvaluation, evaluate_image
 from cellcount_jax.evaluation.regions import evaluate_regions
 from cellcount_jax.evaluation.summary import RADIUS_FACTORS
@@ -33,7 +35,7 @@ COLUMNS = (
     *("image", "group", "roi", "true", "predicted", "error", "n_points", "tp", "fp", "fn"),
     "radius_px",
     *(f"game_{level}" for level in GAME_LEVELS),
-    "status",
+    *("status", "remarks"),
 )
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,8 @@ def evaluate_folder(
 ) -> Iterator[ImageEvaluation]:
     """Counts each image of a folder and compares with its dots, one after the other.
 
+    Dots that do not seem to belong to their image are compared as they are; a remark says so.
+
     Args:
       counter: Trained counter.
       folder: Folder of images with annotations.
@@ -63,7 +67,8 @@ def evaluate_folder(
 
     Returns:
       A record for each image, in the order of the files, each followed by those of its regions;
-      an image that cannot be compared has a record whose status says why.
+      an image that cannot be compared has a record whose status says why. What is doubtful about
+      an image or its dots is in `remarks`, and in the log.
 
     Raises:
       ValueError: No images or no annotations, or a wrong `groups.csv`.
@@ -90,14 +95,20 @@ def evaluate_folder(
     shared = {path for path, n in collections.Counter(pairs.values()).items() if n > 1}
 
     def records() -> Iterator[ImageEvaluation]:
+        own = {path: dots for path, dots in pairs.items() if dots not in shared}
+        with remarks_of(folder, None):  # those about reading are said when the image is compared
+            doubts = misplaced_on_disk(folder, own, voxel_size=voxel_size, **chosen)
         for path in images:
             name, dots = path_text(path.relative_to(folder).as_posix()), pairs.get(path)
             try:
                 if dots in shared:
                     raise ValueError(f"{dots}: several images have its name; rename them")
-                with remarks_of(path, set()):
-                    found = evaluated(path, dots, name=name, group=groups[path])
-                yield from found
+                with remarks_of(path, set()) as remarks:
+                    whole, *parts = evaluated(path, dots, name=name, group=groups[path])
+                    if path in doubts:
+                        log.warning("%s", doubts[path])
+                yield dataclasses.replace(whole, remarks=tuple(remarks))
+                yield from parts
             except (ValueError, OSError, MemoryError) as error:
                 line = error_line(path, error)
                 log.error("%s", line)
@@ -174,6 +185,7 @@ def _cells(image: ImageEvaluation) -> dict[str, Any]:
         **{key: getattr(image, key) for key in ("group", "roi", "true", "n_points", "status")},
         **{key: _rounded(getattr(image, key)) for key in ("predicted", "error")},
         "radius_px": _rounded(image.radius or None),
+        "remarks": "; ".join(image.remarks),
     }
     if image.matches:
         cells |= zip(("tp", "fp", "fn"), image.matches[image.radius], strict=True)

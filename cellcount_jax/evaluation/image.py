@@ -37,6 +37,7 @@ class ImageEvaluation:
         in pixels; empty without points or dots.
       label_matches: The same for the points in an instance mask, if the sample has one.
       game: Grid error at each of `GAME_LEVELS`, in cells; empty if it was not computed.
+      remarks: What is doubtful about the image or its dots.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ImageEvaluation:
     matches: Mapping[float, Matches] = dataclasses.field(default_factory=dict)
     label_matches: Matches | None = None
     game: tuple[float, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def true(self) -> int | None:

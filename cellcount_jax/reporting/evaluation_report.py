@@ -72,6 +72,7 @@ def write_evaluation(
         "version": cellcount_jax.__version__,
         "n_names_in_training": len(names_in_training(counter, images)),
         **summarise_folder(images),
+        "remarks": [f"{image.name}: {remark}" for image in images for remark in image.remarks],
     }
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
     write_file(out / "evaluation.json", text, keep=True)
@@ -122,6 +123,7 @@ def evaluation_page(
             _warning(summary["n_names_in_training"], len(whole)),
             "<h2>In short</h2>",
             html.listed(in_words(summary)),
+            *_remarks(summary["remarks"]),
             "<h2>Counts</h2>",
             _table(everything, COUNT_COLUMNS, digits=2),
             terms(COUNT_COLUMNS),
@@ -164,6 +166,15 @@ def _warning(known: int, n: int) -> str:
         f"<p class=warning><b>{known} of the {n} images have the names of images that this model "
         "was trained on.</b> If they are the same images, errors on new ones are larger.</p>"
     )
+
+
+def _remarks(remarks: Sequence[str]) -> list[str]:
+    """What is doubtful about images and dots; nothing if nothing is."""
+    if not remarks:
+        return []
+    rest = len(remarks) - MAX_LISTED
+    more = [html.note(f"{rest} more in evaluation.csv.")] if rest > 0 else []
+    return ["<h2>What is doubtful</h2>", html.listed(remarks[:MAX_LISTED]), *more]
 
 
 def _table(

@@ -32,6 +32,19 @@ def test_dots_passed_on_in_rotation_are_named_with_the_image_that_they_fit(cells
     assert "would fit 2.png" in found["4.png"].line
 
 
+def test_images_that_are_read_when_looked_at_give_the_same(cells):
+    images, dots = cells
+    dots = [dots[1], dots[0], *dots[2:11], np.zeros((0, 2))]
+
+    class Stored:
+        def __init__(self, image):
+            self.shape, self.read = image.shape, lambda: image
+
+    found = find_misplaced([Stored(image) for image in images], dots, NAMES)
+    assert list(found) == ["0.png", "1.png", "11.png"]
+    assert found == find_misplaced(images, dots, NAMES)
+
+
 def test_dots_at_random_are_named(cells):
     images, dots = cells
     random = np.random.default_rng(0).uniform(0, 128, (40, 2))

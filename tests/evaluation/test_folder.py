@@ -1,5 +1,6 @@
 """A folder with truth: records, figures computed by hand, groups, and files that fail."""
 
+import csv
 import json
 import math
 
@@ -14,8 +15,10 @@ from cellcount_jax.evaluation.image import GAME_LEVELS, MATCH_RADII, ImageEvalua
 from cellcount_jax.evaluation.matching import match_points
 from cellcount_jax.evaluation.summary import RADIUS_FACTORS, summarise_folder
 from cellcount_jax.inference.readout import Count
+from cellcount_jax.io.annotations.dots import Dots, write_dots
 from cellcount_jax.io.pairing import FolderError
 from cellcount_jax.reporting import evaluation_report
+from cellcount_jax.simulation.simulate import simulate_cells
 from tests.evaluation.made_folder import Bright, image, make_folder
 
 
@@ -163,6 +166,34 @@ def test_channels_are_taken_by_the_names_of_training(tmp_path, caplog):
     (record,) = records_of(tmp_path, Bright(trained_on=facts))
     assert (record.true, record.predicted) == (2, 2.0)
     assert "a.ome.tif: its channels are GFP, DAPI; counted in DAPI" in caplog.text
+
+
+def test_dots_of_another_image_are_named_in_log_table_figures_and_page(tmp_path, caplog):
+    for part in ("images", "dots"):
+        (tmp_path / part).mkdir()
+    for i in range(12):
+        pixels, dots = simulate_cells(i, (128, 128), 40)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{i}.png")
+        name = {3: 4, 4: 3}.get(i, i)  # two files were swapped
+        write_dots(tmp_path / "dots" / f"{name}.csv", Dots(dots), format="napari")
+    (tmp_path / "images" / "broken.png").write_bytes(b"no image")
+    (tmp_path / "dots" / "broken.csv").write_text("y,x\n1,1\n")
+    records = records_of(tmp_path)
+    doubted = {r.name: r.remarks for r in records if r.remarks}
+    assert list(doubted) == ["images/3.png", "images/4.png"]
+    (line,) = doubted["images/3.png"]
+    assert line.startswith("its dots lie no more on cells than they do on other images")
+    assert [m for m in caplog.messages if line in m] == [f"{tmp_path / 'images/3.png'}: {line}"]
+    assert "(they would fit images/4.png)" in line
+    assert sum(r.status == "ok" for r in records) == 12  # compared all the same
+    out = tmp_path / "out"
+    found = evaluation_report.write_evaluation(Bright(), records, tmp_path, out)
+    assert found["remarks"][0] == f"images/3.png: {line}"
+    assert f"images/3.png: {line}" in (out / "evaluation.html").read_text()
+    with (out / "evaluation.csv").open() as file:
+        table = {row["image"]: row["remarks"] for row in csv.DictReader(file)}
+    assert table["images/3.png"] == line
+    assert table["images/0.png"] == ""
 
 
 def test_odd_names_are_compared_and_drawn(tmp_path):

@@ -6,9 +6,8 @@ no higher on its own image than on others while nearly all other files do.
 """
 
 import collections
-import itertools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from scipy import ndimage
@@ -31,6 +30,21 @@ POWER = 4.0
 UNLIKE, CHANCE = 0.3, 2.5
 """A file is reported if it scores below this fraction of the typical score and below this score,
 which one file in fifty reaches on images that are not its own."""
+
+
+class StoredImage(Protocol):
+    """An image that is read when it is looked at, so that a large folder does not fill the memory.
+
+    Attributes:
+      shape: Shape of what `read` returns.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of what `read` returns."""
+
+    def read(self) -> np.ndarray:
+        """Pixels [y, x] or [y, x, channel]."""
 
 
 class Fit(NamedTuple):
@@ -64,12 +78,14 @@ class Doubt(NamedTuple):
 
 
 def find_misplaced(
-    images: Sequence[np.ndarray], dots: Sequence[np.ndarray | None], names: Sequence[str]
+    images: Sequence[np.ndarray | StoredImage],
+    dots: Sequence[np.ndarray | None],
+    names: Sequence[str],
 ) -> dict[str, Doubt]:
     """Reports images whose dots fit them no better than other images.
 
     Args:
-      images: Arrays [y, x] or [y, x, channel] of any type; volumes are skipped.
+      images: [y, x] or [y, x, channel] of any type, in memory or to be read; volumes are skipped.
       dots: Positions [N, 2], y and x in pixels, for each image, or None.
       names: Unique names of the images.
 
@@ -116,17 +132,16 @@ def _misplaced(scores: np.ndarray, names: Sequence[str]) -> dict[str, Doubt]:
     return doubts
 
 
-def fit_dots(images: Sequence[np.ndarray], dots: Sequence[np.ndarray]) -> Fit:
+def fit_dots(images: Sequence[np.ndarray | StoredImage], dots: Sequence[np.ndarray]) -> Fit:
     """Fits the score to n images of one shape, each with dots [N, 2]."""
     n, others = len(images), min(OTHERS, len(images) - 1)
-    floor = 0.3 * float(np.median([image.std() for image in images]))
+    floor = 0.3 * float(np.median([_pixels(image).std() for image in images]))
     means = np.zeros((n, 1 + others, len(SIGMAS)))
     places = [_thinned(found, images[0].shape) for found in dots]
     for at, image in enumerate(images):
-        maps = contrasts(image, floor)
-        for step in range(1 + others):
-            rows, columns = places[(at - step) % n]
-            means[(at - step) % n, step] = maps[:, rows, columns].mean(1)
+        for scale, contrast in enumerate(contrasts(_pixels(image), floor)):
+            for step in range(1 + others):
+                means[(at - step) % n, step, scale] = contrast[places[(at - step) % n]].mean()
     usual = np.median(means[:, 1:], axis=1, keepdims=True)
     spread = np.cov((means[:, 1:] - usual).reshape(-1, len(SIGMAS)), rowvar=False)
     ridge = 1e-3 * np.trace(spread) / len(SIGMAS) + 1e-12
@@ -138,18 +153,27 @@ def fit_dots(images: Sequence[np.ndarray], dots: Sequence[np.ndarray]) -> Fit:
     return Fit(scores, direction, float(np.median(own)), floor)
 
 
-def contrasts(image: np.ndarray, floor: float) -> np.ndarray:
-    """Contrast of each pixel at each scale, [scale, y, x], in spreads of the image's intensity."""
+def contrasts(image: np.ndarray, floor: float) -> Iterator[np.ndarray]:
+    """Contrast of each pixel, [y, x], in spreads of the image's intensity, scale after scale."""
     grey = image.astype(np.float32)
     grey = grey.mean(-1) if grey.ndim == 3 else grey
     grey = (grey - grey.mean()) / max(float(image.std()), floor, 1e-6)
-    blurs = [ndimage.gaussian_filter(grey, sigma, truncate=3.0) for sigma in SIGMAS]
-    return np.stack([*(a - b for a, b in itertools.pairwise(blurs)), blurs[-1]])
+    finer = ndimage.gaussian_filter(grey, SIGMAS[0], truncate=3.0)
+    for sigma in SIGMAS[1:]:
+        coarser = ndimage.gaussian_filter(grey, sigma, truncate=3.0)
+        yield finer - coarser
+        finer = coarser
+    yield finer
 
 
-def _share_shown(image: np.ndarray, fit: Fit) -> float:
-    shown = np.tensordot(fit.direction, contrasts(image, fit.floor), axes=1)
-    return float((shown > fit.level).mean())
+def _pixels(image: np.ndarray | StoredImage) -> np.ndarray:
+    return image if isinstance(image, np.ndarray) else image.read()
+
+
+def _share_shown(image: np.ndarray | StoredImage, fit: Fit) -> float:
+    found = contrasts(_pixels(image), fit.floor)
+    shown = sum(weight * contrast for weight, contrast in zip(fit.direction, found, strict=True))
+    return float(np.mean(shown > fit.level))
 
 
 def _thinned(dots: np.ndarray, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

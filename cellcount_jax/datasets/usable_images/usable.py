@@ -6,12 +6,19 @@ with all of them.
 """
 
 import collections
+import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets.usable_images.misplaced_dots import Doubt, find_misplaced
+from cellcount_jax.io.annotations.dots import read_dots
+from cellcount_jax.io.images.axes import chosen_spacing
+from cellcount_jax.io.images.image import open_lazy, read_image
 from cellcount_jax.io.pairing import FolderError
 from cellcount_jax.runtime.path_text import path_text
 
@@ -73,3 +80,46 @@ def misplaced(samples: Sequence[Sample]) -> dict[str, Doubt]:
     names = [s.name for s in samples]
     found = find_misplaced([s.image for s in samples], [s.dots for s in samples], names)
     return {name: doubt._replace(line=f"{name}: {doubt.line}") for name, doubt in found.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """An image [y, x, channel] on disk that is read, as `chosen`, when it is looked at."""
+
+    path: Path
+    shape: tuple[int, ...]
+    chosen: Mapping[str, Any]
+
+    def read(self) -> np.ndarray:
+        return read_image(self.path, **self.chosen).pixels
+
+
+def misplaced_on_disk(
+    folder: Path,
+    pairs: Mapping[Path, Path],
+    *,
+    voxel_size: Sequence[float] | None = None,
+    **chosen: Any,
+) -> dict[Path, str]:
+    """Image -> why its dots do not seem to belong to it; images are read one at a time.
+
+    Files that cannot be read are passed over: whoever uses them says why.
+
+    Args:
+      folder: The images lie in it.
+      pairs: Image -> its file of dots.
+      voxel_size: Micrometres per pixel, (z, y, x), in place of the files' metadata.
+      **chosen: `channels`, `axes`, `scene` and `time` of `read_image`.
+    """
+    files, dots = {}, []
+    for path, annotation in pairs.items():
+        try:
+            with open_lazy(path, **chosen) as image:
+                shape, spacing = image.shape, chosen_spacing(image, voxel_size)
+            found = read_dots(annotation, image_shape=shape[:-1], pixel_size=spacing)
+        except (ValueError, OSError):
+            continue
+        files[path_text(path.relative_to(folder).as_posix())] = _File(path, shape, chosen)
+        dots.append(found.points)
+    doubts = find_misplaced(list(files.values()), dots, list(files))
+    return {files[name].path: doubt.line for name, doubt in doubts.items()}
