@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cellcount_jax.runtime.replace_file import aside, write_file
+from cellcount_jax.runtime.replace_file import aside, naming, write_file
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def write(path: Path, rows: Iterable[CsvRow], *, every_column: bool = True) -> N
 
 def append(path: Path, rows: Iterable[CsvRow]) -> None:
     """Appends the rows of one image; they are on disk when this returns."""
-    with path.open("a", newline="", encoding="utf-8") as file:
+    with naming(path), path.open("a", newline="", encoding="utf-8") as file:
         file.write(_text(rows))
 
 

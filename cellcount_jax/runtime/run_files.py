@@ -15,6 +15,8 @@ import jax
 import numpy as np
 from etils import epath
 
+from cellcount_jax.runtime.replace_file import naming
+
 log = logging.getLogger(__name__)
 
 
@@ -59,8 +61,9 @@ def write_text(path: epath.Path, text: str) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.parent / f".{path.name}.new"
-    new.write_bytes(text.encode("utf-8", "backslashreplace"))
-    new.replace(path)
+    with naming(path, new):
+        new.write_bytes(text.encode("utf-8", "backslashreplace"))
+        new.replace(path)
 
 
 def append_metrics(workdir: epath.Path, line: Mapping[str, Any]) -> None:
@@ -71,7 +74,7 @@ def append_metrics(workdir: epath.Path, line: Mapping[str, Any]) -> None:
     if "://" in os.fspath(path):  # Objects in a bucket cannot be appended to.
         path.write_text((path.read_text() if path.exists() else "") + text)
         return
-    with path.open("a") as file:
+    with naming(path), path.open("a") as file:
         file.write(text)
 
 
