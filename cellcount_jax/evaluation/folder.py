@@ -28,7 +28,7 @@ from cellcount_jax.io.images.image import read_image
 from cellcount_jax.io.pairing import FolderError, find_pairs, stem
 from cellcount_jax.io.regions import regions_of
 from cellcount_jax.prediction.remarks import error_line, remarks_of
-from cellcount_jax.runtime.path_text import path_text
+from cellcount_jax.runtime.path_text import cell_text, path_text
 from cellcount_jax.runtime.replace_file import replacing
 
 COLUMNS = (
@@ -159,7 +159,7 @@ def find_groups(folder: Path, images: Sequence[Path]) -> dict[Path, str]:
     path = folder / "groups.csv"
     if path.exists():
         rows = csv_table.read_rows(path, "image", "group")
-        listed = {stem(Path(row["image"])): row["group"] for _, row in rows}
+        listed = {stem(Path(row["image"])): cell_text(row["group"]) for _, row in rows}
         return {image: listed.get(stem(image), "") for image in images}
     root = folder / "images" if (folder / "images").is_dir() else folder
     places = {image: path_text(image.parent.relative_to(root).as_posix()) for image in images}

@@ -18,6 +18,7 @@ from scipy import ndimage
 from cellcount_jax.io.annotations import base, geojson, imagej_roi
 from cellcount_jax.io.images.image import read_image
 from cellcount_jax.io.pairing import stem
+from cellcount_jax.runtime.path_text import cell_text
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ def read_regions(path: Path, shape: Shape) -> list[Region]:
     if len(kept) < len(outlines):
         left_out = len(outlines) - len(kept)
         log.warning("%s: %d points or lines are not regions and are left out", path, left_out)
-    names = _unique([name for name, _ in kept])
+    names = _unique([cell_text(name) for name, _ in kept])
     regions = [fill(name, rings, shape) for name, (_, rings) in zip(names, kept, strict=True)]
     for region in regions:
         if not region.inside.any():

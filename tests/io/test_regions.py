@@ -63,6 +63,15 @@ def test_geojson_with_holes_pieces_names_and_points(tmp_path, caplog):
     assert [int(r.inside.sum()) for r in found] == [96, 9 + 2 * 4, 1, 4]
 
 
+def test_names_of_regions_fit_in_a_cell_of_a_table(tmp_path):
+    path = tmp_path / "a.geojson"
+    names = ("=1+1", "two\r\nlines", "'=1+1")
+    features = [feature("Polygon", [square(2, 2, 4)], name=name) for name in names]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    found = [r.name for r in regions.read_regions(path, (30, 32))]
+    assert found == ["'=1+1", "two\\r\\nlines", "'=1+1 (2)"]
+
+
 def test_imagej_regions(tmp_path):
     outline = roifile.ImagejRoi.frompoints(np.array([[3, 2], [9, 2], [9, 8], [3, 8]]), name="dg")
     outline.roitype = roifile.ROI_TYPE.POLYGON

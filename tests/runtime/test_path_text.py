@@ -2,7 +2,7 @@
 
 import pytest
 
-from cellcount_jax.runtime.path_text import path_text
+from cellcount_jax.runtime.path_text import cell_text, path_text
 
 
 @pytest.mark.parametrize(
@@ -18,4 +18,21 @@ from cellcount_jax.runtime.path_text import path_text
 def test_names_become_text_of_one_line_that_is_no_formula(name, text):
     assert path_text(name) == text
     assert path_text(text) == text
+    text.encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("CA1 (left)", "CA1 (left)"),
+        ("=1+1", "'=1+1"),
+        ("+drug", "'+drug"),
+        ("@home", "'@home"),
+        ("-", "-"),
+        ("-1.5", "-1.5"),
+        ("a\r\nb\ud800", "a\\r\\nb\\ud800"),
+    ],
+)
+def test_names_of_regions_and_groups_are_no_formulas_and_on_one_line(name, text):
+    assert cell_text(name) == text
     text.encode()

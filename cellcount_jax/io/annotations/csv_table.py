@@ -201,6 +201,9 @@ def _rows(
             file.fail(f"broken quotes ({base.short_line(error)})", number)
     if len(rows) != len(kept):
         file.fail("a quotation mark opens a cell that ends on another line")
+    # Excel writes delimiters alone for rows whose cells were cleared.
+    filled = [j for j, row in enumerate(rows) if any(cell.strip() for cell in row)]
+    rows, kept = [rows[j] for j in filled], [kept[j] for j in filled]
     for j, row in enumerate(rows):
         # Some writers end each row, some only the header, with a delimiter.
         if len(row) == width + 1 and not row[-1].strip():

@@ -25,6 +25,7 @@ _BOXES = (_TYPE.RECT, _TYPE.OVAL)
 _OVAL_VERTICES = 720
 # Names that ImageJ makes from a position, such as 0003-0120-0044.
 _POSITION_NAME = re.compile(r"\d{4,}-\d{4,}(-\d{4,})?(-\d+)?")
+_SYSTEM_FILES = (".ds_store", "thumbs.db", "desktop.ini")
 _MAX_UNPACKED_BYTES = 1 << 28
 _MAX_BOUND = 32_000  # bounds are 16-bit and wrap around
 _MULTIPOINT = (
@@ -100,12 +101,7 @@ def _items(file: base.AnnotationFile) -> Iterator[tuple[str, base.Item]]:
     packed = []
     try:
         with zipfile.ZipFile(io.BytesIO(file.data)) as archive:
-            # Without folders and what macOS adds to archives.
-            entries = [
-                entry
-                for entry in archive.infolist()
-                if not entry.is_dir() and not entry.filename.startswith("__MACOSX/")
-            ]
+            entries = [e for e in archive.infolist() if not _is_of_the_system(e)]
             size = sum(entry.file_size for entry in entries)
             other = [e.filename for e in entries if not e.filename.lower().endswith(".roi")]
             if size <= _MAX_UNPACKED_BYTES and not other:
@@ -118,6 +114,13 @@ def _items(file: base.AnnotationFile) -> Iterator[tuple[str, base.Item]]:
         file.fail("unpacks to more than 256 MB; is this a set of regions?")
     for number, (name, data) in enumerate(packed, 1):
         yield name, base.Item(file, "region", number, data)
+
+
+def _is_of_the_system(entry: zipfile.ZipInfo) -> bool:
+    """Whether it is a folder, or what macOS or Windows adds to folders and archives."""
+    path = PurePath(entry.filename)
+    added = path.name.startswith("._") or path.name.lower() in _SYSTEM_FILES
+    return entry.is_dir() or path.parts[:1] == ("__MACOSX",) or added
 
 
 def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:

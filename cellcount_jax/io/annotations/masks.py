@@ -24,6 +24,9 @@ from cellcount_jax.io.images.registry import image_format
 
 _NUMERIC_TYPE = re.compile(r"[biuf][1248]|bool")
 MAX_CLASSES = 4096
+MAX_SEGMENTED = 16
+"""Numbers of a segmentation into classes; more are cells, or the grey values of an image."""
+
 MAX_CELL_SHARE = 0.25
 """In a mask without zeros, a number with a larger fraction of the pixels is the background."""
 
@@ -43,7 +46,10 @@ class Pixels:
 def detect(file: base.AnnotationFile) -> str:
     """`dots_image` or `label_mask`; an image that is neither is an error."""
     image = file.once(_read_pixels)
-    advice = 'Pass format="dots_image" or format="label_mask" if it is one of these'
+    advice = (
+        "If it is one of these, save it as such: white pixels on black, or a number per cell on 0 "
+        '(in Python: format="dots_image" or format="label_mask")'
+    )
     if image.colour or image.lossy:
         marked, red = _marked(image), image.values
         red = red[..., 0] if image.colour else red
@@ -56,6 +62,8 @@ def detect(file: base.AnnotationFile) -> str:
             return "dots_image"
         file.fail(f"looks like a photograph, not like an image of dots. {advice}")
     labels, ids = file.once(_labels)
+    if 1 < len(ids) <= MAX_SEGMENTED:
+        _check_background(file, labels, ids)
     patches = _count_patches(labels) if len(ids) else 0
     if len(ids) <= 1 and np.count_nonzero(labels) <= 2 * patches:
         return "dots_image"
@@ -121,8 +129,8 @@ def _read_pixels(file: base.AnnotationFile) -> Pixels:
     colour = axes.endswith("S") and values.shape[-1] in (3, 4)
     if colour:
         values = values[..., :3]  # transparency marks nothing
-    elif axes.endswith("S") and values.shape[-1] == 1:
-        values = values[..., 0]
+    elif values.ndim > 2 and values.shape[-1] == 1 and (axes.endswith("S") or not axes):
+        values = values[..., 0]  # one channel; arrays of deep learning have such an axis, too
     space = values.shape[: values.ndim - colour]
     if axes and len(space) > 2:  # axes of length 1, such as time and channel
         kept = tuple(side for side in space if side > 1)

@@ -104,9 +104,9 @@ class Request:
 def warn_of_transparency(name: str, sample: int) -> None:
     """Warns that a sample of a colour image is left out."""
     log.warning(
-        "%s: sample %d is tagged as transparency and left out; if it is a channel, name the "
-        "channels to count with --channels (the first is 0)",
-        *(name, sample),
+        "%s: sample %d is tagged as transparency and left out; if it is a stain, count it with "
+        "--channels %d (the first is 0)",
+        *(name, sample, sample - 1),
     )
 
 

@@ -64,6 +64,18 @@ def test_tables_are_read_by_name(tmp_path, text, points):
     _same(read_dots(_file(tmp_path, text)), points)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "y,x,\r\n1,2,\r\n,,\r\n3,4,\r\n,,\r\n",
+        "y;x\r\n1;2\r\n3;4\r\n;\r\n",
+        "y\tx\n1\t2\n\t\n3\t4\n \t \n",
+    ],
+)
+def test_rows_of_delimiters_alone_as_excel_leaves_them_are_no_dots(tmp_path, text):
+    _same(read_dots(_file(tmp_path, text)), [[1, 2], [3, 4]])
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "cp1252", "utf-8-sig"])
 def test_encodings(tmp_path, encoding):
     path = _file(tmp_path, "Größe µm²\tX\tY\r\n40\t1.5\t2.5\r\n".encode(encoding))

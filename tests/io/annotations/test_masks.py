@@ -67,7 +67,8 @@ def test_label_masks_give_centroids(tmp_path):
     palette = PIL.Image.fromarray(mask.astype(np.uint8))
     palette.putpalette(list(range(256)) * 3)
     palette.save(tmp_path / "e.png")
-    for name in ("a.tif", "b.tif", "c.npy", "d.png", "e.png"):
+    np.save(tmp_path / "f.npy", mask[..., None])
+    for name in ("a.tif", "b.tif", "c.npy", "d.png", "e.png", "f.npy"):
         assert detect_format(tmp_path / name) == "label_mask"
         np.testing.assert_array_equal(read_dots(tmp_path / name).points, _CENTRES)
         with pytest.raises(ValueError, match="20x30 pixels, but this one has 30x20"):
@@ -254,9 +255,9 @@ def test_public_volume_and_image(raw_dir):
 
 
 @pytest.mark.parametrize("background", [1, 2])
-@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 9])
 def test_a_segmentation_into_classes_is_no_label_mask(tmp_path, n, background):
-    classes = np.full((40, 40), background, np.uint8)
+    classes = np.full((40, 100), background, np.uint8)
     for i in range(n):
         classes[2:8, 2 + 10 * i : 8 + 10 * i] = 3 - background
     tifffile.imwrite(tmp_path / "a.tif", classes)

@@ -61,6 +61,18 @@ def test_imagej_lines_and_foreign_files_are_refused(tmp_path):
     assert "no slice" in _fails(partly)
 
 
+def test_files_that_the_system_adds_to_a_zip_of_regions_are_passed_over(tmp_path):
+    path = tmp_path / "RoiSet.zip"
+    roifile.roiwrite(path, [_roi([[1, 2]], roitype=roifile.ROI_TYPE.POINT)], name=["a"])
+    with zipfile.ZipFile(path, "a") as archive:
+        for name in (".DS_Store", "sub/.DS_Store", "._a.roi", "__MACOSX/._a.roi", "Thumbs.db"):
+            archive.writestr(name, b"\0\5\x16\7")
+    assert len(read_dots(path)) == 1
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("a.txt", b"no region")
+    assert "holds 'a.txt'" in _fails(path)
+
+
 def test_a_zip_never_unpacks_to_more_than_it_declares(tmp_path):
     bomb, path = io.BytesIO(), tmp_path / "bomb.zip"
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -232,6 +232,7 @@ def test_a_channel_that_is_tagged_as_transparency_can_be_named(tmp_path, caplog)
     tifffile.imwrite(tmp_path / "a.tif", four, photometric="rgb", extrasamples=["unassalpha"])
     assert read_image(tmp_path / "a.tif").pixels.shape == (8, 9, 3)
     assert "sample 4 is tagged as transparency and left out" in caplog.text
+    assert "count it with --channels 3 (the first is 0)" in caplog.text
     caplog.clear()
     found = read_image(tmp_path / "a.tif", channels=[3]).pixels
     np.testing.assert_array_equal(found[..., 0], four[..., 3])
