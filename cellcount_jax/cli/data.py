@@ -140,7 +140,6 @@ def _dots(options: argparse.Namespace) -> int:
     from cellcount_jax.datasets.usable_images import usable
     from cellcount_jax.io import pairing
     from cellcount_jax.io.annotations import dots
-    from cellcount_jax.runtime.error_text import one_line
 
     if options.action == "convert":
         found = dots.read_dots(options.source, order=options.order, spacing=options.voxel_size)
