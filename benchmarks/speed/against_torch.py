@@ -84,7 +84,7 @@ def compare(name: str, settings: Settings, twin: Worker, folder: Path) -> dict[s
     Raises:
       UnequalError: A difference is too large.
     """
-    # Dropout draws differ; a GPU must not shorten factors.
+    # Dropout draws differ, and bfloat16 would hide differences.
     case = network_cases.build(name, dataclasses.replace(settings, dropout=0.0, dtype="float32"))
     load(case, twin, folder)
     twin("outputs", path=str(folder / "outputs.npz"))
@@ -251,9 +251,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--batch", type=int, default=4, help="images in a batch")
-    parser.add_argument("--seconds", type=float, default=0.5, help="least of one repetition")
-    parser.add_argument("--torch-python", default=sys.executable, help="has PyTorch")
-    parser.add_argument("--append", action="store_true", help="to the table in --out")
+    parser.add_argument("--seconds", type=float, default=0.5, help="minimum of one repetition")
+    parser.add_argument("--torch-python", default=sys.executable, help="Python with PyTorch")
+    parser.add_argument("--append", action="store_true", help="add to the table in --out")
     add_arguments(parser)
     return parser.parse_args(arguments)
 

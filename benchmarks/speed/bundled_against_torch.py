@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--model", default=bundled.DEFAULT_MODEL)
     parser.add_argument("--side", type=int, default=2048)
     parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--torch-python", default=sys.executable, help="has PyTorch")
+    parser.add_argument("--torch-python", default=sys.executable, help="Python with PyTorch")
     add_arguments(parser)
     options = parser.parse_args()
     use_huge_pages()  # as the package's commands do

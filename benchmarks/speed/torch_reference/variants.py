@@ -15,9 +15,11 @@ Run = Callable[[], object]
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """Attributes:
-    channels_last: layout of images, volumes and kernels.
-    compile: mode of torch.compile; None leaves the network as it is.
+    """A way to run a network.
+
+    Attributes:
+      channels_last: Layout of images, volumes and kernels.
+      compile: Mode of torch.compile; None leaves the network as it is.
     """
 
     channels_last: bool
