@@ -67,6 +67,11 @@ class Resampling:
             if not all(0 < v < math.inf for v in np.ravel([] if value is None else value)):
                 raise ValueError(f"resampling: {name}={value} must be greater than 0")
 
+    @property
+    def fixes_cell_size(self) -> bool:
+        """Whether the cell diameter of the network's images is known, and not to be measured."""
+        return self.cell_diameter is not None or self.trained_diameter is not None
+
     def scale_for(
         self, image: np.ndarray | Readable, spacing: Sequence[float] | None = None
     ) -> Scale:

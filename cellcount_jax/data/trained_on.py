@@ -78,7 +78,7 @@ def describe(samples: Sequence[Sample], *, measure_cells: bool = True) -> dict[s
 
     Args:
       samples: Samples as the network sees them.
-      measure_cells: False if cells are resized to one size.
+      measure_cells: False if the size of the cells is known otherwise, or varied on purpose.
 
     Returns:
       `channels` (number), `channel_names` if they are the same in all, `kind` of colour, `types` of

@@ -294,7 +294,7 @@ def _finish(job: _Job, state: State, training: Mapping[str, Any]) -> None:
         "readout": dataclasses.asdict(counter.stage.readout),
         "resampling": (resampling := job.run.source.resampling).to_dict(),
         "trained_on": trained_on.describe(
-            splits["train"], measure_cells=resampling.cell_diameter is None
+            splits["train"], measure_cells=not resampling.fixes_cell_size
         ),
         "train_names": [s.name for s in splits["train"]],
         "step": int(state.step),

@@ -145,6 +145,8 @@ def test_a_given_diameter_is_resized_to_that_of_the_training_cells():
     given = Resampling(factor=(1.0, 0.5, 0.5), trained_diameter=14.0).with_cell_diameter(7.0)
     assert given.scale_for(volume) == (4.0, 2.0, 2.0)
     assert Resampling.from_dict(plain.to_dict()) == plain
+    assert plain.fixes_cell_size
+    assert not Resampling(factor=0.5).fixes_cell_size
 
 
 def test_dots_and_masks_are_resized_with_the_volume():
