@@ -79,7 +79,8 @@ def _predict(options: argparse.Namespace) -> int:
     from cellcount_jax.inference import bundled
     from cellcount_jax.inference.counter import Counter
     from cellcount_jax.prediction.counts_csv import table_name
-    from cellcount_jax.prediction.predict_files import find_images, predict_files
+    from cellcount_jax.prediction.find_images import find_images
+    from cellcount_jax.prediction.predict_files import predict_files
 
     configure_process(verbose=options.verbose)
     model = options.model or bundled.DEFAULT_MODEL

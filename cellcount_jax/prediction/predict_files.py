@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,10 +16,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 import cellcount_jax
 from cellcount_jax.inference.counter import Counter
-from cellcount_jax.io.images.find import list_images
-from cellcount_jax.io.pairing import without_annotations
 from cellcount_jax.prediction import contents, counts_csv, writers
 from cellcount_jax.prediction.counts_csv import CsvRow
+from cellcount_jax.prediction.find_images import find_images
 from cellcount_jax.prediction.options import Options
 from cellcount_jax.prediction.parts import Part, part_name, parts_of
 from cellcount_jax.prediction.predict_file import Outputs, count_file
@@ -29,9 +27,6 @@ from cellcount_jax.runtime.lock import exclusive
 from cellcount_jax.runtime.path_text import path_text
 
 log = logging.getLogger(__name__)
-
-N_NAMES = 5
-"""Maximum number of files that a log line names."""
 
 CONTENTS_EVERY = 50
 """Number of images after which the fingerprints are written."""
@@ -136,45 +131,6 @@ def _begin(
     counts_csv.remember(target, settings, used | dict(zip(images, names, strict=True)))
     outputs = {i: Outputs(target.parent, n) for i, n in zip(images, names, strict=True)}
     return earlier, others, outputs
-
-
-def find_images(
-    paths: str | Path | Sequence[str | Path], out: Path, *, pattern: str | None = None
-) -> list[Path]:
-    """Images in files, folders and patterns, except those that an earlier call wrote into `out`.
-
-    Images in the `dots/` folder beside an `images/` folder are annotations; they are counted only
-    if they or their folder are named.
-
-    Raises:
-      ImageError: A path that does not exist, or no image in it.
-    """
-    given = [Path(p) for p in ([paths] if isinstance(paths, str | Path) else paths)]
-    found = list_images(paths, pattern=pattern)
-    # Path.resolve would fail on a link to itself.
-    real = {p: Path(os.path.realpath(p)) for p in found}
-    made = [Path(os.path.realpath(out / folder)) for folder in ("overlays", "density")]
-    images = [
-        p
-        for p in found
-        if not any(m in real[p].parents for m in made) and not _is_annotation(p, given)
-    ]
-    named = [p for p in images if p in given]
-    kept = dict.fromkeys([*named, *without_annotations(images)])
-    left_out = [p.name for p in images if p not in kept]
-    if left_out:
-        log.warning(
-            "by their names masks or drawings of other images, and not counted (%d): %s; name them "
-            "to count them",
-            *(len(left_out), ", ".join(left_out[:N_NAMES]) + " ..." * (len(left_out) > N_NAMES)),
-        )
-    return [p for p in images if p in kept]
-
-
-def _is_annotation(path: Path, given: Sequence[Path]) -> bool:
-    """Whether it lies in a `dots/` folder, and neither that nor anything in it is in `given`."""
-    dots = [d for d in path.parents if d.name == "dots" and (d.parent / "images").is_dir()]
-    return bool(dots) and not any(d == g or d in g.parents for d in dots for g in given)
 
 
 def count_files(

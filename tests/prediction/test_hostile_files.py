@@ -14,6 +14,7 @@ from PIL import Image
 from cellcount_jax.inference import window_pass
 from cellcount_jax.io.images.image import open_lazy
 from cellcount_jax.prediction import predict_files
+from cellcount_jax.prediction.find_images import find_images
 from tests.inference.made_counters import cells
 from tests.io.images.image_writers import mutations, npy_bytes, tiff_bytes, write_ome_zarr
 from tests.prediction.made_files import rows_of, save
@@ -86,7 +87,7 @@ def check_hostile(counter, folder: Path, damaged: int, good: int) -> None:
     zarr = write_ome_zarr(folder / "holes.zarr", cells((24, 24))[..., 0], "yx")
     next(p for p in sorted((zarr / "s0").rglob("*")) if p.is_file() and p.name == "0").unlink()
     out = folder.parent / "out"
-    paths = predict_files.find_images(folder, out)
+    paths = find_images(folder, out)
     failed = predict_files.predict_files(counter, paths, out, model="m")
     rows = {Path(row["image"]).name: row for row in rows_of(out / "counts.csv")}
     assert len(rows) == len(paths)

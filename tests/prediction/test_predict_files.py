@@ -17,6 +17,7 @@ from cellcount_jax.inference import window_pass
 from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.image import read_image
 from cellcount_jax.prediction import counts_csv, predict_file, predict_files, writers
+from cellcount_jax.prediction.find_images import find_images
 from tests.inference.made_counters import bright_counter, cells
 from tests.io.images.image_writers import write_ome_zarr
 from tests.prediction.made_files import rows_of, save
@@ -277,9 +278,9 @@ def test_annotations_beside_images_are_not_counted_unless_named(tmp_path):
         Image.fromarray(cells((24, 24))).save(tmp_path / "lab" / folder / "a.png")
     image, dots = (tmp_path / "lab" / folder / "a.png" for folder in ("images", "dots"))
     out = tmp_path / "out"
-    assert predict_files.find_images(tmp_path, out) == [image]
-    assert predict_files.find_images(tmp_path / "lab", out) == [image]
-    assert predict_files.find_images(tmp_path / "lab" / "dots", out) == [dots]
+    assert find_images(tmp_path, out) == [image]
+    assert find_images(tmp_path / "lab", out) == [image]
+    assert find_images(tmp_path / "lab" / "dots", out) == [dots]
 
 
 def test_predicting_imports_nothing_heavy():

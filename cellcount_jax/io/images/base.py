@@ -4,23 +4,18 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
+from cellcount_jax.runtime.error_text import one_line
+
 log = logging.getLogger(__name__)
 
-Slices = tuple[slice, ...]
+T = TypeVar("T")
 
-UPRIGHT = {
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
-"""Orientation tag of EXIF and TIFF: whether rows and columns are swapped, then each reversed."""
+Slices = tuple[slice, ...]
 
 MAX_COMPRESSION_RATIO = 20_000
 """Most values per byte that a file may declare, if they are more than `MIN_VALUES`."""
@@ -108,26 +103,6 @@ def warn_of_transparency(name: str, sample: int) -> None:
         "--channels %d (the first is 0)",
         *(name, sample, sample - 1),
     )
-
-
-def warn_of_rotation(name: str, orientation: int) -> None:
-    """Warns that an image is rotated or mirrored by its orientation tag."""
-    if orientation in UPRIGHT:
-        log.warning(
-            "%s: rotated upright, as its orientation tag (%s) says; dots made in ImageJ, which "
-            "does not rotate it, do not fit: look at them",
-            *(name, orientation),
-        )
-
-
-def upright(array: np.ndarray, orientation: int) -> np.ndarray:
-    """An image [rows, columns, ...] rotated and mirrored as its orientation tag says."""
-    if orientation not in UPRIGHT:
-        return array
-    transposed, flipped_rows, flipped_columns = UPRIGHT[orientation]
-    swapped = np.swapaxes(array, 0, 1) if transposed else array
-    steps = (slice(None, None, -1 if flip else 1) for flip in (flipped_rows, flipped_columns))
-    return np.ascontiguousarray(swapped[tuple(steps)])
 
 
 def array_reader(array: np.ndarray, axes: str) -> ImageReader:
@@ -257,3 +232,34 @@ def check_held(values: int, size: int) -> None:
         raise ProblemError(
             f"declares {values} values in {size} bytes; it is damaged, or made to fill the memory"
         )
+
+
+def guarded(path: Path, action: Callable[[], T]) -> T:
+    """Result of a reader; whatever a library raises on a damaged file becomes one line.
+
+    Args:
+      path: The file, for the message.
+      action: Reads of it.
+
+    Raises:
+      ImageError: It cannot be read.
+    """
+    try:
+        return action()
+    except ImageError:
+        raise
+    except Exception as error:
+        log.debug("%s", path, exc_info=True)
+        raise ImageError(_error_line(path, error)) from error
+
+
+def _error_line(path: Path, error: Exception) -> str:
+    text = one_line(error).replace(f"{path}/", "").replace(str(path), path.name)
+    text = text.split(" [tensorstore_spec")[0]
+    if isinstance(error, ProblemError):
+        return f"{path}: {text}"
+    if isinstance(error, MemoryError):
+        return f"{path}: needs more memory than there is; read it by parts with open_lazy"
+    if isinstance(error, PermissionError):
+        return f"{path}: permission denied; change its permissions"
+    return f"{path}: damaged or not readable ({text[:200]}); save or copy it again"

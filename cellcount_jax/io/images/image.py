@@ -1,11 +1,10 @@
 """Images and volumes of any format, read whole or by parts."""
 
 import dataclasses
-import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -13,14 +12,9 @@ from cellcount_jax.io.images import base
 from cellcount_jax.io.images.axes import Channels, Layout, arrange, axis_letters, read_part
 from cellcount_jax.io.images.base import ImageError
 from cellcount_jax.io.images.registry import open_reader
-from cellcount_jax.runtime.error_text import one_line
-
-_LOG = logging.getLogger(__name__)
 
 MAX_PIXELS = 2**29
 """Most values (pixels times channels) that are read at once unless a caller allows more."""
-
-T = TypeVar("T")
 
 
 class _SpaceAxes:
@@ -96,7 +90,7 @@ class LazyImage(_SpaceAxes):
           ValueError: The slices do not fit the image.
         """
         whole = _full_slices(self.shape, slices)
-        return _guarded(self.path, lambda: read_part(self._reader, self._layout, whole))
+        return base.guarded(self.path, lambda: read_part(self._reader, self._layout, whole))
 
     def close(self) -> None:
         """Closes the file; the image cannot be read afterwards."""
@@ -150,7 +144,7 @@ def read_image(
     )
     with _open(Path(path), request, axes, channels, index, time) as lazy:
         size = math.prod(lazy.shape)
-        _guarded(lazy.path, lambda: base.check_size(size, max_pixels, "declares an image"))
+        base.guarded(lazy.path, lambda: base.check_size(size, max_pixels, "declares an image"))
         return Image(lazy.read(), lazy.spacing, lazy.channel_names, lazy.path)
 
 
@@ -192,12 +186,14 @@ def _open(
     index: Mapping[str, int] | None,
     time: int | None,
 ) -> LazyImage:
-    reader = _guarded(path, lambda: open_reader(path, request))
+    reader = base.guarded(path, lambda: open_reader(path, request))
     lengths = dict(zip((axes or reader.axes).upper(), reader.shape, strict=False))
     if time is not None and lengths.get("T", 1) > 1:
         index = {**(index or {}), "T": time}
     try:
-        layout = _guarded(path, lambda: arrange(reader, axes=axes, channels=channels, index=index))
+        layout = base.guarded(
+            path, lambda: arrange(reader, axes=axes, channels=channels, index=index)
+        )
     except ImageError:
         reader.close()
         raise
@@ -221,7 +217,7 @@ def count_scenes(path: Path) -> int:
     """
     try:
         # With all samples: what is left out is said when the image is read.
-        _guarded(path, lambda: open_reader(path, base.Request(all_samples=True))).close()
+        base.guarded(path, lambda: open_reader(path, base.Request(all_samples=True))).close()
     except ImageError as error:
         if isinstance(error.__cause__, base.ChooseError):
             return error.__cause__.count
@@ -235,9 +231,9 @@ def count_steps(path: Path, *, axes: str | None = None, scene: int | None = None
     Raises:
       ImageError: It cannot be read, or its axes are not known.
     """
-    reader = _guarded(path, lambda: open_reader(path, base.Request(scene, all_samples=True)))
+    reader = base.guarded(path, lambda: open_reader(path, base.Request(scene, all_samples=True)))
     try:
-        letters = _guarded(path, lambda: axis_letters(reader, axes, {}))
+        letters = base.guarded(path, lambda: axis_letters(reader, axes, {}))
         return dict(zip(letters, reader.shape, strict=True))
     finally:
         reader.close()
@@ -283,7 +279,7 @@ def read_stored(path: str | Path) -> tuple[np.ndarray, str]:
         finally:
             reader.close()
 
-    return _guarded(path, read)
+    return base.guarded(path, read)
 
 
 def _full_slices(shape: tuple[int, ...], slices: slice | Sequence[slice]) -> tuple[slice, ...]:
@@ -295,26 +291,3 @@ def _full_slices(shape: tuple[int, ...], slices: slice | Sequence[slice]) -> tup
     if any(s.step < 1 or s.stop <= s.start for s in full):
         raise ValueError(f"slices {given} are empty or go backwards in shape {shape}")
     return full
-
-
-def _guarded(path: Path, action: Callable[[], T]) -> T:
-    """Runs a reader; whatever a library raises on a damaged file becomes one line."""
-    try:
-        return action()
-    except ImageError:
-        raise
-    except Exception as error:
-        _LOG.debug("%s", path, exc_info=True)
-        raise ImageError(_error_line(path, error)) from error
-
-
-def _error_line(path: Path, error: Exception) -> str:
-    text = one_line(error).replace(f"{path}/", "").replace(str(path), path.name)
-    text = text.split(" [tensorstore_spec")[0]
-    if isinstance(error, base.ProblemError):
-        return f"{path}: {text}"
-    if isinstance(error, MemoryError):
-        return f"{path}: needs more memory than there is; read it by parts with open_lazy"
-    if isinstance(error, PermissionError):
-        return f"{path}: permission denied; change its permissions"
-    return f"{path}: damaged or not readable ({text[:200]}); save or copy it again"

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from cellcount_jax.io.images import base
+from cellcount_jax.io.images.orientation import ORIENTATION_TAG, upright, warn_of_rotation
 
 _LOG = logging.getLogger(__name__)
 
@@ -20,7 +21,6 @@ _UNCHANGED_MODES = ("1", "L", "I", "F", "RGB", "I;16", "I;16L", "I;16B", "I;16N"
 _TO_GREY = ("LA", "La")
 _TO_RGB = ("RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 _PNG_SIGNATURE_SIZE = 8
-_EXIF_ORIENTATION = 274
 
 
 def open_with_pillow(path: Path, format: str, request: base.Request) -> base.ImageReader:
@@ -48,11 +48,11 @@ def open_with_pillow(path: Path, format: str, request: base.Request) -> base.Ima
         values = image.width * image.height * len(image.getbands())
         base.check_size(values, request.limit, "an image")
         base.check_held(frames * values, path.stat().st_size)
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        orientation = image.getexif().get(ORIENTATION_TAG, 1)
         deep = frames == 1 and format == "PNG" and _is_deep_png(path)
         array = _deep_png(path, request) if deep else _values(image, path, request)
-    base.warn_of_rotation(str(path), orientation)
-    array = base.upright(array, orientation)
+    warn_of_rotation(str(path), orientation)
+    array = upright(array, orientation)
     axes = "YX" + "S" * (array.ndim > 2)
     if frames == 1:
         return base.array_reader(array, axes)
@@ -66,7 +66,7 @@ def open_with_pillow(path: Path, format: str, request: base.Request) -> base.Ima
                 _check_frame(image, frame, size)
                 if frame not in wanted:
                     continue
-                found = base.upright(_values(image, path, request), orientation)
+                found = upright(_values(image, path, request), orientation)
                 if found.shape != array.shape:
                     raise base.ProblemError("has frames of several kinds; save them as files")
                 rows.append(found[slices[1:]])

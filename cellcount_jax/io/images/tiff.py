@@ -1,6 +1,5 @@
 """TIFF and its relatives (OME, ImageJ, tiled slides), read by tile or strip with tifffile."""
 
-import dataclasses
 import functools
 import itertools
 import math
@@ -8,7 +7,7 @@ import os
 import re
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,10 @@ import tifffile
 from cellcount_jax.io.cache import ArrayCache
 from cellcount_jax.io.images import base
 from cellcount_jax.io.images.chunks import length, outer_axes, overlap, read_frames
+from cellcount_jax.io.images.orientation import ORIENTATION_TAG, upright_reader
 from cellcount_jax.io.images.tiff_color import to_colours
 from cellcount_jax.io.images.tiff_metadata import channel_names, spacing
 from cellcount_jax.io.log_capture import tiff_damage_is_an_error
-
-_ORIENTATION = 274
 
 MAX_PLANES = 10**7
 """Maximum number of planes of an OME-TIFF; tifffile makes an entry for each in the metadata."""
@@ -78,7 +76,8 @@ def _reader(tif: tifffile.TiffFile, request: base.Request) -> base.ImageReader:
     )
     if not request.stored:
         reader = to_colours(reader, series.keyframe, all_samples=request.all_samples)
-    return _upright(reader, series.keyframe.tags.valueof(_ORIENTATION, default=1), tif)
+    tag = series.keyframe.tags.valueof(ORIENTATION_TAG, default=1)
+    return upright_reader(reader, tag, tif.filehandle.name)
 
 
 def _check_pages(tif: tifffile.TiffFile) -> None:
@@ -118,45 +117,6 @@ def _check_pages(tif: tifffile.TiffFile) -> None:
         offset = struct.unpack(layout.offsetformat, following)[0]
     if offset:
         raise base.ProblemError("is damaged (its pages overlap); save or copy it again")
-
-
-def _upright(
-    reader: base.ImageReader, orientation: int, tif: tifffile.TiffFile
-) -> base.ImageReader:
-    """The image rotated as its orientation tag says, as images of Pillow's formats are."""
-    if orientation not in base.UPRIGHT:
-        return reader
-    base.warn_of_rotation(tif.filehandle.name, orientation)
-    transposed, *flipped = base.UPRIGHT[orientation]
-    y, x = reader.axes.index("Y"), reader.axes.index("X")
-
-    def swapped(values: Sequence[Any]) -> tuple[Any, ...]:
-        swap = {y: x, x: y} if transposed else {}
-        return tuple(values[swap.get(i, i)] for i in range(len(values)))
-
-    shape = swapped(reader.shape)
-
-    def read(slices: base.Slices) -> np.ndarray:
-        stored, steps = list(slices), [slice(None)] * len(slices)
-        for axis, flip in zip((y, x), flipped, strict=True):
-            if flip:
-                stored[axis] = _mirrored(slices[axis], shape[axis])
-                steps[axis] = slice(None, None, -1)
-        found = reader.read(swapped(stored))
-        return (np.swapaxes(found, y, x) if transposed else found)[tuple(steps)]
-
-    sizes = reader.spacing
-    if transposed:
-        letters = {"Y": "X", "X": "Y"}
-        sizes = {letters.get(letter, letter): size for letter, size in sizes.items()}
-    chunks = swapped(reader.chunks) if reader.chunks else ()
-    return dataclasses.replace(reader, shape=shape, chunks=chunks, spacing=sizes, read=read)
-
-
-def _mirrored(part: slice, n: int) -> slice:
-    """The slice of the same places of an axis of length n that is counted from its other end."""
-    last = part.start + (length(part) - 1) * part.step
-    return slice(n - 1 - last, n - part.start, part.step)
 
 
 def _part_reader(
