@@ -175,6 +175,7 @@ def _checked(
     from cellcount_jax.data.sample import Sample
     from cellcount_jax.io.annotations import validate
     from cellcount_jax.io.images.image import read_image
+    from cellcount_jax.runtime.path_text import path_text
 
     opened = read_image(image, **reading(options))
     findings, found = validate.read_checked(
@@ -182,7 +183,7 @@ def _checked(
     )
     if findings or found is None or opened.ndim != 2:
         return findings, None
-    return [], Sample(str(path), opened.pixels, found.points)
+    return [], Sample(path_text(image), opened.pixels, found.points)
 
 
 def _simulate(options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cellcount_jax.data import outliers
-from cellcount_jax.data.cell_diameter import central_diameter
+from cellcount_jax.data.cell_diameter import MAX_DIAMETER, central_diameter
 from cellcount_jax.data.preprocess import Preprocessing
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.io.images.readable import Readable, sample_grid
@@ -103,7 +103,7 @@ def describe(samples: Sequence[Sample], *, measure_cells: bool = True) -> dict[s
         "ndim": samples[0].image.ndim - 1,
         "shape": np.median([s.image.shape[:-1] for s in samples], axis=0).tolist(),
         "pixel_size": _range(sizes) if len(sizes) == len(samples) else None,
-        "cell_size": _range(cells) if len(cells) >= MIN_MEASURED else None,
+        "cell_size": _range(cells) if _are_sizes(cells) else None,
         "bright": _range(bright),
     }
 
@@ -178,6 +178,12 @@ def in_known_channels(image: Any, names: Sequence[str], trained: Mapping[str, An
     order = [own.index(name) for name in wanted]
     nothing = np.empty((0, image.shape[-1]), image.dtype)
     return _change(image, nothing, lambda part: part[..., order])[0]
+
+
+def _are_sizes(cells: Sequence[float]) -> bool:
+    """Whether estimates show how large cells are: enough of them, and none at its upper limit,
+    which textures without bright cells (stained tissue) reach."""
+    return len(cells) >= MIN_MEASURED and max(cells) < MAX_DIAMETER
 
 
 def _range(values: Sequence[float]) -> list[float]:

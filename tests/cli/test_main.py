@@ -113,8 +113,10 @@ def test_dots_of_another_image_are_named(tmp_path, capsys):
     assert main.main(["dots", "check", str(tmp_path)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "12 files of dots checked, 3 remarks"
-    for file, line in zip(files[:3], lines[:3], strict=True):
-        assert line.startswith(f"{file}: its dots lie no more on cells")
+    images = sorted((tmp_path / "images").iterdir())[:3]
+    for image, line in zip(images, lines[:3], strict=True):
+        assert line.startswith(f"{image}: its dots lie no more on cells")
+    assert f"(they would fit {images[1]})" in lines[0]
 
 
 def test_propose_then_check_then_convert(tmp_path, capsys):

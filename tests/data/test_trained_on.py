@@ -210,6 +210,14 @@ def test_cells_of_few_images_and_of_one_size_are_not_compared():
     assert trained_on.describe(few * 2, measure_cells=False)["cell_size"] is None
 
 
+def test_sizes_at_the_limit_of_the_estimate_are_not_taken_for_cells(monkeypatch):
+    samples = [Sample(str(i), _grey(i), None) for i in range(6)]
+    sizes = iter([20.0, 30, 25, 21, 28, 26, 20.0, 30, 25, 21, 200, 26])
+    monkeypatch.setattr(trained_on, "central_diameter", lambda image: next(sizes))
+    assert trained_on.describe(samples)["cell_size"] == [20, 30]
+    assert trained_on.describe(samples)["cell_size"] is None
+
+
 def test_models_without_these_facts_say_what_they_cannot_know(caplog):
     stored = _grey(0).astype(np.uint16)
     assert trained_on.fit(stored, None, BY_TYPE) is stored

@@ -23,6 +23,9 @@ MAX_SUSPECT_SIZE = 0.8
 MAX_BEYOND = 1.0
 """Pixels from the centre of the outermost pixel within which a dot is moved to it."""
 
+ADVICE_ON_ORDER = 'cellcount dots convert FILE NEW.csv --order xy (order="xy" in Python)'
+"""How to read a table whose columns are x, y in place of y, x."""
+
 _AXES = ("z", "y", "x")
 _SIDES = ("deep", "high", "wide")
 
@@ -61,17 +64,28 @@ def moved_to_border(
     return dataclasses.replace(dots, points=np.where(moved[:, None], inside, dots.points))
 
 
-def outside_message(points: np.ndarray, image_shape: Sequence[int], i: int) -> str:
-    """Sentence on point `i`, which lies outside, with the likely reason if there is one."""
+def outside_message(
+    points: np.ndarray, image_shape: Sequence[int], i: int, *, explain: bool = True
+) -> str:
+    """Sentence on point `i`, which lies outside.
+
+    Args:
+      points: All points of the file, [N, ndim].
+      image_shape: Sides of the image without channels.
+      i: Index of the point.
+      explain: Adds the likely reason if there is one, else how many more lie outside.
+    """
     ndim = points.shape[1]
     where = ", ".join(
         f"{axis}={float(str(value))}" for axis, value in zip(_AXES[-ndim:], points[i], strict=True)
     )
     size = ", ".join(f"{n} {w}" for n, w in zip(image_shape, _SIDES[-ndim:], strict=True))
     text = f"dot ({where}) lies outside the image ({size})."
+    if not explain:
+        return text
     swapped = points[:, [*range(ndim - 2), ndim - 1, ndim - 2]]
     if not outside(swapped, image_shape).any():
-        return text + ' Are x and y swapped? Pass order="xy".'
+        return f"{text} Are x and y swapped? If so: {ADVICE_ON_ORDER}"
     if not outside(points - 1, image_shape).any():
         return text + " Does the file count from 1?"
     count = int(outside(points, image_shape).sum())

@@ -163,8 +163,8 @@ def _by_position(table: csv_table.Table, options: base.Options) -> tuple[list[in
         table.file.fail(f"has no header and {len(columns)} columns. Name the columns: x, y", 1)
     if options.order is None:
         table.file.fail(
-            'has no header. Pass --order xy or --order yx (order="xy" in Python), or name the '
-            "columns",
+            "has no header. Add one, such as y,x, or name the order of its columns (xy or yx): "
+            'cellcount dots convert FILE NEW.csv --order xy (order="xy" in Python)',
             1,
         )
     return columns[::-1] if options.order == "xy" else columns, False

@@ -8,6 +8,7 @@ import numpy as np
 
 from cellcount_jax.io.annotations.base import Dots, Options
 from cellcount_jax.io.annotations.coordinates import (
+    ADVICE_ON_ORDER,
     MIN_DOTS,
     outside,
     outside_message,
@@ -108,7 +109,7 @@ def _findings(
     for kind, found in (("outside", out), ("duplicate", again)):
         for i in map(int, found[:_MAX_LISTED]):
             if kind == "outside":
-                text = outside_message(points, shape, i)
+                text = outside_message(points, shape, i, explain=i == out[0] and not findings)
             else:
                 text = f"repeats the dot at {names[original[i]]}"
             findings.append(Finding(kind, text, file, names[i]))
@@ -124,8 +125,8 @@ def _swapped(points: np.ndarray, shape: tuple[int, ...]) -> str | None:
         return None
     still = int(outside(swapped, shape).sum())
     return (
-        f"{out} of {len(points)} dots lie outside the image, {still} with x and y swapped. "
-        'Pass order="xy"'
+        f"{out} of {len(points)} dots lie outside the image, {still} with x and y swapped: "
+        f"{ADVICE_ON_ORDER}"
     )
 
 

@@ -146,7 +146,8 @@ def test_dots_outside_name_line_and_likely_reason(tmp_path):
     path = _file(tmp_path, "y,x\n" + "5,6\n" * 12 + "612,88\n")
     assert _fails(path, image_shape=(520, 696)) == (
         ", line 14: dot (y=612.0, x=88.0) lies outside the image (520 high, 696 wide). "
-        'Are x and y swapped? Pass order="xy".'
+        'Are x and y swapped? If so: cellcount dots convert FILE NEW.csv --order xy (order="xy" '
+        "in Python)"
     )
     _same(read_dots(path, image_shape=(520, 696), order="xy"), [[6, 5]] * 12 + [[88, 612]])
     rim = _file(tmp_path, "y,x\n-0.5,695.5\n")

@@ -49,6 +49,7 @@ def test_swapped():
     assert first.kind == "swapped"
     assert 'order="xy"' in str(first)
     assert [finding.kind for finding in rest] == ["outside"] * 21
+    assert str(rest[0]).endswith("wide).")  # the reason is said once
     assert "more such dots" in str(rest[-1])
     # One of many is a mistake, not a swap.
     mistake = np.concatenate([_spread((520, 696)), [[600, 80]]])

@@ -81,6 +81,26 @@ def test_the_command_with_folds(tmp_path, capsys):
     assert capsys.readouterr().out == said
 
 
+@pytest.mark.usefixtures("quick_compilation")
+def test_the_command_ends_with_3_where_files_were_left_out(tmp_path, capsys):
+    write_simulated(tmp_path, 3, seed=1, shape=(32, 32), count=3)
+    (tmp_path / "images" / "broken.png").write_bytes(b"no image")
+    (tmp_path / "dots" / "broken.csv").write_text("y,x\n1,1\n")
+    (tmp_path / "dots" / "strayed.csv").write_text("y,x\n1,1\n")
+    command = ["train", str(tmp_path), "--steps", "1"]
+    assert main.main(command) == 3
+    said = capsys.readouterr()
+    assert "files left out, each with its reason in results.json: 2" in said.out
+    for name in ("broken.png", "strayed.csv"):
+        assert any("left out: " in line and name in line for line in said.err.splitlines())
+    kept = json.loads((tmp_path / "cellcount" / "results.json").read_text())
+    assert [one["file"] for one in kept["left_out"]] == ["images/broken.png", "dots/strayed.csv"]
+    assert main.main(command) == 3  # the finished run is reported again
+    for path in ("images/broken.png", "dots/broken.csv", "dots/strayed.csv"):
+        (tmp_path / path).unlink()
+    assert main.main([*command, "-o", str(tmp_path / "whole")]) == 0
+
+
 @pytest.mark.parametrize("spacing", [(2.0, 1.0, 1.0), None])
 def test_a_counter_of_volumes_by_the_command(tmp_path, spacing, capsys):
     write_simulated(tmp_path, 3, seed=2, preset="light_sheet", shape=(16, 48, 48), count=6)
