@@ -1,6 +1,6 @@
 """Every field of a config with its default, as plain ConfigDicts; imports no jax.
 
-`configs/` override them for published results; `cellcount train` uses `density` as it is.
+`configs/` override them for published results, `short_trainings` for trainings of minutes.
 """
 
 from typing import Any
@@ -16,12 +16,6 @@ THRESHOLDS = (0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5,
 DECODER_THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75)
 """Thresholds of both decoders, as a share of a single cell's peak, among which labelled training
 images choose. In true inverse-distance maps close neighbours separate at 0.5 and above only."""
-
-UNSHARP_THRESHOLDS = (
-    *(0.003, 0.004, 0.005, 0.0065, 0.008, 0.01, 0.013, 0.016, 0.02, 0.026, 0.033, 0.04),
-    *(0.055, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5),
-)
-"""The same for unsharp peaks, which are far lower in predicted maps than in true ones."""
 
 
 JITTER = ("contrast", "offset", "gamma", "noise", "blur", "colour", "sharpness")
@@ -131,39 +125,6 @@ def density() -> ConfigDict:
     return run("density", model=model, stages={"density": plan})
 
 
-LAB_JITTER = {
-    **{"contrast": 0.3, "offset": 0.2, "gamma": 0.3},
-    **{"noise": 0.2, "blur": 0.5, "colour": 0.4},
-}
-"""Random intensity changes that stand for another exposure, camera, focus or stain."""
-
-LAB_PREPROCESSING = {"normalise": "percentile", "mean": (0.5,), "std": (0.25,)}
-"""Percentiles of each image: a camera's offset and gain make no difference."""
-
-
-def lab_density(ndim: int = 2) -> ConfigDict:
-    """The default counter as `cellcount train` trains it, but for what it infers from the images.
-
-    Args:
-      ndim: 2 or 3 space axes.
-    """
-    config = density()
-    config.preprocessing.update(LAB_PREPROCESSING)
-    config.model.update(
-        {
-            "ndim": ndim,
-            "channels": (8, 16, 32, 64) if ndim == 2 else (8, 16, 32),
-            "gate": 0.15,
-            "count_weight": 0.05,
-        }
-    )
-    plan = config.stages.density
-    plan.steps, plan.batch_size.labelled = (1500, 8) if ndim == 2 else (500, 4)
-    plan.crop = (128, 128) if ndim == 2 else (32, 32, 32)
-    plan.update(LAB_JITTER)
-    return config
-
-
 def csrnet() -> ConfigDict:
     """CSRNet (CVPR 2018) of full width without imported weights."""
     model = {
@@ -178,14 +139,6 @@ def csrnet() -> ConfigDict:
     }
     plan = stage(epochs=300, ema_decay=0.99, optimizer=one_cycle(1e-3))
     return run("csrnet", model=model, stages={"csrnet": plan})
-
-
-def short_csrnet(config: ConfigDict) -> None:
-    """A quarter of the width on crops: minutes on two CPU cores."""
-    config.model.width = 0.25
-    config.stages.csrnet = stage(
-        steps=1000, eval_every=5, crop=(128, 128), ema_decay=0.98, optimizer=one_cycle(2e-3)
-    )
 
 
 def add_prototypes(config: ConfigDict, *, n_prototypes: int = 6, batch_size: int = 32) -> None:
@@ -222,47 +175,6 @@ def add_prototypes(config: ConfigDict, *, n_prototypes: int = 6, batch_size: int
         batch_size={"labelled": batch_size},
         optimizer={"learning_rate": 1e-2, "schedule": "constant"},
     )
-
-
-def short_prototypes(config: ConfigDict) -> None:
-    """Steps for minutes, and what makes prototypes of the narrow extractor show what they count.
-
-    A falling learning rate, and density weights that follow the last projection. The last of the
-    projections on the way must leave steps to recover (a quarter of them here); validation would
-    choose a checkpoint before the first one, whose prototypes lie far from all features.
-    """
-    options = config.prototypes
-    options.refit_density = True
-    options.project_every = 170
-    # With a signed weight some seeds count cells by the absence of background.
-    options.density_inputs = "positive"
-    # The features of a quarter of the width are 16; the paper's prototypes have 64 dimensions.
-    options.channels = 64
-    # At 1 the features shrink until prototypes fall together; see docs/experiments-log.md.
-    options.feature_weight = 0.3
-    # Still less on background prototypes: they meet first, where all background looks alike.
-    options.background_weight = 0.4
-    # No two prototypes may be the same feature: no loss would separate equal ones.
-    options.distinct = "vector"
-    plan = config.stages.prototypes
-    plan.epochs, plan.steps = None, 1980
-    plan.eval_every = 20
-    plan.select = "last"
-    plan.optimizer.schedule = "cosine"
-
-
-def kept_apart(config: ConfigDict) -> None:
-    """Cell prototypes that stay apart, and a count that needs no bias; chosen on validation.
-
-    Neither paper nor code does this. Of cells that look alike, as in the VGG set, it makes
-    prototypes of what lies beside their centres, so that `short_prototypes` does without it.
-    """
-    options = config.prototypes
-    options.start = "clusters"
-    options.places, options.feature_weight, options.background_weight = "separate", 3.0, 0.4
-    options.diversity, options.margin, options.diversity_weight = "distance", 1.5, 100.0
-    options.contrast, options.density_inputs, options.least_share = True, "positive", 0.08
-    options.distinct, options.project_by_density = "image", True
 
 
 def consistency(*, ndim: int = 2) -> ConfigDict:
@@ -327,14 +239,4 @@ def _consistency_options() -> dict[str, Any]:
         "statistics": "labelled",  # or stream: whose statistics batch norm uses in training
         # Largest random changes of the images that the student alone sees.
         "view": dict.fromkeys(JITTER, 0.0),
-    }
-
-
-def unsharp_peaks(sigma: float) -> dict[str, Any]:
-    """Fields of the model that separate close cells in the maps of a short training."""
-    return {
-        "test_time_augmentation": True,
-        "unsharp_sigma": sigma,
-        "thresholds": UNSHARP_THRESHOLDS,
-        "f1_tolerance": 0.003,
     }

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from cellcount_jax import defaults
+from cellcount_jax import short_trainings
 from configs import common
 
 
@@ -68,7 +68,7 @@ def get_config(preset: str = "") -> ConfigDict:
         raise ValueError(f"{preset!r}: one model at a time of {', '.join(PLANS)}")
     plan = PLANS[names.pop() if names else "tissue"]
     ndim = 3 if isinstance(plan.factor, tuple) else 2
-    config = defaults.lab_density(ndim)
+    config = short_trainings.lab_density(ndim)
     config.data.name, config.data.protocol = plan.dataset, plan.protocol
     config.data.random_scale = ConfigDict(
         {

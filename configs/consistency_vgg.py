@@ -23,7 +23,7 @@ Measured figures: docs/results/consistency.md.
 
 from ml_collections import ConfigDict
 
-from cellcount_jax import defaults
+from cellcount_jax import defaults, short_trainings
 from configs import common
 
 VGG_MEAN = (0.0018, 0.0020, 0.3541)
@@ -49,7 +49,7 @@ def quick(config: ConfigDict) -> None:
     are read from the unsharp mean over mirror images, see `methods.postprocess`.
     """
     config.model.update({"base_channels": 8, "norm": "batch", "target_scale": 10.0})
-    config.model.update(defaults.unsharp_peaks(0.6))
+    config.model.update(short_trainings.unsharp_peaks(0.6))
     plan = config.stages.consistency
     plan.batch_size.update({"labelled": 8, "unlabelled": 4})
     plan.steps = 800

@@ -12,7 +12,7 @@ Measured figures: docs/results/countxplain.md.
 
 from ml_collections import ConfigDict
 
-from cellcount_jax import defaults
+from cellcount_jax import short_trainings
 from configs import countxplain_vgg, csrnet_mbm
 
 
@@ -21,5 +21,5 @@ def get_config(preset: str = "") -> ConfigDict:
     config = countxplain_vgg.on_top_of(csrnet_mbm.get_config(preset), preset)
     if preset == "quick":
         # Nuclei of bone marrow differ, so that each prototype can stand for a kind of its own.
-        defaults.kept_apart(config)
+        short_trainings.kept_apart(config)
     return config

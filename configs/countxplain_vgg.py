@@ -18,14 +18,14 @@ nor code does, and without it the projection of prototypes far from all features
 prototypes (`.channels`), distinct features for them (`.distinct`) and a weaker pull.
 `.places=separate` sends each prototype to a peak (or an empty place) of its own in every image,
 `.diversity=distance` parts those nearer than `.margin` (squared), `.contrast=True` makes the
-similarity to cells 0 where a background prototype is nearer, see `defaults.kept_apart`.
+similarity to cells 0 where a background prototype is nearer, see `short_trainings.kept_apart`.
 `--config.evaluate_on=validation` leaves the test part closed.
 Measured figures: docs/results/countxplain.md.
 """
 
 from ml_collections import ConfigDict
 
-from cellcount_jax import defaults
+from cellcount_jax import defaults, short_trainings
 from configs import common, csrnet_vgg
 
 
@@ -40,7 +40,7 @@ def on_top_of(
     """Adds the prototypes to the config of a density network."""
     defaults.add_prototypes(config, n_prototypes=n_prototypes, batch_size=batch_size)
     if preset in ("quick", "tiny"):
-        defaults.short_prototypes(config)
+        short_trainings.short_prototypes(config)
     if preset == "tiny":
         tiny(config)
     return config

@@ -16,13 +16,13 @@ Measured figures: docs/results/csrnet.md.
 
 from ml_collections import ConfigDict
 
-from cellcount_jax import defaults
+from cellcount_jax import defaults, short_trainings
 from configs import common
 
 
 def get_config(preset: str = "") -> ConfigDict:
     """Settings of a preset: "" (from scratch), imagenet, quick or tiny."""
-    presets = {"imagenet": imagenet, "quick": defaults.short_csrnet, "tiny": tiny}
+    presets = {"imagenet": imagenet, "quick": short_trainings.short_csrnet, "tiny": tiny}
     return common.apply_preset(scratch(), preset, presets)
 
 
@@ -51,6 +51,6 @@ def imagenet(config: ConfigDict) -> None:
 
 def tiny(config: ConfigDict) -> None:
     """For tests: the same program on almost nothing."""
-    defaults.short_csrnet(config)
+    short_trainings.short_csrnet(config)
     config.model.width = 1 / 32
     common.two_steps(config.stages.csrnet)

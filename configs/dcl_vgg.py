@@ -15,7 +15,7 @@ Measured figures: docs/results/dcl.md.
 
 from ml_collections import ConfigDict, config_dict
 
-from cellcount_jax import defaults
+from cellcount_jax import defaults, short_trainings
 from configs import common
 
 
@@ -107,7 +107,7 @@ def pretrained(config: ConfigDict) -> None:
     config.localizer.sigma = 1.0
     config.localizer.test_time_augmentation = True
     config.localizer.unsharp_sigma = 0.6
-    config.localizer.thresholds = defaults.UNSHARP_THRESHOLDS
+    config.localizer.thresholds = short_trainings.UNSHARP_THRESHOLDS
     config.pretrain.enabled = True
     rates = {"message_passing": 20.0}
     config.stages.pretrain = defaults.stage(

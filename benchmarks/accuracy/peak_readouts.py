@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks.output import markdown
-from cellcount_jax import defaults
+from cellcount_jax import defaults, short_trainings
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.evaluation.evaluate import point_errors
 from cellcount_jax.inference.counter import Count, Counter
@@ -82,7 +82,7 @@ def _maps(
 
 
 def _readout(config: ConfigDict, *, views: bool, blur: float | None, tolerance: float) -> Readout:
-    thresholds = defaults.UNSHARP_THRESHOLDS if blur else defaults.DECODER_THRESHOLDS
+    thresholds = short_trainings.UNSHARP_THRESHOLDS if blur else defaults.DECODER_THRESHOLDS
     fields = {
         "test_time_augmentation": views,
         "unsharp_sigma": blur,

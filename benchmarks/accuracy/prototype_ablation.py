@@ -5,7 +5,7 @@
 
 Variants: without diversity loss, without prototype-to-feature loss, K = 2, 4, 6, 8, 10, tau 0 and
 0.8, the paper's own formula, and the choices in which the short presets depart from the released
-code, one by one; "kept apart" is `cellcount_jax.defaults.kept_apart`, the default on MBM. A
+code, one by one; "kept apart" is `cellcount_jax.short_trainings.kept_apart`, the default on MBM. A
 variant that changes nothing of the config (K = 6) is its default run; finished runs are not trained
 again. With `--evaluate-on validation` the prototypes are not evaluated on the test split; choices
 are made that way. Writes `runs/ablation_DATA_PRESET.json`, `.md` (the table)

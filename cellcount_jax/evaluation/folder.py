@@ -73,12 +73,7 @@ def evaluate_folder(
     Raises:
       ValueError: No images or no annotations, or a wrong `groups.csv`.
     """
-    images, pairs = find_pairs(folder)
-    if not pairs:
-        raise FolderError(
-            f"{folder}: {len(images)} images but no annotations to compare with; put them in "
-            f"{folder / 'dots'}"
-        )
+    images, pairs = _annotated_images(folder)
     if regions is not None and not regions.exists():
         raise FolderError(f"{regions}: no such file or folder of regions")
     if diameter is not None:
@@ -115,6 +110,17 @@ def evaluate_folder(
                 yield ImageEvaluation(name, groups[path], status=f"error: {line}")
 
     return records()
+
+
+def _annotated_images(folder: Path) -> tuple[list[Path], dict[Path, Path]]:
+    """Images of a folder and, for those that have one, their annotation file; at least one."""
+    images, pairs = find_pairs(folder)
+    if not pairs:
+        raise FolderError(
+            f"{folder}: {len(images)} images but no annotations to compare with; put them in "
+            f"{folder / 'dots'}"
+        )
+    return images, pairs
 
 
 def _evaluate_file(

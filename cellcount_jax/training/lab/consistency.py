@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from cellcount_jax import defaults
+from cellcount_jax import defaults, short_trainings
 from cellcount_jax.data.infer_settings import InferredSettings
 
 STEPS = {2: 800, 3: 600}
@@ -36,7 +36,7 @@ def config_for(found: InferredSettings, *, seed: int, steps: int | None) -> Conf
         }
     )
     config.model.update({"base_channels": 8, "target_scale": 10.0, "standardise": False})
-    config.model.update(defaults.unsharp_peaks(0.6))
+    config.model.update(short_trainings.unsharp_peaks(0.6))
     config.model.sigma = (found.sigma,) * ndim
     config.model.window = tuple(WINDOW_CROPS * side for side in found.crop)
     plan = config.stages.consistency

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from cellcount_jax import defaults
+from cellcount_jax import short_trainings
 from cellcount_jax.data.infer_settings import InferredSettings
 from cellcount_jax.training.lab import settings
 
@@ -22,7 +22,7 @@ def config_for(
       seed: Seed of the training.
       steps: Number of training steps; None: the default.
     """
-    config = defaults.lab_density(len(found.crop))
+    config = short_trainings.lab_density(len(found.crop))
     settings.apply_inferred(config, found, seed=seed)
     plan = config.stages.density
     plan.crop = found.crop

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from cellcount_jax import defaults
+from cellcount_jax import defaults, short_trainings
 from cellcount_jax.data.infer_settings import InferredSettings
 from cellcount_jax.training.lab import settings
 
@@ -34,13 +34,13 @@ def config_for(
             "planes or projections"
         )
     config = defaults.csrnet()
-    defaults.short_csrnet(config)
+    short_trainings.short_csrnet(config)
     defaults.add_prototypes(config)
-    defaults.short_prototypes(config)
+    short_trainings.short_prototypes(config)
     settings.apply_inferred(config, found, seed=seed)
     network, prototypes = config.stages.csrnet, config.stages.prototypes
     network.crop = found.crop
-    network.update(defaults.LAB_JITTER)
+    network.update(short_trainings.LAB_JITTER)
     prototypes.batch_size.labelled = min(prototypes.batch_size.labelled, n_train)
     settings.set_steps(network, steps or network.steps, n_train=n_train)
     epochs = settings.set_steps(prototypes, steps or prototypes.steps, n_train=n_train)

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from cellcount_jax import defaults
+from cellcount_jax import short_trainings
 from cellcount_jax.data.infer_settings import InferredSettings
 
 N_VALIDATIONS = 16
@@ -12,7 +12,7 @@ N_VALIDATIONS = 16
 def apply_inferred(config: ConfigDict, found: InferredSettings, *, seed: int) -> None:
     """Sets seed, matching radius, target and preprocessing."""
     config.seed, config.radius, config.model.sigma = seed, found.radius, found.sigma
-    config.preprocessing.update({"channels": found.channels, **defaults.LAB_PREPROCESSING})
+    config.preprocessing.update({"channels": found.channels, **short_trainings.LAB_PREPROCESSING})
 
 
 def set_steps(plan: ConfigDict, steps: int, *, n_train: int) -> int:

@@ -2,7 +2,7 @@ import csv
 
 import pytest
 
-from cellcount_jax import defaults
+from cellcount_jax import short_trainings
 from cellcount_jax.cli import main
 from cellcount_jax.data.infer_settings import InferredSettings
 from cellcount_jax.simulation.simulate import write_simulated
@@ -50,8 +50,8 @@ def test_a_trained_counter_explains_images_of_other_sizes(tmp_path, capsys, monk
         short(config)
         config.model.width = 1 / 32
 
-    short = defaults.short_csrnet
-    monkeypatch.setattr(defaults, "short_csrnet", narrow)
+    short = short_trainings.short_csrnet
+    monkeypatch.setattr(short_trainings, "short_csrnet", narrow)
     write_simulated(tmp_path / "lab", 3, seed=1, shape=(64, 72), count=8)
     write_simulated(tmp_path / "more", 1, seed=2, shape=(80, 64), count=8)
     assert main.main(["train", str(tmp_path / "lab"), "--explain", "--steps", "2"]) == 0
