@@ -141,7 +141,7 @@ def fit(
             "filled, and the count may be wrong",
             *(100 * clipped, top),
         )
-    image, view = _fit_colour(image, view, trained, preprocessing.channels)
+    image, view = _fit_colour(image, view, trained, preprocessing.channels, names)
     if preprocessing.normalise == "dtype" and image.dtype.kind in "ui" and image.dtype.itemsize < 3:
         return _fit_intensity(image, view, trained)
     return image
@@ -191,7 +191,11 @@ def _range(values: Sequence[float]) -> list[float]:
 
 
 def _fit_colour(
-    image: Any, view: np.ndarray, trained: Mapping[str, Any] | None, channels: int
+    image: Any,
+    view: np.ndarray,
+    trained: Mapping[str, Any] | None,
+    channels: int,
+    names: Sequence[str],
 ) -> tuple[Any, np.ndarray]:
     """The image and its sample with the channels of the training images."""
     kind = _kind(view)
@@ -201,8 +205,8 @@ def _fit_colour(
     if kind in ONE_COLOUR and known in (GREY, GREY_AS_COLOUR, *ONE_COLOUR):
         place = ONE_COLOUR.index(kind)
         log.warning("holds %s; counted as %s, as the model was trained", kind, known)
-        wanted = ONE_COLOUR.index(known) if known in ONE_COLOUR else None
-        return _change(image, view, lambda part: _moved(part, place, wanted))
+        to = ONE_COLOUR.index(known) if known in ONE_COLOUR else None
+        return _change(image, view, lambda part: _moved(part, place, to))
     if kind == GREY_AS_COLOUR and known == GREY:
         return _change(image, view, lambda part: part[..., :1])
     if kind in (GREY, GREY_AS_COLOUR) and known in (COLOUR, *ONE_COLOUR):
@@ -210,12 +214,14 @@ def _fit_colour(
             f"is {kind}, and the model was trained on colour images ({known}), so its count would "
             "be wrong; give the colour image, or train a model on grey ones"
         )
-    if trained is not None and trained["channels"] != view.shape[-1] and kind not in (
-        *(GREY, GREY_AS_COLOUR, COLOUR, *ONE_COLOUR),
-    ):  # fmt: skip
+    wanted = channels if trained is None else trained["channels"]
+    is_other = wanted != view.shape[-1] and (trained is not None or wanted == 1)
+    if is_other and kind not in (GREY, GREY_AS_COLOUR, COLOUR, *ONE_COLOUR):
+        named = f" ({', '.join(names)})" if names else ""
         raise ValueError(
-            f"has {view.shape[-1]} channels, and the model was trained on images of "
-            f"{trained['channels']} ({known}); choose the channels to count with --channels"
+            f"has {view.shape[-1]} channels{named}, and the model was trained on images of "
+            f"{wanted} ({known}); choose the channels to count with --channels, by number (the "
+            "first is 0) or name"
         )
     if (kind, known) != (GREY, GREY_AS_COLOUR) and trained is not None:
         how = "its channels are averaged" if known == GREY else "look at the points"

@@ -171,6 +171,16 @@ def test_channels_of_other_names_are_remarked_on(caplog):
     assert "are GFP; the model was trained on DAPI" in caplog.text
 
 
+@pytest.mark.parametrize("facts", [GREY, None])
+def test_too_many_channels_are_refused_by_name(facts):
+    image = np.concatenate([_grey(0), _grey(1)], axis=-1)
+    line = r"has 2 channels \(DAPI, GFP\), and the model was trained on images of 1 \(grey\)"
+    with pytest.raises(ValueError, match=line):
+        trained_on.fit(image, facts, BY_TYPE, names=("DAPI", "GFP"))
+    with pytest.raises(ValueError, match="has 2 channels, and the model"):
+        trained_on.fit(image, facts, BY_TYPE)
+
+
 def _discs(diameter: float) -> np.ndarray:
     y, x = np.mgrid[:200, :200]
     image = np.random.default_rng(0).normal(20, 2, (200, 200))
