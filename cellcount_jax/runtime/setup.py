@@ -154,8 +154,9 @@ def configure_logging(*, verbose: bool = False) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if verbose else logging.WARNING)
     logging.getLogger("cellcount_jax").setLevel(logging.DEBUG if verbose else logging.INFO)
-    # Orbax logs through absl, which has a level of its own.
-    absl_logging.set_verbosity(absl_logging.DEBUG if verbose else absl_logging.WARNING)
+    # Orbax logs through absl, which has a level of its own; its warnings are about seconds that a
+    # save took, and what goes wrong is raised.
+    absl_logging.set_verbosity(absl_logging.DEBUG if verbose else absl_logging.ERROR)
 
 
 def cache_programs() -> None:
