@@ -76,6 +76,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         counter, images, options.folder, options.out, **chosen
     )
     print(evaluation_report.one_line(found))
+    if found["remarks"]:
+        print(f"{len(found['remarks'])} doubts about images or dots: see the column remarks")
     print(f"report: {options.out / 'evaluation.html'}")
     return SOME_FAILED if found["n_failed"] else 0
 

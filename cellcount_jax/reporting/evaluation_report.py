@@ -76,7 +76,9 @@ def write_evaluation(
     }
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
     write_file(out / "evaluation.json", text, keep=True)
-    paths = {path_text(path.relative_to(folder).as_posix()): path for path in find_pairs(folder)[0]}
+    with remarks_of(folder, None):  # said when the folder was evaluated
+        files = find_pairs(folder)[0]
+    paths = {path_text(path.relative_to(folder).as_posix()): path for path in files}
 
     def read(image: ImageEvaluation) -> np.ndarray:
         with remarks_of(paths[image.name], None):

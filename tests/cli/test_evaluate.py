@@ -60,7 +60,19 @@ def test_the_command_continues_after_a_file_that_fails_and_exits_with_3(
     assert "gives no points" in text
     assert "&lt;b&gt;.png" in text
     assert "<b>.png" not in text
-    assert "1 failed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 failed" in said
+    assert "doubts about" not in said
+
+
+def test_the_command_says_that_there_are_doubts(folder, tmp_path, monkeypatch, capsys):
+    exif = Image.Exif()
+    exif[274] = 3  # upside down
+    Image.open(folder / "images" / "plate2" / "c.png").save(
+        folder / "images" / "plate2" / "c.png", exif=exif
+    )
+    assert run(folder, tmp_path / "out", monkeypatch, Bright()) == 0
+    assert "1 doubts about images or dots: see the column remarks" in capsys.readouterr().out
 
 
 def test_table_and_page_name_the_regions(folder, tmp_path, monkeypatch, capsys):

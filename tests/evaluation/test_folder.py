@@ -178,6 +178,7 @@ def test_dots_of_another_image_are_named_in_log_table_figures_and_page(tmp_path,
         write_dots(tmp_path / "dots" / f"{name}.csv", Dots(dots), format="napari")
     (tmp_path / "images" / "broken.png").write_bytes(b"no image")
     (tmp_path / "dots" / "broken.csv").write_text("y,x\n1,1\n")
+    (tmp_path / "dots" / "strayed.csv").write_text("y,x\n1,1\n")
     records = records_of(tmp_path)
     doubted = {r.name: r.remarks for r in records if r.remarks}
     assert list(doubted) == ["images/3.png", "images/4.png"]
@@ -189,6 +190,7 @@ def test_dots_of_another_image_are_named_in_log_table_figures_and_page(tmp_path,
     out = tmp_path / "out"
     found = evaluation_report.write_evaluation(Bright(), records, tmp_path, out)
     assert found["remarks"][0] == f"images/3.png: {line}"
+    assert sum("no image fits strayed.csv" in m for m in caplog.messages) == 1
     assert f"images/3.png: {line}" in (out / "evaluation.html").read_text()
     with (out / "evaluation.csv").open() as file:
         table = {row["image"]: row["remarks"] for row in csv.DictReader(file)}
