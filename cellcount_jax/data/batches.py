@@ -26,6 +26,7 @@ def stack_samples(
     preprocessing: Preprocessing,
     *,
     target: Target | None = None,
+    weight: Target | None = None,
     crop: Sequence[int] | None = None,
     multiple: int = 1,
 ) -> dict[str, np.ndarray]:
@@ -38,13 +39,15 @@ def stack_samples(
       samples: Images, all 2-D or all 3-D.
       preprocessing: Applied to each whole image.
       target: Makes a map from dots and space shape; without it there is no field `target`.
+      weight: Makes the loss weight from the places marked as no cell and the space shape; without
+        it there is no field `weight`.
       crop: Side of random crops per space axis; None for whole images.
       multiple: Sides of the rows become multiples of it.
 
     Returns:
       Image [N, *space, C] float32, count [N] (dots of the reflected image), index [N], size
-      [N, ndim] (region to crop from), dots [N, *space] uint8 (raster of dots), and target
-      [N, *space].
+      [N, ndim] (region to crop from), dots [N, *space] uint8 (raster of dots), target and
+      weight [N, *space].
 
     Raises:
       ValueError: There are no samples.
@@ -58,7 +61,7 @@ def stack_samples(
         sizes = np.maximum(sizes, np.asarray(crop))
     # Models are initialised on a whole row, so its sides must suit the network, too.
     space = -(-sizes.max(axis=0) // multiple) * multiple
-    fields: dict[str, list[np.ndarray]] = {"image": [], "dots": [], "target": []}
+    fields: dict[str, list[np.ndarray]] = {"image": [], "dots": [], "target": [], "weight": []}
     for sample, size in zip(samples, sizes, strict=True):
         shape = sample.image.shape[:-1]
         dots = np.zeros((0, len(shape)), np.float32) if sample.dots is None else sample.dots
@@ -66,6 +69,8 @@ def stack_samples(
         maps["dots"] = rasterize_counts(dots, shape)
         if target is not None:
             maps["target"] = np.asarray(target(dots, shape), np.float32)
+        if weight is not None:
+            maps["weight"] = weight(marked_places(sample), shape)
         for name, value in maps.items():
             fields[name].append(_pad(value, size, space))
     arrays = {name: np.stack(values) for name, values in fields.items() if values}
@@ -75,6 +80,12 @@ def stack_samples(
         "index": np.arange(len(samples), dtype=np.int32),
         "size": sizes.astype(np.int32),
     }
+
+
+def marked_places(sample: Sample) -> np.ndarray:
+    """Places [K, ndim] marked as no cell; none is an empty array."""
+    ndim = sample.image.ndim - 1
+    return np.zeros((0, ndim), np.float32) if sample.not_cells is None else sample.not_cells
 
 
 def _pad(value: np.ndarray, size: np.ndarray, space: np.ndarray) -> np.ndarray:
@@ -151,14 +162,14 @@ def sample_batch(
       jitter: Largest intensity changes.
 
     Returns:
-      Image, count, mask, index and, if present, target, by stream. The count of a crop or mosaic
-      is the number of dots inside it.
+      Image, count, mask, index and, if present, target and weight, by stream. The count of a crop
+      or mosaic is the number of dots inside it.
     """
     batch = {}
     for number, (name, rows) in enumerate(sorted(data.items())):
         keys = stream_keys(key, number, step)
         index = stream_indices(keys.order, step, n=len(rows["index"]), batch_size=sizes[name])
-        maps = {f: rows[f][index] for f in ("image", "target", "dots") if f in rows}
+        maps = {f: rows[f][index] for f in ("image", "target", "weight", "dots") if f in rows}
         count = rows["count"][index]
         if crop is not None:
             maps = augment.random_crop(keys.crop, maps, rows["size"][index], crop)
@@ -191,12 +202,12 @@ def augment_batch(
       jitter: Largest intensity changes.
 
     Returns:
-      The same fields; only image and target are changed.
+      The same fields; only image, target and weight are changed.
     """
     changed = {}
     for number, (name, rows) in enumerate(sorted(batch.items())):
         keys = stream_keys(key, number, step)
-        maps = {f: rows[f] for f in ("image", "target") if f in rows}
+        maps = {f: rows[f] for f in ("image", "target", "weight") if f in rows}
         ndim = maps["image"].ndim - 2
         if flips:
             maps = augment.random_flips_and_rotations(keys.flips, maps, ndim=ndim)

@@ -74,17 +74,21 @@ def _tiles(sample: Sample, tile: int) -> list[Sample]:
 def _tile(sample: Sample, row: int, column: int, tile: int, grid: tuple[int, int]) -> Sample:
     corner = np.array([row, column]) * tile
     window = (slice(corner[0], corner[0] + tile), slice(corner[1], corner[1] + tile))
-    dots = sample.dots
-    if dots is not None:
+
+    def inside(points: np.ndarray | None) -> np.ndarray | None:
+        if points is None:
+            return None
         # A pixel reaches half a step to both sides of its centre; dots beyond the image's rim
         # belong to the outermost tile.
-        owner = np.clip(np.floor((dots + 0.5) / tile), 0, np.array(grid) - 1)
-        dots = dots[(owner == [row, column]).all(axis=1)] - corner.astype(np.float32)
+        owner = np.clip(np.floor((points + 0.5) / tile), 0, np.array(grid) - 1)
+        return points[(owner == [row, column]).all(axis=1)] - corner.astype(np.float32)
+
     return dataclasses.replace(
         sample,
         name=f"{sample.name}@{row}-{column}",
         group=sample.name,
         image=sample.image[window],
-        dots=dots,
+        dots=inside(sample.dots),
+        not_cells=inside(sample.not_cells),
         labels=None if sample.labels is None else sample.labels[window],
     )

@@ -27,9 +27,11 @@ def resize_sample(sample: Sample, shape: Sequence[int]) -> Sample:
     """A sample at another space shape, with its dots, mask and pixel size."""
     old = sample.image.shape[:-1]
     scale = np.array([new / side for new, side in zip(shape, old, strict=True)])
-    dots, labels, spacing = sample.dots, sample.labels, sample.spacing
-    if dots is not None:
-        dots = ((dots + 0.5) * scale - 0.5).astype(np.float32)
+    labels, spacing = sample.labels, sample.spacing
+
+    def moved(points: np.ndarray | None) -> np.ndarray | None:
+        return None if points is None else ((points + 0.5) * scale - 0.5).astype(np.float32)
+
     if labels is not None:
         nearest = [
             ((np.arange(new) + 0.5) / s).astype(int) for new, s in zip(shape, scale, strict=True)
@@ -38,7 +40,10 @@ def resize_sample(sample: Sample, shape: Sequence[int]) -> Sample:
     if spacing is not None:
         spacing = tuple(float(size / s) for size, s in zip(spacing, scale, strict=True))
     image = resize_array(sample.image, shape)
-    return dataclasses.replace(sample, image=image, dots=dots, labels=labels, spacing=spacing)
+    dots, not_cells = moved(sample.dots), moved(sample.not_cells)
+    return dataclasses.replace(
+        sample, image=image, dots=dots, labels=labels, spacing=spacing, not_cells=not_cells
+    )
 
 
 def resize_image(image: np.ndarray, scale: Scale) -> np.ndarray:

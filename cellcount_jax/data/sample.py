@@ -19,6 +19,7 @@ class Sample:
       spacing: Pixel size in micrometres, (y, x) or (z, y, x), if known.
       channel_names: Names of the channels in the image's file, or empty.
       labels: Instance mask of the same space shape, if the publisher provides one.
+      not_cells: Places [K, ndim] that a person marked as no cell, in pixels like `dots`.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Sample:
     spacing: tuple[float, ...] | None = None
     labels: np.ndarray | None = None
     channel_names: tuple[str, ...] = ()
+    not_cells: np.ndarray | None = None
 
     @property
     def count(self) -> int | None:

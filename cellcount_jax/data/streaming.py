@@ -39,6 +39,7 @@ def open_stream(
     batch_size: int,
     seed: int,
     target: batches.Target | None = None,
+    weight: batches.Target | None = None,
     crop: Sequence[int] | None = None,
     multiple: int = 1,
     number: int = 0,
@@ -54,6 +55,7 @@ def open_stream(
       batch_size: Number of rows of the batch over all hosts.
       seed: Seed of the run; its data key is `jax.random.key(seed)`.
       target: Makes a map from dots and space shape; without it no `target` is made.
+      weight: Makes a map from places marked as no cell and space shape, likewise.
       crop: Side per space axis of random crops; None takes whole images padded to one size, as
         `batches.stack_samples` does, for which the size of every image is read first.
       multiple: Without crops, sides become multiples of it.
@@ -63,9 +65,9 @@ def open_stream(
       threads: Number of reading threads; 0 reads on demand.
 
     Returns:
-      Iterator over image [b, *side, C], target [b, *side], count [b], mask [b] (ones) and index
-      [b], before flips and intensity changes, which `batches.augment_batch` makes on the device.
-      Must be closed.
+      Iterator over image [b, *side, C], target and weight [b, *side], count [b], mask [b] (ones)
+      and index [b], before flips and intensity changes, which `batches.augment_batch` makes on
+      the device. Must be closed.
 
     Raises:
       ValueError: There are no samples; or, while reading, an image cannot be used, which is named.
@@ -78,7 +80,7 @@ def open_stream(
     batch = functools.partial(
         _read_batch,
         samples,
-        WindowReader(preprocessing, target=target),
+        WindowReader(preprocessing, target=target, weight=weight),
         side,
         np.arange(batch_size) if rows is None else np.asarray(rows, int),
         _draws(len(samples), batch_size, side, seed, number),

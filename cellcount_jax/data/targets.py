@@ -57,6 +57,30 @@ def gaussian_density(
     return density
 
 
+def raised_weight(
+    places: ArrayLike, shape: Sequence[int], *, radius: float, weight: float
+) -> np.ndarray:
+    """A loss weight that is 1, and `weight` within `radius` pixels of a place.
+
+    Args:
+      places: Positions [K, ndim] in pixels, inside the image or not.
+      shape: Sides of the image.
+      radius: Distance in pixels.
+      weight: Weight near a place.
+
+    Returns:
+      [*shape] float32.
+    """
+    found = np.ones(tuple(shape), np.float32)
+    for place in np.asarray(places, np.float64).reshape(-1, len(shape)):
+        first = np.clip(np.ceil(place - radius), 0, shape).astype(int)
+        last = np.clip(np.floor(place + radius) + 1, first, shape).astype(int)
+        box = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+        away = [np.square(g - p) for g, p in zip(np.ogrid[box], place, strict=True)]
+        found[box][np.asarray(sum(away)) <= radius**2] = weight
+    return found
+
+
 def adaptive_sigma(
     dots: ArrayLike,
     *,

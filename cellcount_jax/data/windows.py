@@ -28,6 +28,8 @@ class WindowReader:
       preprocessing: Preprocessing of whole images.
       target: Makes a map from dots and space shape. A `targets.gaussian_density` with one sigma is
         computed around the window; any other is computed for the whole image and cached.
+      weight: Makes the loss weight from places marked as no cell, inside the shape or not, and the
+        space shape.
       cache_bytes: Size of the cache of whole targets.
     """
 
@@ -36,10 +38,11 @@ class WindowReader:
         preprocessing: Preprocessing,
         *,
         target: batches.Target | None = None,
+        weight: batches.Target | None = None,
         cache_bytes: int = CACHE_BYTES,
     ):
         self._preprocessing = preprocessing
-        self._target = target
+        self._target, self._weight = target, weight
         self._ranges: dict[int, IntensityRange] = {}
         self._wholes = ArrayCache(cache_bytes)
 
@@ -55,8 +58,8 @@ class WindowReader:
           side: Side of the window per space axis.
 
         Returns:
-          The image [*side, C] float32, dots (raster) [*side] uint8 and, if there is one, target
-          [*side] float32.
+          The image [*side, C] float32, dots (raster) [*side] uint8 and, if there are such, target
+          and weight [*side] float32.
 
         Raises:
           ValueError: Pixels or dots cannot be used; names the sample.
@@ -72,6 +75,9 @@ class WindowReader:
             }
             if self._target is not None:
                 maps["target"] = self._target_part(index, dots, shape, box)
+            if self._weight is not None:
+                first, last = _ends(box)
+                maps["weight"] = self._weight(batches.marked_places(sample) - first, last - first)
         except ValueError as error:
             raise ValueError(f"{sample.name}: {error}") from error
         return {name: unfold(value, at) for name, value in maps.items()}

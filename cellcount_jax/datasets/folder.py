@@ -2,6 +2,7 @@
 
     FOLDER/images/a.tif  b.png ...        images (or directly in FOLDER)
     FOLDER/dots/a.csv    b_RoiSet.zip ... annotations, in `dots/` or next to the images
+    FOLDER/not_cells/a.csv               optional: places that a person marked as no cell
     FOLDER/split.csv                      optional: columns image, split (train, validation, test)
 
 An image without annotations is unlabelled; `io.pairing` says which files belong together.
@@ -27,7 +28,7 @@ from cellcount_jax.io.annotations.dots import read_dots
 from cellcount_jax.io.images.axes import chosen_spacing
 from cellcount_jax.io.images.find import list_images
 from cellcount_jax.io.images.image import Image, read_image
-from cellcount_jax.io.pairing import FolderError, find_pairs, stem, unpaired_dots
+from cellcount_jax.io.pairing import FolderError, find_pairs, marked_files, stem, unpaired_dots
 from cellcount_jax.runtime.path_text import path_text
 
 SPLITS = ("train", "validation", "test")
@@ -58,10 +59,12 @@ def read_folder(
       ValueError: The only unusable image is half of them or more; the message names it.
     """
     images, pairs = find_pairs(folder)
+    marked = marked_files(folder, images)
     samples, errors, left_out = [], [], {}
     for path in images:
         try:
-            samples.append(_read_sample(path, folder, pairs.get(path), voxel_size, chosen))
+            both = pairs.get(path), marked.get(path)
+            samples.append(_read_sample(path, folder, both, voxel_size, chosen))
         except ValueError as error:
             left_out[_name(path, folder)] = str(error)
             errors += [error] if path in pairs else []
@@ -90,17 +93,26 @@ def _name(path: Path, folder: Path) -> str:
 def _read_sample(
     path: Path,
     folder: Path,
-    dots: Path | None,
+    files: tuple[Path | None, Path | None],
     voxel_size: Sequence[float] | None,
     chosen: Mapping[str, Any],
 ) -> Sample:
     image = read_image(path, **chosen)
-    points, spacing = None, chosen_spacing(image, voxel_size)
-    if dots is not None:
-        shape = image.pixels.shape[:-1]
-        points = read_dots(dots, image_shape=shape, pixel_size=spacing).points
-    names = image.channel_names
-    return Sample(_name(path, folder), _clean(image), points, spacing=spacing, channel_names=names)
+    spacing, shape = chosen_spacing(image, voxel_size), image.pixels.shape[:-1]
+    dots, not_cells = (
+        None if file is None else read_dots(file, image_shape=shape, pixel_size=spacing).points
+        for file in files
+    )
+    if dots is None or (not_cells is not None and not len(not_cells)):
+        not_cells = None  # without dots an image is not annotated
+    return Sample(
+        _name(path, folder),
+        _clean(image),
+        dots,
+        spacing=spacing,
+        channel_names=image.channel_names,
+        not_cells=not_cells,
+    )
 
 
 def read_unlabelled(

@@ -88,6 +88,20 @@ def unpaired_dots(folder: Path, pairs: Mapping[Path, Path]) -> list[Path]:
     return [p for p in _annotations(dots) if p not in used] if dots.is_dir() else []
 
 
+def marked_files(folder: Path, images: Sequence[Path]) -> dict[Path, Path]:
+    """Image -> its file in `not_cells/` of a folder, for images that have one.
+
+    Raises:
+      FolderError: Two files belong to one image, or one could belong to two.
+    """
+    place = folder / "not_cells"
+    files = _annotations(place) if place.is_dir() else []
+    pairs = pair(images, files)
+    if unused := sorted(set(files) - set(pairs.values())):
+        log.warning("%s: no image fits %s", place, _listed(unused))
+    return pairs
+
+
 def _annotations(place: Path) -> list[Path]:
     """Files of a folder that may hold dots, by their extensions."""
     every = sorted(place.iterdir())

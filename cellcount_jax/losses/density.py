@@ -7,7 +7,12 @@ from cellcount_jax.losses.masked import mean_over_images
 
 
 def density_mse(
-    predicted: jax.Array, target: jax.Array, *, scale: float = 1.0, mask: jax.Array | None = None
+    predicted: jax.Array,
+    target: jax.Array,
+    *,
+    scale: float = 1.0,
+    mask: jax.Array | None = None,
+    weight: jax.Array | None = None,
 ) -> jax.Array:
     """Mean squared error of two maps, both multiplied by `scale` first.
 
@@ -17,9 +22,10 @@ def density_mse(
       scale: Factor on both maps; 1 is the formula of the paper (and for maps that are scaled
         already), 100 that of its released code.
       mask: Images that count, [B]; None: all.
+      weight: Factor on the squared error of each position, of the shape of the maps; None: 1.
 
     Returns:
-      Mean over all positions of (scale predicted - scale target)^2, a float32 scalar.
+      Mean over all positions of weight (scale predicted - scale target)^2, a float32 scalar.
 
     Raises:
       ValueError: Shapes differ.
@@ -31,5 +37,10 @@ def density_mse(
         raise ValueError(
             f"density_mse: predicted {predicted.shape} and target {target.shape} differ in shape"
         )
+    if weight is not None and weight.shape != target.shape:
+        raise ValueError(
+            f"density_mse: weight {weight.shape} and target {target.shape} differ in shape"
+        )
     error = scale * predicted.astype(jnp.float32) - scale * target.astype(jnp.float32)
-    return mean_over_images(jnp.square(error).mean(axis=tuple(range(1, error.ndim))), mask)
+    squared = jnp.square(error) if weight is None else weight * jnp.square(error)
+    return mean_over_images(squared.mean(axis=tuple(range(1, error.ndim))), mask)

@@ -163,6 +163,8 @@ class Stage:
         `inference.tiling.MAX_WINDOW`. For networks so small that longer windows fit into memory.
       target: Makes the map that the loss compares with from dots and space shape, on the host, once
         per image; None: the loss needs only counts.
+      weight: Makes the map that multiplies the loss, from the places marked as no cell and the
+        space shape; None: such places are not used.
       prepare: Data streams -> data streams, once before the first step (cached features).
       between_epochs: (variables, data, epoch) -> variables.
       finish: (variables, data) -> variables, on the chosen checkpoint.
@@ -182,6 +184,7 @@ class Stage:
     window: int | tuple[int, ...] | None = None
     max_window: int | None = None
     target: MakeTarget | None = None
+    weight: MakeTarget | None = None
     prepare: Callable[[Tree, Tree], Tree] | None = None
     between_epochs: Callable[[Variables, Tree, int], Variables] | None = None
     finish: Callable[[Variables, Tree], Variables] | None = None

@@ -34,6 +34,10 @@ NARROW_CHANNELS, WIDE_WINDOW = 8, {2: 2048, 3: 224}
 axes: larger windows overlap less. The activations of one window take about two gigabytes at most,
 and two windows may be in progress."""
 
+NOT_CELL_WEIGHT, NOT_CELL_REACH = 10.0, 3.0
+"""Loss weight around places that a person marked as no cell, and how far it reaches, in sigmas of
+the kernel."""
+
 
 def stages(config: ConfigDict) -> tuple[Stage, ...]:
     """One stage, `density`."""
@@ -78,6 +82,11 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
             halo=unet.halo(len(model.channels)) + -(-reach // stride) * stride,
             max_window=WIDE_WINDOW[ndim] if model.channels[0] <= NARROW_CHANNELS else None,
             target=target,
+            weight=functools.partial(
+                targets.raised_weight,
+                radius=NOT_CELL_REACH * float(model.sigma),
+                weight=NOT_CELL_WEIGHT,
+            ),
         ),
     )
 
@@ -109,7 +118,9 @@ def _loss(
             network, trained, inputs.model_state, rows["image"], rows["mask"]
         )
         # Linear in training, so that negative outputs keep a gradient and noise stays unbiased.
-        value = losses.density_mse(density, scale * rows["target"], mask=rows["mask"])
+        value = losses.density_mse(
+            density, scale * rows["target"], mask=rows["mask"], weight=rows.get("weight")
+        )
         if count_weight:
             # In units of the first term, which grows with the density of the cells.
             unit = jnp.square(scale * rows["target"]).mean()

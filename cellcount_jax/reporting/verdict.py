@@ -50,6 +50,7 @@ TERMS = {
     "(checkpoint and thresholds were chosen by them), test (neither)",
     "split_hash": "equal for equal splits",
     "n_train": "number of images that it was trained on",
+    "n_not_cells": "number of places in them that a person marked as not a cell",
     "n_validation": "number of images by which checkpoint and thresholds were chosen",
     "seed": "seed of the random split and of the training",
     "decoder": "how points are found in a map: as its peaks or its connected components",

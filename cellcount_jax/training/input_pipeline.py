@@ -132,6 +132,7 @@ def _resident(
             samples,
             preprocessing,
             target=_target(stage, name),
+            weight=_weight(stage, name, samples),
             crop=_crop(plan),
             multiple=stage.stride,
         )
@@ -169,6 +170,7 @@ def _streamed(
             batch_size=plan.batch_size[name],
             seed=seed,
             target=_target(stage, name),
+            weight=_weight(stage, name, streams[name]),
             crop=_crop(plan),
             multiple=stage.stride,
             number=number,
@@ -256,6 +258,12 @@ def _first(reader: Callable[..., Any]) -> dict[str, np.ndarray]:
 
 def _target(stage: Stage, name: str) -> batches.Target | None:
     return stage.target if name == "labelled" else None
+
+
+def _weight(stage: Stage, name: str, samples: Sequence[Sample]) -> batches.Target | None:
+    """The weight of the loss, where a sample has places marked as no cell."""
+    marked = name == "labelled" and any(s.not_cells is not None for s in samples)
+    return stage.weight if marked else None
 
 
 def _crop(plan: ConfigDict) -> tuple[int, ...] | None:

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from cellcount_jax.data.preprocess import Preprocessing, with_measured_range
 from cellcount_jax.data.resampling import Resampling, common_pixel_size
+from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets import folder, load
 from cellcount_jax.datasets.normalise_diameter import normalise_cell_diameter
 from cellcount_jax.datasets.random_scale import at_random_scales
@@ -217,9 +218,15 @@ def describe_source(source: load.SplitDataset) -> dict[str, Any]:
         "protocol": source.protocol,
         "split_hash": source.split_hash,
         "n_train": len(source.splits["train"]),
+        "n_not_cells": n_not_cells(source.splits["train"]),
         "n_validation": len(source.splits.get("validation", [])),
         "left_out": [{"file": name, "why": line} for name, line in source.left_out.items()],
     }
+
+
+def n_not_cells(samples: Sequence[Sample]) -> int:
+    """Number of places that a person marked as no cell."""
+    return sum(len(s.not_cells) for s in samples if s.not_cells is not None)
 
 
 def write_results(workdir: epath.Path, results: Mapping[str, Any], evaluation: Evaluation) -> None:

@@ -122,7 +122,7 @@ def release(workdir: epath.Path) -> None:
 
 
 def fingerprint(source: SplitDataset) -> dict[str, str]:
-    """A digest of each sample's split, pixels and dots, by name."""
+    """A digest of each sample's split, pixels, dots and places marked as no cell, by name."""
     return {
         sample.name: _digest(split, sample)
         for split, samples in source.splits.items()
@@ -135,6 +135,8 @@ def _digest(split: str, sample: Sample) -> str:
     found.update(sample.image.tobytes())
     if sample.dots is not None:
         found.update(b"dots" + sample.dots.astype("<f4").tobytes())
+    if sample.not_cells is not None:
+        found.update(b"not cells" + sample.not_cells.astype("<f4").tobytes())
     return found.hexdigest()[:24]
 
 

@@ -29,6 +29,20 @@ def test_dots_in_a_separate_folder_and_an_unlabelled_image(tmp_path):
     assert found == {"images/a.png": 2, "images/b.png": 1, "images/c.png": None}
 
 
+def test_places_marked_as_no_cell(tmp_path, caplog):
+    for name in ("a", "b", "c"):
+        image(tmp_path / "images" / f"{name}.png")
+        dots(tmp_path / "not_cells" / f"{name}.csv", [[7, 8]] if name != "b" else [])
+    dots(tmp_path / "dots" / "a.csv", [[1, 2]])
+    dots(tmp_path / "dots" / "b.csv", [[1, 2]])
+    dots(tmp_path / "not_cells" / "d.csv", [[7, 8]])
+    found = {s.name[7]: s.not_cells for s in folder.read_folder(tmp_path)[0]}
+    assert found["a"].tolist() == [[7, 8]]
+    assert found["b"] is None  # there are none
+    assert found["c"] is None  # the image is not annotated
+    assert "not_cells: no image fits d.csv" in caplog.text
+
+
 def test_dots_next_to_the_images(tmp_path):
     image(tmp_path / "x.png")
     image(tmp_path / "y.png")

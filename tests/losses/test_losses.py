@@ -87,6 +87,18 @@ def test_density_mse_golden(golden, scale):
     assert_close(loss, pairs[f"expected_scale{scale}"], 1e-5, relative=True)
 
 
+def test_density_mse_weighs_positions():
+    rng = np.random.default_rng(0)
+    predicted, target = rng.random((2, 3, 5, 4)).astype(np.float32)
+    weight = rng.integers(1, 5, (3, 5, 4)).astype(np.float32)
+    found = density_mse(predicted, target, weight=weight)
+    np.testing.assert_allclose(found, (weight * (predicted - target) ** 2).mean(), rtol=1e-6)
+    plain = density_mse(predicted, target)
+    np.testing.assert_allclose(density_mse(predicted, target, weight=np.ones_like(weight)), plain)
+    with pytest.raises(ValueError, match=r"weight \(3, 5\) and target \(3, 5, 4\)"):
+        density_mse(predicted, target, weight=weight[..., 0])
+
+
 def test_density_mse_masks_padding_and_refuses_a_stray_axis():
     predicted = jnp.arange(24.0).reshape(3, 2, 4)
     target = jnp.zeros((3, 2, 4))

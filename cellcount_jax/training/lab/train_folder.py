@@ -97,6 +97,15 @@ def _train(
     for line in found.lines():
         log.info("inferred: %s", line)
     n_train = len(source.splits["train"])
+    if marked := run.n_not_cells(source.splits["train"]):
+        if kind == "density":
+            log.info("%d places marked as not a cell: the loss weighs more around them", marked)
+        else:
+            log.warning(
+                "%d places marked as not a cell are not used: only training without --unlabelled "
+                "and --explain uses them",
+                marked,
+            )
     if kind == "consistency":
         config = consistency.config_for(found, seed=seed, steps=steps)
     elif kind == "prototypes":

@@ -11,6 +11,7 @@ from cellcount_jax.inference.counter import Counter
 from cellcount_jax.reporting.verdict import verdict
 from cellcount_jax.simulation.simulate import write_simulated
 from cellcount_jax.training.lab import density, train_folder
+from cellcount_jax.training.workdir import WorkdirError
 
 
 def test_folds_divide_all_images_that_are_not_for_test(tmp_path):
@@ -125,3 +126,23 @@ def test_settings_of_the_default_counter():
     assert density.config_for(found, n_train=3, steps=7).stages.density.steps == 7
     assert config.preprocessing.normalise == "percentile"
     assert config.model.gate == 0.15
+
+
+def test_places_marked_as_no_cell_are_said_and_change_the_loss(tmp_path, caplog):
+    write_simulated(tmp_path, 2, seed=1, shape=(64, 64), count=12)
+    plain = train_folder.train_folder(tmp_path, epath.Path(tmp_path / "plain"), steps=2)
+    assert plain["n_not_cells"] == 0
+    (tmp_path / "not_cells").mkdir()
+    (tmp_path / "not_cells" / "sim_000000.csv").write_text("y,x\n20,30\n40,10\n")
+    with caplog.at_level("INFO"):
+        marked = train_folder.train_folder(tmp_path, epath.Path(tmp_path / "marked"), steps=2)
+    assert marked["n_not_cells"] == 2
+    assert "2 places marked as not a cell: the loss weighs more around them" in caplog.text
+
+    def losses(run):
+        lines = (tmp_path / run / "metrics.jsonl").read_text().splitlines()
+        return [line["loss"] for line in map(json.loads, lines) if line["split"] == "train"]
+
+    assert losses("marked") > losses("plain")
+    with pytest.raises(WorkdirError, match="1 of 2 images or their dots have changed"):
+        train_folder.train_folder(tmp_path, epath.Path(tmp_path / "plain"), steps=2)
