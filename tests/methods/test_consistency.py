@@ -16,6 +16,8 @@ from cellcount_jax.training import optimizer
 from configs import consistency_vgg
 from tests.methods.step_input import step_input
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def small(preset="tiny", **fields):
     config = consistency_vgg.get_config(preset)

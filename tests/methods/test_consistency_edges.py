@@ -14,6 +14,8 @@ from cellcount_jax.training import run
 from configs import consistency_folder
 from tests.inference.made_counters import made
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def volumes(folder, *, dots, bare, shape=(3, 20, 18)):
     """A lab's folder of `dots` volumes with two dots and `bare` ones without annotations."""

@@ -9,6 +9,8 @@ from cellcount_jax.methods import build_stages, consistency_loss
 from tests.methods.step_input import step_input
 from tests.methods.test_consistency import batch, fresh, loss_of, small
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CALM = {"model__dropout": 0.0, "consistency__noise_amplitude": 0.0}
 """Student and teacher are the same but for what a test changes."""
 

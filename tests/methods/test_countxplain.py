@@ -16,6 +16,8 @@ from cellcount_jax.methods.countxplain.projection import PrototypeProjector, unp
 from configs import countxplain_vgg
 from tests.methods.step_input import step_input
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def tiny_config(**prototypes) -> ConfigDict:
     config = countxplain_vgg.get_config("tiny")

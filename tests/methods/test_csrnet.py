@@ -13,6 +13,8 @@ from cellcount_jax.models.vgg import conv_channels, torch_indices
 from configs import csrnet_vgg
 from tests.methods.step_input import step_input
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def tiny_config(**model) -> ConfigDict:
     config = csrnet_vgg.get_config("tiny")

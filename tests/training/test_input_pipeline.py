@@ -22,6 +22,8 @@ from cellcount_jax.simulation import simulate
 from cellcount_jax.training import input_pipeline, run, trainer
 from configs import density_vgg
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def source(side: int = 40) -> SplitDataset:
     samples = list(simulate.simulate_dataset(0, 7, (side, side), "vgg"))

@@ -15,6 +15,8 @@ from cellcount_jax.training import divergence, run, trainer
 from cellcount_jax.training.workdir import WorkdirError
 from configs import countxplain_vgg, dcl_vgg
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def source(side: int = 32) -> SplitDataset:
     samples = list(simulate.simulate_dataset(0, 9, (side, side), "vgg"))

@@ -13,6 +13,8 @@ from cellcount_jax.io.annotations.dots import Dots, write_dots
 from cellcount_jax.io.write_ome import write_ome_tiff
 from cellcount_jax.training.lab import consistency, train_folder
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def write_volumes(path, n: int, *, dots: bool, spacing=(2.0, 1.0, 1.0), shape=(16, 24, 24)) -> None:
     rng = np.random.default_rng(n)

@@ -8,6 +8,8 @@ from cellcount_jax.data.infer_settings import InferredSettings
 from cellcount_jax.simulation.simulate import write_simulated
 from cellcount_jax.training.lab import density, prototypes
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 FOUND = InferredSettings(
     scale=1.0, spacing=14.0, sigma=1.75, radius=7.0, crop=(96, 96), channels=1, mean_count=40.0
 )

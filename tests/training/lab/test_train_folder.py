@@ -13,6 +13,8 @@ from cellcount_jax.simulation.simulate import write_simulated
 from cellcount_jax.training.lab import density, train_folder
 from cellcount_jax.training.workdir import WorkdirError
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def test_folds_divide_all_images_that_are_not_for_test(tmp_path):
     write_simulated(tmp_path, 20, seed=1, shape=(32, 32), count=3)
