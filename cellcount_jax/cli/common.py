@@ -13,7 +13,10 @@ AddCommand = Callable[[str, Run, str, str], argparse.ArgumentParser]
 SOME_FAILED = 3
 """Exit status if the results are complete except for unusable files, which are named."""
 
-MODEL_CHOICES = "folder of a finished run, .cellcount file, or nuclei (bundled)"
+MODEL_CHOICES = (
+    "folder of a finished run, .cellcount file, or a bundled model: nuclei, tissue, phase, blood, "
+    "nuclei3d"
+)
 
 VOXEL_HELP = "micrometres per pixel, in place of the files' metadata; 2-D images use Y and X"
 

@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from cellcount_jax.cli.common import (
     MODEL_CHOICES,
@@ -14,6 +15,7 @@ from cellcount_jax.cli.common import (
 from cellcount_jax.prediction.options import POINTS_STYLES
 from cellcount_jax.runtime.setup import configure_process
 
+MODEL_DEFAULT = "default: a bundled one that fits the images, by a look at some of them"
 OUT_HELP = "folder of the results, default: counts; rerun to resume"
 POINTS_HELP = "format of the points, by program; default: plain CSV"
 SCENE_HELP = "index of the image in files that hold several, from 0; default: all, a row each"
@@ -39,7 +41,7 @@ def add(command: AddCommand) -> None:
     text = "Count images into OUT/counts.csv, one row per image."
     sub = command("predict", _predict, text, end)
     sub.add_argument("paths", nargs="+", type=Path, help="files, folders or patterns like 'a*.tif'")
-    sub.add_argument("--model", type=Path, help=f"{MODEL_CHOICES}; default: nuclei")
+    sub.add_argument("--model", type=Path, help=f"{MODEL_CHOICES}; {MODEL_DEFAULT}")
     sub.add_argument("-o", "--out", type=Path, default=Path("counts"), help=OUT_HELP)
     sub.add_argument("--pattern", help="pattern of files in folders, such as '*.tif'; default: all")
     sub.add_argument("--points-style", choices=POINTS_STYLES, default="plain", help=POINTS_HELP)
@@ -76,46 +78,39 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from cellcount_jax.inference import bundled
     from cellcount_jax.inference.counter import Counter
+    from cellcount_jax.prediction.choose_model import choose_model
     from cellcount_jax.prediction.counts_csv import table_name
     from cellcount_jax.prediction.find_images import find_images
+    from cellcount_jax.prediction.options import Options
     from cellcount_jax.prediction.predict_files import predict_files
 
     configure_process(verbose=options.verbose)
-    model = options.model or bundled.DEFAULT_MODEL
-    counter = Counter.load(model)
-    if options.model is None:
-        print(f"model: {model} (bundled); choose another with --model")
+    chosen = _chosen(options)
     paths = find_images(options.paths, options.out, pattern=options.pattern)
+    model = options.model
+    if model is None:
+        model, why = choose_model(paths, Options(**chosen))
+        print(f"model: {model} (bundled), because of the images: {why}; another: --model")
+    counter = Counter.load(model)
     draw = None
     if options.overlays:  # imports Matplotlib, which is slow
         from cellcount_jax.reporting import overlays
 
         draw = overlays.overlay_writer(options.out / "overlays")
-    failed = predict_files(
-        counter,
-        paths,
-        options.out,
-        model=str(model),
-        points_style=options.points_style,
-        density=options.density,
-        axes=options.axes,
-        channels=options.channels,
-        voxel_size=options.voxel_size,
-        diameter=options.diameter,
-        scene=options.scene,
-        time=options.time,
-        per_slice=options.per_slice,
-        normalise=options.normalise,
-        threshold=options.threshold,
-        every_column=options.columns == "all",
-        regions=options.regions,
-        shard=options.shard,
-        on_counted=draw,
-    )
+    failed = predict_files(counter, paths, options.out, model=str(model), on_counted=draw, **chosen)
     i, n = options.shard or (1, 1)
     return _print_summary(len(paths[i - 1 :: n]), failed, options.out / table_name(options.shard))
+
+
+def _chosen(options: argparse.Namespace) -> dict[str, Any]:
+    """Fields of `prediction.options.Options`."""
+    names = (
+        *("points_style", "density", "axes", "channels", "voxel_size", "diameter", "scene"),
+        *("time", "per_slice", "normalise", "threshold", "regions", "shard"),
+    )
+    every_column = options.columns == "all"
+    return {name: getattr(options, name) for name in names} | {"every_column": every_column}
 
 
 def _merge(options: argparse.Namespace) -> int:

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-MODELS = ("nuclei",)
-"""Names of the models: `NAME.cellcount` in this folder, with a model card in `docs/NAME.md`."""
+MODELS = ("nuclei", "tissue", "phase", "blood", "nuclei3d")
+"""Names of the models: `NAME.cellcount` in this folder; their model cards are `docs/nuclei.md` and
+`docs/models.md`."""
 
 DEFAULT_MODEL = "nuclei"
-"""The model used if none is named."""
+"""The model where none is named and the images are not looked at."""
 
 
 def is_bundled(model: str | Path) -> bool:
