@@ -33,6 +33,7 @@ class Plan(NamedTuple):
       jitter: Training images are resized by up to this, and by one over it.
       sigma: Sigma of a cell in the target density, in pixels after resizing.
       radius: Matching radius in pixels after resizing.
+      count: `integral` of the density, or `peaks`: what had the smaller error on validation images.
     """
 
     dataset: str
@@ -43,13 +44,16 @@ class Plan(NamedTuple):
     jitter: float
     sigma: float
     radius: float
+    count: str
 
 
 PLANS = {
-    "tissue": Plan("dsb2018_stained", "by_size", 3, 1.0, 19.0, 1.5, 2.0, 8.0),
-    "phase": Plan("usiigaci", "random", 1, 0.4, 19.0, 1.3, 2.0, 8.0),
-    "blood": Plan("chula_rbc12", "random", 3, 0.46, 16.0, 1.3, 2.0, 8.0),
-    "nuclei3d": Plan("bbbc050", "by_embryo", 1, (1.36, 0.622, 0.622), 12.0, 1.2, 1.25, 5.0),
+    "tissue": Plan("dsb2018_stained", "by_size", 3, 1.0, 19.0, 1.5, 2.0, 8.0, "peaks"),
+    "phase": Plan("usiigaci", "random", 1, 0.4, 19.0, 1.3, 2.0, 8.0, "integral"),
+    "blood": Plan("chula_rbc12", "random", 3, 0.46, 16.0, 1.3, 2.0, 8.0, "integral"),
+    "nuclei3d": Plan(
+        "bbbc050", "by_embryo", 1, (1.36, 0.622, 0.622), 12.0, 1.2, 1.25, 5.0, "peaks"
+    ),
 }
 
 STEPS = {2: 2500, 3: 1200}
@@ -79,7 +83,7 @@ def get_config(preset: str = "") -> ConfigDict:
             "cell_diameter": plan.cell_diameter,
         }
     )
-    config.radius, config.model.sigma = plan.radius, plan.sigma
+    config.radius, config.model.sigma, config.model.count = plan.radius, plan.sigma, plan.count
     config.preprocessing.channels = plan.channels
     stage = config.stages.density
     # There are 4 to 13 validation images: the best of several checkpoints on them would be chance.

@@ -1,6 +1,8 @@
 """Makes the pictures of README and docs in docs/images, from CC0 images and simulated cells.
 
     CELLCOUNT_RAW_DIR=RAW python docs/make_figures.py counted evaluation   # dsb2018 (CC0)
+    CELLCOUNT_RAW_DIR=RAW python docs/make_figures.py bundled  # dsb2018_stained (CC0), usiigaci and
+                                       # chula_rbc12 (MIT), bbbc050 (CC BY 3.0): credit them
     python docs/make_figures.py targets tiles           # simulated cells, seconds
     python docs/make_figures.py report explanation      # trains on simulated cells first, minutes
 
@@ -139,9 +141,30 @@ def explanation() -> None:
         _save_small(gallery.convert("RGB"), "prototypes", width=500)
 
 
+def bundled() -> None:
+    """For each of the other bundled models, a test image of median error with its cells marked."""
+    figure = Figure(figsize=(10.6, 3.1), layout="constrained")
+    names = ("tissue", "phase", "blood", "nuclei3d")
+    for axes, name in zip(figure.subplots(1, len(names)), names, strict=True):
+        counter = Counter.load(name)
+        data = counter.facts["config"]["data"]
+        tests = load_dataset(data["name"], protocol=data["protocol"], seed=0).splits["test"]
+        found = [counter.count(s.image, spacing=s.spacing) for s in tests]
+        errors = [abs(f.count - len(s.dots)) for f, s in zip(found, tests, strict=True)]
+        middle = int(np.argsort(errors, kind="stable")[len(tests) // 2])
+        image, points = tests[middle].image, found[middle].points
+        if image.ndim == 4:
+            image, points = image.max(axis=0), points[:, 1:]
+        title = f"{name}: {found[middle].count:.0f} ({len(tests[middle].dots)} annotated)"
+        _show(axes, image if image.shape[-1] == 3 else image[..., 0], title)
+        axes.plot(points[:, 1], points[:, 0], "x", color="#ff2d6f", markersize=4)
+    _save(figure, "bundled")
+
+
 PICTURES: dict[str, Callable[[], None]] = {
     "counted": counted,
     "evaluation": evaluation,
+    "bundled": bundled,
     "targets": targets_of_dots,
     "tiles": tiles,
     "report": report,

@@ -91,7 +91,7 @@ def _predict(options: argparse.Namespace) -> int:
     model = options.model
     if model is None:
         model, why = choose_model(paths, Options(**chosen))
-        print(f"model: {model} (bundled), because of the images: {why}; another: --model")
+        print(f"model: {model} (bundled), for {why}; choose another with --model")
     counter = Counter.load(model)
     draw = None
     if options.overlays:  # imports Matplotlib, which is slow

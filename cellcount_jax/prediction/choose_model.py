@@ -40,12 +40,16 @@ MIN_STAIN, TISSUE_STAIN = 0.05, 0.3
 MAX_SMEAR_MEDIAN = 0.86
 """Above it, an image is mostly empty: not a smear in which cells can be told from other things."""
 
+BLOCK, MIN_STRUCTURE = 4, 0.5
+"""Noise alone falls to a quarter of its standard deviation when blocks of this side are averaged;
+an image that falls below this share shows nothing."""
+
 FITS = {
-    "fluorescence": ("nuclei", "bright cells on a dark background"),
-    "volume": ("nuclei3d", "volumes"),
-    "section": ("tissue", "strongly stained tissue on a bright background"),
-    "smear": ("blood", "weakly coloured cells on a bright background"),
-    "phase": ("phase", "grey, both darker and brighter than the background: phase contrast"),
+    "fluorescence": ("nuclei", "bright cells on a dark background (fluorescence)"),
+    "volume": ("nuclei3d", "volumes (fluorescence)"),
+    "section": ("tissue", "strong colours on a bright background (stained tissue)"),
+    "smear": ("blood", "weak colours on a bright background (blood smears)"),
+    "phase": ("phase", "grey, darker and brighter than the background (phase contrast)"),
 }
 """Kind of image -> bundled model, and what the kind looks like."""
 
@@ -80,8 +84,8 @@ def choose_model(paths: Sequence[Path], options: Options) -> tuple[str, str]:
     """
     rows = np.unique(np.linspace(0, len(paths) - 1, N_IMAGES).round().astype(int))
     seen = [(path, kind) for path in (paths[i] for i in rows) if (kind := kind_of(path, options))]
-    if not seen:  # none can be read: the table will say why
-        return "nuclei", "no image could be looked at"
+    if not seen:  # the table will say why
+        return "nuclei", "images that cannot be read or show noise alone"
     counts = collections.Counter(kind for _, kind in seen)
     kind, number = counts.most_common(1)[0]
     if number < MAJORITY * len(seen):
@@ -93,8 +97,8 @@ def choose_model(paths: Sequence[Path], options: Options) -> tuple[str, str]:
         )
     if kind not in FITS:
         raise ValueError(
-            f"no bundled model fits these images, which are {_words(kind)}: mark cells in ten of "
-            "them and train a counter (cellcount train FOLDER), or name the model with --model"
+            f"no bundled model fits these images ({_words(kind)}): mark the cells of ten of them "
+            "and train a counter (cellcount train FOLDER), or name the model with --model"
         )
     of = "" if number == len(seen) else f" in {number} of {len(seen)} images looked at"
     return FITS[kind][0], f"{_words(kind)}{of}"
@@ -104,7 +108,7 @@ def kind_of(path: Path, options: Options) -> str | None:
     """Kind of a file, by the middle one of several images in it.
 
     Returns:
-      A key of `FITS`, or what else it looks like; None if it cannot be read.
+      A key of `FITS`, or what else it looks like; None if it cannot be read or shows nothing.
     """
     channels = None if options.channels is None else list(options.channels)
     try:
@@ -119,18 +123,33 @@ def kind_of(path: Path, options: Options) -> str | None:
         return None
 
 
-def kind_of_pixels(pixels: np.ndarray) -> str:
-    """Kind of a 2-D image [H, W, C]."""
+def kind_of_pixels(pixels: np.ndarray) -> str | None:
+    """Kind of a 2-D image [H, W, C]; None where a grey image shows nothing but noise."""
     look = look_at(pixels)
-    if look.median <= MAX_DARK_MEDIAN and look.asymmetry <= MAX_DARK_ASYMMETRY:
-        is_grey = look.stain < MIN_STAIN
-        is_phase = is_grey and look.mode > PHASE_MODE and look.asymmetry > PHASE_ASYMMETRY
-        return "phase" if is_phase else "fluorescence"
-    if look.stain < MIN_STAIN:
-        return "grey or pale, with dark structures on a bright background"
+    is_grey = look.stain < MIN_STAIN
+    is_dark = look.median <= MAX_DARK_MEDIAN and look.asymmetry <= MAX_DARK_ASYMMETRY
+    is_phase = is_grey and look.mode > PHASE_MODE and look.asymmetry > PHASE_ASYMMETRY
+    if is_dark and not is_phase:
+        return "fluorescence"
+    if is_grey and not shows_structure(pixels):
+        return None
+    if is_dark:
+        return "phase"
+    if is_grey:
+        return "grey or pale, dark on a bright background"
     if look.stain > TISSUE_STAIN:
         return "section"
     return "smear" if look.median < MAX_SMEAR_MEDIAN else "mostly bright and empty"
+
+
+def shows_structure(pixels: np.ndarray) -> bool:
+    """Whether an image [H, W, C] shows more than noise that is independent from pixel to pixel."""
+    grey = pixels.astype(np.float32).mean(axis=-1)
+    height, width = (max(1, n // BLOCK) for n in grey.shape)
+    blocks = grey[: height * BLOCK, : width * BLOCK]
+    sides = (height, blocks.shape[0] // height, width, blocks.shape[1] // width)
+    averaged = blocks.reshape(sides).mean(axis=(1, 3))
+    return float(averaged.std()) > MIN_STRUCTURE * float(grey.std())
 
 
 def look_at(pixels: np.ndarray) -> Look:

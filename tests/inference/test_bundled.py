@@ -13,6 +13,7 @@ import safetensors
 from PIL import Image
 
 from cellcount_jax.cli import main
+from cellcount_jax.datasets import load
 from cellcount_jax.evaluation.matching import match_points
 from cellcount_jax.export import provenance, write_model
 from cellcount_jax.inference import bundled, model_file
@@ -40,11 +41,13 @@ def test_a_bundled_model_is_small_and_has_its_provenance(name):
     assert training["dataset_is_fallback"] is False
     for key in ("dataset", "protocol", "split_hash", "seed", "mae", "f1", "versions"):
         assert training[key] is not None
-    card = (ROOT / "docs" / f"{name}.md").read_text()
+    is_first = name == "nuclei"
+    card = (ROOT / "docs" / ("nuclei.md" if is_first else "models.md")).read_text()
     with safetensors.safe_open(path, framework="numpy") as file:
         assert json.loads(file.metadata()["cellcount"])["sha256"] in card
     config = facts["config"]
-    assert f"configs/{name}.py:quick" in card
+    preset = "nuclei.py:quick" if is_first else f"bundled.py:quick_{name}"
+    assert f"configs/{preset}" in card
     assert ", ".join(map(str, config["model"]["channels"])) in card
 
 
@@ -103,6 +106,25 @@ def test_images_are_counted_without_naming_a_model(tmp_path, capsys):
     assert "bundled" not in capsys.readouterr().out
 
 
+def test_all_models_together_are_small():
+    assert sum(Path(bundled.resolve(name)).stat().st_size for name in bundled.MODELS) < 3e6
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset"),
+    [("tissue", "dsb2018_stained"), ("phase", "usiigaci"), ("blood", "chula_rbc12"),
+     ("nuclei3d", "bbbc050")],
+)  # fmt: skip
+def test_held_out_images_are_counted(raw_dir, name, dataset):
+    """The first test images: none of them was trained on."""
+    counter = Counter.load(name)
+    source = load.load_dataset(dataset, protocol=counter.facts["config"]["data"]["protocol"])
+    assert source.split_hash == counter.facts["training"]["split_hash"]
+    tests = source.splits["test"][:3]
+    found = sum(counter.count(s.image, spacing=s.spacing).count for s in tests)
+    assert found == pytest.approx(sum(s.count for s in tests), rel=0.15)
+
+
 def test_it_can_be_exported_like_any_other(tmp_path):
     target = tmp_path / "mine.cellcount"
     facts = write_model.export_model("nuclei", target)
@@ -115,13 +137,15 @@ def test_wheel_and_source_archive_hold_it(tmp_path):
     sdist = pytest.importorskip("hatchling.builders.sdist")
     (made,) = wheel.WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(made) as archive:
-        inside = archive.read("cellcount_jax/inference/bundled/nuclei.cellcount")
+        for name in bundled.MODELS:
+            inside = archive.read(f"cellcount_jax/inference/bundled/{name}.cellcount")
+            assert inside == Path(bundled.resolve(name)).read_bytes()
         assert "cellcount_jax/py.typed" in archive.namelist()
-    assert inside == Path(bundled.resolve("nuclei")).read_bytes()
     (made,) = sdist.SdistBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     with tarfile.open(made) as archive:
         names = archive.getnames()
-    assert sum(n.endswith("/cellcount_jax/inference/bundled/nuclei.cellcount") for n in names) == 1
+    files = [n for n in names if n.endswith(".cellcount") and "/cellcount_jax/inference/" in n]
+    assert len(files) == len(bundled.MODELS)
 
 
 @pytest.mark.slow

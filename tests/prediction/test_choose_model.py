@@ -43,6 +43,21 @@ def test_a_constant_image_is_measured_without_a_warning():
     assert look_at(np.full((8, 8, 1), 7, np.uint8)).stain == 0
 
 
+@pytest.mark.parametrize("mean", [1, 5, 50])
+def test_noise_alone_is_no_kind_of_cells(mean, tmp_path):
+    noise = np.random.default_rng(0).poisson(mean, (97, 130)).astype(np.uint8)
+    assert kind_of_pixels(noise[..., None]) in (None, "fluorescence")
+    Image.fromarray(noise).save(tmp_path / "empty.png")
+    assert choose_model([tmp_path / "empty.png"], Options())[0] == "nuclei"
+    paths = save(tmp_path, ["phase"] * 3)
+    assert choose_model([tmp_path / "empty.png", *paths], Options())[0] == "phase"
+
+
+@pytest.mark.parametrize("side", [1, 3, 5])
+def test_images_of_few_pixels(side):
+    kind_of_pixels(np.arange(side * side, dtype=np.uint8).reshape(side, side, 1))
+
+
 def save(folder, kinds):
     paths = []
     for i, kind in enumerate(kinds):
