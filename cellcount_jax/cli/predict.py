@@ -86,13 +86,13 @@ def _predict(options: argparse.Namespace) -> int:
     from cellcount_jax.prediction.predict_files import predict_files
 
     configure_process(verbose=options.verbose)
-    chosen = _chosen(options)
+    chosen, model = _chosen(options), options.model
+    counter = None if model is None else Counter.load(model)
     paths = find_images(options.paths, options.out, pattern=options.pattern)
-    model = options.model
-    if model is None:
+    if counter is None:
         model, why = choose_model(paths, Options(**chosen))
         print(f"model: {model} (bundled), for {why}; choose another with --model")
-    counter = Counter.load(model)
+        counter = Counter.load(model)
     draw = None
     if options.overlays:  # imports Matplotlib, which is slow
         from cellcount_jax.reporting import overlays
