@@ -33,7 +33,7 @@ class Plan(NamedTuple):
       jitter: Training images are resized by up to this, and by one over it.
       sigma: Sigma of a cell in the target density, in pixels after resizing.
       radius: Matching radius in pixels after resizing.
-      count: `integral` of the density, or `peaks`: what had the smaller error on validation images.
+      readout: `integral` of the density, or `peaks`: which had the smaller validation error.
     """
 
     dataset: str
@@ -44,7 +44,7 @@ class Plan(NamedTuple):
     jitter: float
     sigma: float
     radius: float
-    count: str
+    readout: str
 
 
 PLANS = {
@@ -83,7 +83,7 @@ def get_config(preset: str = "") -> ConfigDict:
             "cell_diameter": plan.cell_diameter,
         }
     )
-    config.radius, config.model.sigma, config.model.count = plan.radius, plan.sigma, plan.count
+    config.radius, config.model.sigma, config.model.count = plan.radius, plan.sigma, plan.readout
     config.preprocessing.channels = plan.channels
     stage = config.stages.density
     # There are 4 to 13 validation images: the best of several checkpoints on them would be chance.
