@@ -84,7 +84,7 @@ class Counter:
         """Loads the counter of a finished run or of a model file, or a bundled one.
 
         Args:
-          path: Folder of the run, a `.cellcount` file, or a name of `bundled.MODELS`: "nuclei".
+          path: Folder of the run, a `.cellcount` file, or a name of `bundled.MODELS`.
           stage: Name of a stage of the run's method; the last one if not given.
 
         Raises:
