@@ -95,6 +95,7 @@ class TracedError(Exception):
     """The first step was traced, and is not to be compiled."""
 
 
+@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ONE_PER_METHOD])
 def test_a_batch_of_every_other_config_fits_its_network(name, tmp_path, monkeypatch):
     """From raw files to the shapes of a step's gradients, without compiling it."""

@@ -26,8 +26,19 @@ TOLERANCE = 0.03
 
 
 def describe_all(raw_dir: FilePath | None = None, data_dir: FilePath | None = None) -> list[str]:
-    """`check` of every benchmark; one line for each that is not available."""
-    return [line for name in BENCHMARKS for line in check(name, raw_dir=raw_dir, data_dir=data_dir)]
+    """A line for each benchmark: where it lies, or where to get it; no image is read."""
+    return [_describe(b, raw_dir, data_dir) for b in BENCHMARKS.values()]
+
+
+def _describe(benchmark: Benchmark, raw_dir: FilePath | None, data_dir: FilePath | None) -> str:
+    try:
+        place = find_raw(benchmark, raw_dir)
+    except ValueError:
+        return f"{benchmark.name}: not available; {where_to_get(benchmark, raw_dir)}"
+    if place is None and open_records(benchmark, None, data_dir) is None:
+        return f"{benchmark.name}: not available; {where_to_get(benchmark)}"
+    where = place or prepared_root(data_dir)
+    return f"{benchmark.name}: {benchmark.title}, in {where}; licence: {benchmark.licence}"
 
 
 def check(

@@ -58,7 +58,7 @@ def test_renamed_fields_keep_their_values():
     plan = config["stages"]["density"]
     assert (plan["ema_decay"], plan["grad_accumulation"]) == (0.99, 1)
     assert new["readout"]["single_cell_peak"] == facts["readout"]["reference"]
-    assert new["resampling"] == Resampling(cell_diameter=14.0).to_dict()
+    assert Resampling.from_dict(new["resampling"]) == Resampling(cell_diameter=14.0)
     assert config["radius"] == facts["config"]["radius"]
     assert facts["config"]["stages"]["density"]["average"] == 0.99  # the argument is not changed
     old_words = {"patches", "scale", "same_size", "average", "accumulate", "views", "tolerance"}

@@ -13,6 +13,8 @@ from cellcount_jax.models.message_passing import spread
 from configs import dcl_vgg
 from tests.methods.step_input import step_input
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def tiny_config(**model) -> ConfigDict:
     config = dcl_vgg.get_config("tiny_pretrained")

@@ -15,6 +15,8 @@ from cellcount_jax.methods import build_stages, density
 from cellcount_jax.methods.base import StepInput
 from cellcount_jax.models import unet
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.mark.parametrize("space", [(24, 20), (9, 10, 11)])
 def test_density_near_peaks_is_that_under_a_dilated_threshold(space):
