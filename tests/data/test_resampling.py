@@ -141,7 +141,7 @@ def test_a_given_diameter_is_resized_to_that_of_the_training_cells():
     image, volume = np.zeros((40, 50, 1)), np.zeros((10, 40, 50, 1))
     plain = Resampling(factor=0.5, pixel_size=0.3, trained_diameter=14.0)
     assert plain.scale_for(image) == 0.5
-    assert plain.with_cell_diameter(7.0).scale_for(image, (0.6, 0.6)) == 2.0
+    assert plain.with_cell_diameter(7.0).scale_for(image, (0.9, 0.9)) == 2.0
     given = Resampling(factor=(1.0, 0.5, 0.5), trained_diameter=14.0).with_cell_diameter(7.0)
     assert given.scale_for(volume) == (4.0, 2.0, 2.0)
     assert Resampling.from_dict(plain.to_dict()) == plain
