@@ -27,7 +27,7 @@ from cellcount_jax.simulation.simulate import write_simulated
 
 IMAGES, WORK = Path(__file__).parent / "images", Path("build/annotation")
 WINDOW, SHOWN = (1240, 860), 900
-COLOURS = 128
+COLOURS = 256
 FRAME_SECONDS = 1.5
 
 
@@ -86,7 +86,9 @@ class Camera:
 
     def save(self, name: str) -> None:
         """Saves the window as a picture of the page."""
-        self.picture().quantize(COLOURS).save(IMAGES / f"{name}.png", optimize=True)
+        rare_colours = Image.Quantize.MAXCOVERAGE  # of the current dot, of a place that is no cell
+        paletted = self.picture().convert("RGB").quantize(COLOURS, rare_colours)
+        paletted.save(IMAGES / f"{name}.png", optimize=True)
 
     def frame(self, caption: str, n: int = 1) -> None:
         """Adds frames with a caption to the animation."""
