@@ -10,6 +10,7 @@ from PIL import Image
 
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets.splits import Protocol
+from cellcount_jax.io.annotations.centroids import label_centroids
 from cellcount_jax.io.images.image import read_image
 
 
@@ -113,6 +114,15 @@ def read_labels(path: Path, image: np.ndarray) -> np.ndarray:
     labels = read_image(path, axes=axes, stored=True).pixels[..., 0]
     _check_shape(path, image, labels)
     return labels
+
+
+def read_masked(folder: Path, *, channels: int) -> Iterator[Sample]:
+    """PNG pairs in `images` and `labels`; a dot is the centroid of an instance."""
+    for path in sorted((folder / "images").glob("*.png")):
+        labels_path = matching_file(folder / "labels" / path.name, path)
+        image = read_pixels(path, channels=channels)
+        labels = read_labels(labels_path, image)
+        yield Sample(path.stem, image, label_centroids(labels), labels=labels)
 
 
 def _check_shape(path: Path, image: np.ndarray, mask: np.ndarray) -> None:

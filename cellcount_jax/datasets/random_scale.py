@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cellcount_jax.data.resampling import Resampling
-from cellcount_jax.data.resize import Scale
+from cellcount_jax.data.resize import Scale, resized_shape
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets.load import SplitDataset, resampled
 from cellcount_jax.datasets.normalise_diameter import cut_windows
@@ -64,10 +64,14 @@ def _rescaled(
 ) -> Iterator[Sample]:
     """A sample resized by both factors, or its windows; its pixel size is that without `extra`."""
     bare = dataclasses.replace(sample, labels=None)
-    (nominal,) = Resampling(factor).apply(bare)
+    sides = sample.image.shape[:-1]
     scales = np.broadcast_to(np.multiply(factor, extra), sample.image.ndim - 1)
     (resized,) = Resampling(tuple(scales.tolist())).apply(bare)
-    named = dataclasses.replace(resized, name=f"{sample.name}~{copy}", spacing=nominal.spacing)
+    spacing = sample.spacing
+    if spacing is not None:
+        nominal = resized_shape(sides, factor)
+        spacing = tuple(u * a / b for u, a, b in zip(spacing, sides, nominal, strict=True))
+    named = dataclasses.replace(resized, name=f"{sample.name}~{copy}", spacing=spacing)
     if sample.image.ndim == 3:
         yield from cut_windows(named, window)
     else:

@@ -1,20 +1,13 @@
 """Images of the Data Science Bowl 2018 (BBBC038): fluorescent nuclei, and stained tissue."""
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from pathlib import Path
 
 from cellcount_jax.data.sample import Sample
-from cellcount_jax.datasets.base import (
-    Benchmark,
-    Published,
-    by_name,
-    matching_file,
-    read_labels,
-    read_pixels,
-)
+from cellcount_jax.datasets.base import Benchmark, Published, by_name, read_masked
 from cellcount_jax.datasets.splits import Protocol
-from cellcount_jax.io.annotations.centroids import label_centroids
 
 PAGE = "https://bbbc.broadinstitute.org/BBBC038"
 LICENCE = "CC0"
@@ -29,12 +22,9 @@ def read(folder: Path, *, channels: int) -> Iterator[Sample]:
 
     The laboratories are not named; images of one size, `HEIGHTxWIDTH`, form a group.
     """
-    for path in sorted((folder / "images").glob("*.png")):
-        labels_path = matching_file(folder / "labels" / path.name, path)
-        image = read_pixels(path, channels=channels)
-        labels = read_labels(labels_path, image)
-        size = f"{image.shape[0]}x{image.shape[1]}"
-        yield Sample(path.stem, image, label_centroids(labels), size, labels=labels)
+    for sample in read_masked(folder, channels=channels):
+        height, width = sample.image.shape[:2]
+        yield dataclasses.replace(sample, group=f"{height}x{width}")
 
 
 DSB2018 = Benchmark(

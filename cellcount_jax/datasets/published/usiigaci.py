@@ -1,29 +1,9 @@
 """Usiigaci: T98G glioblastoma cells in phase contrast, 50 images."""
 
-from collections.abc import Iterator
-from pathlib import Path
+import functools
 
-from cellcount_jax.data.sample import Sample
-from cellcount_jax.datasets.base import (
-    Benchmark,
-    Published,
-    by_name,
-    matching_file,
-    read_labels,
-    read_pixels,
-)
+from cellcount_jax.datasets.base import Benchmark, Published, by_name, read_masked
 from cellcount_jax.datasets.splits import Protocol
-from cellcount_jax.io.annotations.centroids import label_centroids
-
-
-def read(folder: Path) -> Iterator[Sample]:
-    """Pairs in `images` and `labels`; a dot is the centroid of an instance."""
-    for path in sorted((folder / "images").glob("*.png")):
-        labels_path = matching_file(folder / "labels" / path.name, path)
-        image = read_pixels(path, channels=1)
-        labels = read_labels(labels_path, image)
-        yield Sample(path.stem, image, label_centroids(labels), labels=labels)
-
 
 USIIGACI = Benchmark(
     name="usiigaci",
@@ -35,7 +15,7 @@ USIIGACI = Benchmark(
     "microscopy enabled by machine learning, SoftwareX 2019",
     raw_layout="images/NAME.png (8-bit grey) and labels/NAME.png (16-bit instances)",
     published=Published(50),
-    read=read,
+    read=functools.partial(read_masked, channels=1),
     protocols=by_name(
         Protocol("random", "images at random", train=30, test=15, validation=5),
     ),
