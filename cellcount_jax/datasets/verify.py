@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -32,13 +33,28 @@ def describe_all(raw_dir: FilePath | None = None, data_dir: FilePath | None = No
 
 def _describe(benchmark: Benchmark, raw_dir: FilePath | None, data_dir: FilePath | None) -> str:
     try:
-        place = find_raw(benchmark, raw_dir)
+        found = _located(benchmark, raw_dir, data_dir)
+    except ValueError as error:  # damaged prepared data do not hide the others
+        return f"{benchmark.name}: {benchmark.title}; {error}"
+    if isinstance(found, str):
+        return found
+    return f"{benchmark.name}: {benchmark.title}, in {found[0]}; licence: {benchmark.licence}"
+
+
+def _located(
+    benchmark: Benchmark, raw_dir: FilePath | None, data_dir: FilePath | None
+) -> tuple[Path, Iterable[Sample]] | str:
+    """Folder and samples of a benchmark, none read yet; or a line that says where to get it."""
+    try:
+        raw = find_raw(benchmark, raw_dir)
     except ValueError:
         return f"{benchmark.name}: not available; {where_to_get(benchmark, raw_dir)}"
-    if place is None and open_records(benchmark, None, data_dir) is None:
+    if raw is not None:
+        return raw, benchmark.read(raw)
+    prepared = open_records(benchmark, None, data_dir)
+    if prepared is None:
         return f"{benchmark.name}: not available; {where_to_get(benchmark)}"
-    where = place or prepared_root(data_dir)
-    return f"{benchmark.name}: {benchmark.title}, in {where}; licence: {benchmark.licence}"
+    return prepared_root(data_dir) / benchmark.name, prepared
 
 
 def check(
@@ -60,13 +76,10 @@ def check(
     """
     benchmark = get_benchmark(name)
     try:
-        raw = find_raw(benchmark, raw_dir)
-    except ValueError:
-        return [f"{name}: not available; {where_to_get(benchmark, raw_dir)}"]
-    try:
-        samples = benchmark.read(raw) if raw else open_records(benchmark, None, data_dir)
-        if samples is None:
-            return [f"{name}: not available; {where_to_get(benchmark)}"]
+        located = _located(benchmark, raw_dir, data_dir)
+        if isinstance(located, str):
+            return [located]
+        folder, samples = located
         found, flat = [], []
         for sample in samples:
             found.append(_Summary.of(sample))
@@ -74,7 +87,6 @@ def check(
                 flat.append(sample)
     except ValueError as error:
         return [f"{name}: {benchmark.title}", f"warning: {error}"]
-    folder = raw or prepared_root(data_dir) / name
     if not found:
         return [f"{name}: {benchmark.title}", f"warning: {folder}: no images found"]
     return [
