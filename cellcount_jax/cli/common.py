@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from cellcount_jax.inference.bundled import MODELS
+
 Run = Callable[[argparse.Namespace], int]
 """Runs a command and returns its exit status."""
 
@@ -14,8 +16,7 @@ SOME_FAILED = 3
 """Exit status if the results are complete except for unusable files, which are named."""
 
 MODEL_CHOICES = (
-    "folder of a finished run, .cellcount file, or a bundled model: nuclei, tissue, phase, blood, "
-    "nuclei3d"
+    f"folder of a finished run, .cellcount file, or a bundled model: {', '.join(MODELS)}"
 )
 
 VOXEL_HELP = "micrometres per pixel, in place of the files' metadata; 2-D images use Y and X"

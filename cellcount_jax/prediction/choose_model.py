@@ -1,6 +1,6 @@
 """Which bundled model fits a folder of images, by a look at some of them.
 
-The limits were set while looking at the images of nine public datasets (see docs/models.md).
+The limits were set while looking at the images of the datasets that docs/models.md names.
 """
 
 import collections
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cellcount_jax.inference.bundled import DEFAULT_MODEL
 from cellcount_jax.io.images.base import ImageError
 from cellcount_jax.io.images.image import LazyImage, open_lazy
 from cellcount_jax.prediction.options import Options
@@ -85,7 +86,7 @@ def choose_model(paths: Sequence[Path], options: Options) -> tuple[str, str]:
     rows = np.unique(np.linspace(0, len(paths) - 1, N_IMAGES).round().astype(int))
     seen = [(path, kind) for path in (paths[i] for i in rows) if (kind := kind_of(path, options))]
     if not seen:  # the table will say why
-        return "nuclei", "images that cannot be read or show noise alone"
+        return DEFAULT_MODEL, "images that cannot be read or show noise alone"
     counts = collections.Counter(kind for _, kind in seen)
     kind, number = counts.most_common(1)[0]
     if number < MAJORITY * len(seen):
