@@ -138,8 +138,9 @@ def fuzz_in_this_process(name: str, out: Path, seconds: int, seed: int) -> None:
     seeds.mkdir(parents=True, exist_ok=True)
     (out / "corpus").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as place_of_seeds, contextlib.chdir(place_of_seeds):
-        for number, data in enumerate(target.seeds()):
-            (seeds / f"{number}").write_bytes(data)
+        valid = list(target.seeds())
+    for number, data in enumerate(valid):
+        (seeds / f"{number}").write_bytes(data)
     path, progress = out / "input" / target.name, out / "progress.json"
     path.parent.mkdir(exist_ok=True)
     counts: dict[str, Any] = {"executions": 0, "findings": []}
