@@ -225,7 +225,7 @@ def replay(name: str, folder: Path) -> dict[str, str]:
     for path in sorted(folder.iterdir()) if folder.exists() else ():
         child = [sys.executable, "-m", "benchmarks.exactness.fuzz", "--check", name, str(path)]
         try:
-            done = subprocess.run(child, capture_output=True, text=True, timeout=STALLED_SECONDS)
+            done = subprocess.run(child, capture_output=True, text=True, timeout=STARTING_SECONDS)
             text = done.stdout.strip() or (f"status {done.returncode}" * bool(done.returncode))
         except subprocess.TimeoutExpired:
             text = "hangs"

@@ -34,27 +34,32 @@ def captured_warnings(
     """
     warnings: list[str] = []
     thread = threading.get_ident()
-
-    def capture(record: logging.LogRecord) -> bool:
-        if record.thread != thread:
-            return True
-        if record.levelno >= logging.WARNING:
-            warnings.append(record.getMessage())
-            check(warnings[-1])
-        _LOG.info("%s", record.getMessage())
-        return False
-
     logger = logging.getLogger(logger_name)
     with _LOCK:
-        level = logger.level
+        disabled, is_enabled = logger.disabled, logger.isEnabledFor
+
+        def capture(record: logging.LogRecord) -> bool:
+            if record.thread != thread:
+                return not disabled and is_enabled(record.levelno)
+            if record.levelno >= logging.WARNING:
+                warnings.append(record.getMessage())
+                check(warnings[-1])
+            _LOG.info("%s", record.getMessage())
+            return False
+
+        # Damage must be seen although the caller has silenced the library: by its level, by
+        # logging.disable, or by a configuration that disables existing loggers.
+        logger.disabled, logger.isEnabledFor = False, _warnings_are_enabled  # type: ignore[method-assign]
         logger.addFilter(capture)
-        # A caller may have silenced the library, and a filter sees only what passes the level.
-        logger.setLevel(min(level, logging.WARNING))
         try:
             yield warnings
         finally:
             logger.removeFilter(capture)
-            logger.setLevel(level)
+            logger.disabled, logger.isEnabledFor = disabled, is_enabled  # type: ignore[method-assign]
+
+
+def _warnings_are_enabled(level: int) -> bool:
+    return level >= logging.WARNING
 
 
 @contextlib.contextmanager

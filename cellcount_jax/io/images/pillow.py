@@ -1,5 +1,6 @@
 """PNG, JPEG, BMP, GIF, WebP, JPEG 2000 and PNM, decoded whole."""
 
+import io
 import logging
 import struct
 import warnings
@@ -81,8 +82,10 @@ def _opened(path: Path, format: str, *, strict: bool) -> Iterator[Any]:
     Image.init()
     # Image.open would apply Pillow's own limit on the size, a setting of the whole process.
     factory = Image.OPEN[format][0]
+    # Pillow reads as many bytes as a box of JPEG 2000 declares; a file would make room for them.
+    whole = format == "JPEG2000"
     with (
-        path.open("rb") as file,
+        io.BytesIO(path.read_bytes()) if whole else path.open("rb") as file,
         _captured_warnings(path, strict=strict),
         factory(file, str(path)) as image,
     ):

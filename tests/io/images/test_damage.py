@@ -100,14 +100,38 @@ def test_two_hundred_damaged_zarr_folders(tmp_path: Path, version: str) -> None:
 @pytest.mark.parametrize("name", STACKS)
 def test_a_stack_that_is_cut_short_never_becomes_a_thinner_one(tmp_path: Path, name: str) -> None:
     whole, path = FORMATS[name], tmp_path / "short"
-    tifffile_log = logging.getLogger("tifffile")
-    for silenced in (False, True):
-        tifffile_log.setLevel(logging.CRITICAL if silenced else logging.NOTSET)
-        for length in range(0, len(whole), 61):
-            path.write_bytes(whole[:length])
-            found = read_or_refuse(path)
-            assert found is None or found.shape == (5, 16, 18, 1), length
-    tifffile_log.setLevel(logging.NOTSET)
+    for length in range(0, len(whole), 61):
+        path.write_bytes(whole[:length])
+        found = read_or_refuse(path)
+        assert found is None or found.shape == (5, 16, 18, 1), length
+
+
+@pytest.mark.parametrize("silencing", ["none", "level", "logging.disable", "disabled logger"])
+def test_a_caller_who_silences_the_library_is_told_of_damage(
+    tmp_path: Path, silencing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = logging.getLogger("tifffile")
+    monkeypatch.setattr(log, "disabled", silencing == "disabled logger")
+    log.setLevel(logging.CRITICAL if silencing == "level" else logging.NOTSET)
+    logging.disable(logging.CRITICAL if silencing == "logging.disable" else logging.NOTSET)
+    path, whole = tmp_path / "damaged.tif", FORMATS["pages"]
+    path.write_bytes(whole[: len(whole) * 3 // 4])
+    try:
+        with pytest.raises(ImageError, match="is damaged"):
+            read_image(path)
+        assert log.disabled == (silencing == "disabled logger")
+    finally:
+        logging.disable(logging.NOTSET)
+        log.setLevel(logging.NOTSET)
+
+
+def test_a_box_of_jpeg_2000_that_declares_gigabytes_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.jp2"
+    signature = b"\0\0\0\x0cjP  \r\n\x87\n"
+    header = struct.pack(">I4sQ", 1, b"jp2h", 9 * 10**10) + b"ihdr"
+    path.write_bytes(signature + header)
+    with pytest.raises(ImageError, match="not readable"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("place", range(37, 55))
