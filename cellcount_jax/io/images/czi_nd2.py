@@ -13,6 +13,7 @@ from defusedxml import ElementTree
 
 from cellcount_jax.io.cache import ArrayCache
 from cellcount_jax.io.images import base
+from cellcount_jax.io.images.bounded_file import BoundedFile
 from cellcount_jax.io.images.chunks import read_frames
 
 _LOG = logging.getLogger(__name__)
@@ -37,11 +38,11 @@ def open_nd2(path: Path, request: base.Request) -> base.ImageReader:
     nd2 = _optional("nd2", "Nikon ND2")
     base.pick_scene([1], request.scene)
     base.pick_level(1, request.level)
-    file = nd2.ND2File(path)
+    opened = BoundedFile(path)
     try:
-        return _nd2_reader(file, request)
+        return _nd2_reader(nd2.ND2File(opened), request)
     except BaseException:
-        file.close()
+        opened.close()
         raise
 
 

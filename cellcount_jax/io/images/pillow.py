@@ -1,6 +1,5 @@
 """PNG, JPEG, BMP, GIF, WebP, JPEG 2000 and PNM, decoded whole."""
 
-import io
 import logging
 import struct
 import warnings
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from cellcount_jax.io.images import base
+from cellcount_jax.io.images.bounded_file import BoundedFile
 from cellcount_jax.io.images.orientation import ORIENTATION_TAG, upright, warn_of_rotation
 
 _LOG = logging.getLogger(__name__)
@@ -82,10 +82,8 @@ def _opened(path: Path, format: str, *, strict: bool) -> Iterator[Any]:
     Image.init()
     # Image.open would apply Pillow's own limit on the size, a setting of the whole process.
     factory = Image.OPEN[format][0]
-    # Pillow reads as many bytes as a box of JPEG 2000 declares; a file would make room for them.
-    whole = format == "JPEG2000"
     with (
-        io.BytesIO(path.read_bytes()) if whole else path.open("rb") as file,
+        BoundedFile(path) as file,
         _captured_warnings(path, strict=strict),
         factory(file, str(path)) as image,
     ):
