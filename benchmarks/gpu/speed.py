@@ -19,8 +19,8 @@ from typing import Any
 
 from benchmarks.speed import network_cases
 from benchmarks.speed.against_torch import load
+from benchmarks.speed.case import Settings
 from benchmarks.speed.jax_programs import matmul_rate, seconds_of, training_step_with_flops
-from benchmarks.speed.network_cases import Settings
 from benchmarks.speed.torch_reference.client import Worker
 from cellcount_jax.runtime import sharding
 from cellcount_jax.runtime.error_text import one_line

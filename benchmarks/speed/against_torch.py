@@ -44,6 +44,7 @@ from benchmarks.output import (
     write,
 )
 from benchmarks.speed import network_cases
+from benchmarks.speed.case import Case, Settings
 from benchmarks.speed.jax_programs import (
     PROGRAMS,
     matmul_rate,
@@ -51,7 +52,6 @@ from benchmarks.speed.jax_programs import (
     seconds_of,
     training_step,
 )
-from benchmarks.speed.network_cases import Case, Settings
 from benchmarks.speed.torch_reference.client import Worker
 from cellcount_jax.runtime import sharding
 from cellcount_jax.runtime.setup import use_huge_pages

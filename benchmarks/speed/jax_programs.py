@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.speed.network_cases import Case
+from benchmarks.speed.case import Case
 from cellcount_jax.runtime import sharding
 from cellcount_jax.training.step import create_state, make_step
 

@@ -20,7 +20,7 @@ import pytest
 
 from benchmarks import output
 from benchmarks.speed import against_torch, network_cases
-from benchmarks.speed.network_cases import Case, Settings
+from benchmarks.speed.case import Case, Settings
 from benchmarks.speed.torch_reference.client import ROOT, Worker
 
 TORCH_PYTHON = os.environ.get("CELLCOUNT_TORCH_PYTHON", sys.executable)
