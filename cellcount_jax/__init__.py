@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cellcount_jax.inference.counter import Count, Counter
+    from cellcount_jax.inference.count import Count
+    from cellcount_jax.inference.counter import Counter
     from cellcount_jax.io.annotations.dots import Dots, read_dots, write_dots
     from cellcount_jax.io.images.image import read_image
     from cellcount_jax.simulation.simulate import simulate_cells
@@ -24,10 +25,14 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Imports a public name when it is first used: JAX takes seconds, and few programs need all."""
-    if name in ("Count", "Counter"):
-        from cellcount_jax.inference import counter
+    if name == "Count":
+        from cellcount_jax.inference.count import Count
 
-        return getattr(counter, name)
+        return Count
+    if name == "Counter":
+        from cellcount_jax.inference.counter import Counter
+
+        return Counter
     if name in ("Dots", "read_dots", "write_dots"):
         from cellcount_jax.io.annotations import dots
 

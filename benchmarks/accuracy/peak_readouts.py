@@ -20,7 +20,8 @@ from benchmarks.output import markdown
 from cellcount_jax import defaults, short_trainings
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.evaluation.evaluate import point_errors
-from cellcount_jax.inference.counter import Count, Counter
+from cellcount_jax.inference.count import Count
+from cellcount_jax.inference.counter import Counter
 from cellcount_jax.inference.readout import read_out
 from cellcount_jax.methods import build_stages, consistency, postprocess
 from cellcount_jax.methods.base import Readout

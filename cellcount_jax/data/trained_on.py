@@ -4,7 +4,6 @@ A wrong intensity range, colour or cell size gives a wrong count without any err
 records those of its training images, and every image is compared with them.
 """
 
-import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from cellcount_jax.data import outliers
 from cellcount_jax.data.cell_diameter import MAX_DIAMETER, central_diameter
 from cellcount_jax.data.preprocess import Preprocessing
 from cellcount_jax.data.sample import Sample
-from cellcount_jax.io.images.readable import Readable, sample_grid
+from cellcount_jax.io.images.readable import Adapted, Readable, sample_grid
 
 log = logging.getLogger(__name__)
 
@@ -48,29 +47,6 @@ MIN_MEASURED, MAX_MEASURED = 5, 20
 
 MAX_DESCRIBED = 500
 """Maximum number of training images that are described: of more, every n-th."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Adapted:
-    """An image read in part or with changed values.
-
-    Attributes:
-      image: Image as given.
-      shape: Shape [*space, C] after the change.
-      dtype: Data type after the change.
-      change: Maps a part [*part, C] of all channels to the changed values.
-    """
-
-    image: Readable
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    change: Callable[[np.ndarray], np.ndarray]
-
-    def read(self, slices: Sequence[slice] = ()) -> np.ndarray:
-        """Values of a part; axes without a slice are read whole."""
-        *space, channels = (*slices, *[slice(None)] * (len(self.shape) - len(slices)))
-        whole = slice(0, self.image.shape[-1])
-        return self.change(self.image.read((*space, whole)))[..., channels]
 
 
 def describe(samples: Sequence[Sample], *, measure_cells: bool = True) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from cellcount_jax.evaluation import metrics
 from cellcount_jax.evaluation.image import ImageEvaluation, evaluate_image, spacing_of
 from cellcount_jax.evaluation.matching import match_points
 from cellcount_jax.evaluation.summary import summarise
-from cellcount_jax.inference.counter import Count, Counter
+from cellcount_jax.inference.count import Count
+from cellcount_jax.inference.counter import Counter
 from cellcount_jax.inference.detect import Decoder, find_points
 from cellcount_jax.methods.base import Readout
 

@@ -15,7 +15,8 @@ import numpy as np
 from scipy import ndimage
 
 from cellcount_jax.data.resize import in_plane
-from cellcount_jax.inference.counter import Count, Counter
+from cellcount_jax.inference.count import Count
+from cellcount_jax.inference.counter import Counter
 from cellcount_jax.inference.image_argument import to_image
 from cellcount_jax.methods.base import Prototypes
 

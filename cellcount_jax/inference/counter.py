@@ -15,11 +15,7 @@ from cellcount_jax.data import trained_on
 from cellcount_jax.data.preprocess import Preprocessing
 from cellcount_jax.data.resampling import Resampling
 from cellcount_jax.data.resize import Scale
-from cellcount_jax.inference import (
-    bundled,
-    model_file,
-    model_file_v1,
-)
+from cellcount_jax.inference import bundled, model_file
 from cellcount_jax.inference.batched_predict import BatchedPredictor
 from cellcount_jax.inference.count import Count
 from cellcount_jax.inference.image_argument import to_image
@@ -37,8 +33,6 @@ from cellcount_jax.io.images.image import open_lazy
 from cellcount_jax.io.images.readable import Readable
 from cellcount_jax.methods import build_stages
 from cellcount_jax.methods.base import Readout, Stage, Variables
-
-__all__ = ["Count", "Counter", "as_variables", "from_facts"]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -99,7 +93,7 @@ class Counter:
 
             tree, facts = checkpoint.load_stage(source, stage)
         try:
-            counter = from_facts(facts, as_variables(tree))
+            counter = from_facts(facts, Variables.from_tree(tree))
         except Exception as error:  # settings of another version may lack any field
             raise model_file.build_error(source, facts, error) from error
         return dataclasses.replace(counter, name=str(path))
@@ -286,13 +280,7 @@ def from_facts(facts: Mapping[str, Any], variables: Variables) -> Counter:
     Raises:
       ValueError: The metadata have a newer schema or name no known method.
     """
-    schema = facts.get("schema", 1)
-    if schema > model_file.SCHEMA:
-        raise ValueError(
-            f"its schema is {schema} and this version reads up to {model_file.SCHEMA}; install a "
-            "newer version"
-        )
-    facts = model_file_v1.completed(model_file_v1.upgraded(facts) if schema == 1 else facts)
+    facts = model_file.current_facts(facts)
     stages = build_stages(ConfigDict(facts["config"]))
     base = next(s for s in stages if s.name == facts["stage"])
     readout = Readout(**{**facts["readout"], "candidates": ()})
@@ -305,8 +293,3 @@ def from_facts(facts: Mapping[str, Any], variables: Variables) -> Counter:
         resampling=Resampling.from_dict(facts["resampling"]),
         facts=facts,
     )
-
-
-def as_variables(tree: dict[str, Any]) -> Variables:
-    """Variables from the nested dicts of a checkpoint, which leaves empty dicts out."""
-    return Variables(*(tree.get(name) or {} for name in Variables._fields))

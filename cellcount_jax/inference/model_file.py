@@ -22,6 +22,7 @@ import numpy as np
 import safetensors
 
 import cellcount_jax
+from cellcount_jax.inference import model_file_v1
 from cellcount_jax.runtime.error_text import one_line
 
 SCHEMA = 2
@@ -73,6 +74,20 @@ def digest(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> str:
 def writer_version(facts: Mapping[str, Any]) -> str | None:
     """Version of this package that exported a model; None if it is not an exported one."""
     return ((facts.get("training") or {}).get("exported_with") or {}).get("cellcount_jax")
+
+
+def current_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata of the current schema, with every field, from those of any schema so far.
+
+    Raises:
+      ValueError: The schema is a newer one.
+    """
+    schema = facts.get("schema", 1)
+    if schema > SCHEMA:
+        raise ValueError(
+            f"its schema is {schema} and this version reads up to {SCHEMA}; install a newer version"
+        )
+    return model_file_v1.completed(model_file_v1.upgraded(facts) if schema == 1 else facts)
 
 
 def build_error(path: str | Path, facts: Mapping[str, Any], error: Exception) -> ModelFileError:

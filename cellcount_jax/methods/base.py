@@ -39,6 +39,11 @@ class Variables(NamedTuple):
     model_state: Tree
     extras: dict[str, jax.Array]
 
+    @classmethod
+    def from_tree(cls, tree: dict[str, Any]) -> "Variables":
+        """Variables from the nested dicts of a checkpoint, which leaves empty dicts out."""
+        return cls(*(tree.get(name) or {} for name in cls._fields))
+
 
 @dataclasses.dataclass(frozen=True)
 class Readout:

@@ -6,7 +6,8 @@ from typing import Any
 
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.evaluation.evaluate import evaluate
-from cellcount_jax.inference.counter import Count, Counter
+from cellcount_jax.inference.count import Count
+from cellcount_jax.inference.counter import Counter
 from cellcount_jax.training.readout_fit import fit_readout
 
 WHILE_TRAINING = 40

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.evaluation.evaluate import decoded_points, point_errors
-from cellcount_jax.inference.counter import Count
+from cellcount_jax.inference.count import Count
 from cellcount_jax.methods.base import Decoder, Readout
 
 

@@ -44,6 +44,17 @@ class State:
         trained, model_state = self.ema or (self.trained, self.model_state)
         return Variables(trained, frozen, model_state, self.extras)
 
+    def continued_with(self, changed: Variables) -> "State":
+        """The state at the same step with other variables; moving averages start from them."""
+        moving = (changed.trained, changed.model_state)
+        return dataclasses.replace(
+            self,
+            trained=changed.trained,
+            model_state=changed.model_state,
+            extras=changed.extras,
+            ema=jax.tree.map(jnp.copy, moving) if self.ema else {},
+        )
+
 
 Gradients = Callable[[Tree, StepInput], tuple[Tree, Tree, Metrics]]
 """(trained, inputs) -> gradients, model state, metrics including the loss."""

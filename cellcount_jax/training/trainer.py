@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from cellcount_jax.data import trained_on
 from cellcount_jax.data.preprocess import Preprocessing
 from cellcount_jax.datasets.load import SplitDataset
-from cellcount_jax.inference.counter import Counter, as_variables
+from cellcount_jax.inference.counter import Counter
 from cellcount_jax.inference.model_file import SCHEMA
 from cellcount_jax.methods.base import Stage, Tree, Variables
 from cellcount_jax.runtime import checkpoint, run_files, sharding
@@ -121,7 +121,7 @@ def fit(run: Run) -> Counter:
             log.info("stage %s: already finished; loaded from %s", stage.name, folder)
         elif not warm_start.load_stage(run.config, run.stages, stage, folder):
             _fit_stage(run, stage, number, previous)
-        previous[stage.name] = as_variables(checkpoint.load_final(folder)[0])
+        previous[stage.name] = Variables.from_tree(checkpoint.load_final(folder)[0])
     return Counter.load(run.workdir)
 
 
@@ -243,14 +243,7 @@ def _between_epochs(job: _Job, state: State, epoch: int) -> State:
     assert job.stage.between_epochs is not None
     live = Variables(state.trained, job.frozen, state.model_state, state.extras)
     changed = job.stage.between_epochs(live, job.pipeline.resident, epoch)
-    moving = (changed.trained, changed.model_state)
-    return dataclasses.replace(
-        state,
-        trained=changed.trained,
-        model_state=changed.model_state,
-        extras=changed.extras,
-        ema=jax.tree.map(jax.numpy.copy, moving) if state.ema else {},
-    )
+    return state.continued_with(changed)
 
 
 def _validate(job: _Job, state: State, at: int, logged: list[dict[str, float]]) -> float:

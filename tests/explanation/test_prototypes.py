@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cellcount_jax.explanation import prototypes as explanations
-from cellcount_jax.inference.counter import Count
+from cellcount_jax.inference.count import Count
 from tests.explanation import made_prototypes
 
 

@@ -1,6 +1,8 @@
 """Images that are read by parts, and the regular grid on which a large one is sampled."""
 
+import dataclasses
 import math
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +27,29 @@ class Readable(Protocol):
     def read(self, slices: tuple[slice, ...]) -> np.ndarray:
         """Values of a part; slices may have steps."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapted:
+    """An image read in part or with changed values.
+
+    Attributes:
+      image: Image as given.
+      shape: Shape [*space, C] after the change.
+      dtype: Data type after the change.
+      change: Maps a part [*part, C] of all channels to the changed values.
+    """
+
+    image: Readable
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    change: Callable[[np.ndarray], np.ndarray]
+
+    def read(self, slices: Sequence[slice] = ()) -> np.ndarray:
+        """Values of a part; axes without a slice are read whole."""
+        *space, channels = (*slices, *[slice(None)] * (len(self.shape) - len(slices)))
+        whole = slice(0, self.image.shape[-1])
+        return self.change(self.image.read((*space, whole)))[..., channels]
 
 
 def sample_grid(shape: tuple[int, ...]) -> tuple[slice, ...]:
