@@ -35,7 +35,7 @@ from cellcount_jax import defaults
 from cellcount_jax.data import streaming
 from cellcount_jax.data.preprocess import Preprocessing
 from cellcount_jax.data.sample import Sample
-from cellcount_jax.datasets import prepared, tfds_builder
+from cellcount_jax.datasets import load, tfds_builder
 from cellcount_jax.datasets.registry import BENCHMARKS
 from cellcount_jax.methods import build_stages
 from cellcount_jax.runtime import sharding
@@ -68,7 +68,7 @@ def large_images(n: int = 4, side: int = 2048, dots: int = 1000) -> list[Sample]
 
 def vgg_images(n: int = 50) -> tuple[str, list[Sample]]:
     """The first images of the VGG set, or simulated ones, and what they are."""
-    raw = prepared.find_raw(VGG)
+    raw = load.find_raw(VGG)
     if raw is None:
         return "simulated VGG cells", list(simulate.simulate_dataset(0, n, (256, 256), "vgg"))
     return "VGG cells", list(itertools.islice(VGG.read(raw), n))

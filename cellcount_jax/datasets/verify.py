@@ -10,10 +10,10 @@ import numpy as np
 from cellcount_jax.data.sample import Sample
 from cellcount_jax.datasets import splits
 from cellcount_jax.datasets.base import Benchmark
-from cellcount_jax.datasets.load import get_benchmark
-from cellcount_jax.datasets.prepared import (
+from cellcount_jax.datasets.load import (
     FilePath,
     find_raw,
+    get_benchmark,
     open_records,
     prepared_root,
     where_to_get,

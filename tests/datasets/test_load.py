@@ -14,7 +14,7 @@ import pytest
 
 from cellcount_jax.data.resampling import Resampling
 from cellcount_jax.data.sample import Sample
-from cellcount_jax.datasets import load, prepared, tfds_builder, verify
+from cellcount_jax.datasets import load, simulated, tfds_builder, verify
 from cellcount_jax.datasets.registry import BENCHMARKS
 from tests.datasets import sample_sets
 
@@ -98,9 +98,7 @@ def test_changed_raw_files_are_prepared_again(tmp_path):
     assert cells(raw_dir=tmp_path) == 4
     assert cells() == 4
     os.utime(table, ns=(1, 1))
-    assert prepared.fingerprint(tmp_path / "idcia") != prepared.fingerprint(
-        tmp_path / "idcia/images"
-    )
+    assert load.fingerprint(tmp_path / "idcia") != load.fingerprint(tmp_path / "idcia/images")
 
 
 def test_a_broken_raw_file_leaves_nothing_behind(tmp_path):
@@ -222,7 +220,7 @@ def test_simulated_cells_if_no_data_are_available(monkeypatch, caplog):
         for i in range(n):
             yield Sample(f"{i:03d}", np.zeros((8, 8, 1), np.uint8), np.zeros((i, 2), np.float32))
 
-    monkeypatch.setattr(load, "simulate_dataset", simulate_dataset)
+    monkeypatch.setattr(simulated, "simulate_dataset", simulate_dataset)
     dataset = load.load_dataset("vgg_cells")
     assert dataset.is_fallback
     assert dataset.description.startswith("SIMULATED")
