@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cellcount_jax import losses
+from tests.golden_pairs import assert_close, case
 
 # Compiled once per shape: eager calls would compile every operation by itself.
 count_l1 = jax.jit(losses.count_l1)
@@ -18,23 +19,6 @@ focal_weight = jax.jit(losses.focal_weight, static_argnames=("peak_threshold",))
 focal_consistency = jax.jit(
     losses.focal_consistency, static_argnames=("normalise", "peak_threshold")
 )
-
-
-def assert_close(got, expected, tolerance, *, relative=False):
-    """max|got - expected| <= tolerance * max|expected|, at least `tolerance` unless relative."""
-    got, expected = np.asarray(got), np.asarray(expected)
-    assert got.shape == expected.shape
-    size = np.abs(expected).max()
-    bound = tolerance * (size if relative else max(1.0, size))
-    worst = np.abs(got - expected).max()
-    assert worst <= bound, f"off by {worst}, allowed {bound}"
-
-
-def case(pairs, name):
-    """The arrays of one case of a golden file, its prefix cut."""
-    return {
-        key.split("__")[1]: value for key, value in pairs.items() if key.startswith(name + "__")
-    }
 
 
 # --- count ---
