@@ -134,13 +134,15 @@ def _on_cpu(x: jax.Array, kernel: jax.Array, *, dilation: int) -> jax.Array:
 def _gradients_on_cpu(
     x: jax.Array, kernel: jax.Array, cotangent: jax.Array, *, dilation: int
 ) -> Pair:
-    # The compiler drops the gradients that are not used.
-    native = _native_gradients(x, kernel, cotangent, dilation=dilation)
-    other = _winograd_gradients(x, kernel, cotangent, dilation=dilation)
     channels, features = kernel.shape[2:]
     fits = _fits(x, kernel)
     of_input = fits and _is_faster(features, channels)
     of_kernel = fits and min(channels, features) >= WINOGRAD_GRADIENT_CHANNELS
+    native = _native_gradients(x, kernel, cotangent, dilation=dilation)
+    if not (of_input or of_kernel):
+        return native  # Tracing the other form of every layer would take seconds.
+    # The compiler drops the gradients that are not used.
+    other = _winograd_gradients(x, kernel, cotangent, dilation=dilation)
     return (other if of_input else native)[0], (other if of_kernel else native)[1]
 
 
