@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from etils import epath
 
+from cellcount_jax import short_trainings
 from cellcount_jax.cli import main
 from cellcount_jax.data import infer_settings
 from cellcount_jax.datasets import folder
@@ -14,6 +15,19 @@ from cellcount_jax.training.lab import density, train_folder
 from cellcount_jax.training.workdir import WorkdirError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """Trains networks of two levels and few channels: these tests are not about the network."""
+    real = short_trainings.lab_density
+
+    def config(ndim=2):
+        found = real(ndim)
+        found.model.channels = (2, 4)
+        return found
+
+    monkeypatch.setattr(short_trainings, "lab_density", config)
 
 
 def test_folds_divide_all_images_that_are_not_for_test(tmp_path):
@@ -72,6 +86,7 @@ def test_errors_of_folds_of_a_counter_without_points(tmp_path):
     assert verdict(results)[-1].endswith("MAE 2.0; expect such errors")
 
 
+@pytest.mark.usefixtures("narrow")
 def test_the_command_with_folds(tmp_path, capsys):
     write_simulated(tmp_path, 4, seed=1, shape=(64, 64), count=8)
     command = ["train", str(tmp_path), "--steps", "2", "--folds", "2"]
@@ -84,7 +99,7 @@ def test_the_command_with_folds(tmp_path, capsys):
     assert capsys.readouterr().out == said
 
 
-@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.usefixtures("narrow")
 def test_the_command_ends_with_3_where_files_were_left_out(tmp_path, capsys):
     write_simulated(tmp_path, 3, seed=1, shape=(32, 32), count=3)
     (tmp_path / "images" / "broken.png").write_bytes(b"no image")
@@ -104,15 +119,16 @@ def test_the_command_ends_with_3_where_files_were_left_out(tmp_path, capsys):
     assert main.main([*command, "-o", str(tmp_path / "whole")]) == 0
 
 
-@pytest.mark.parametrize("spacing", [(2.0, 1.0, 1.0), None])
-def test_a_counter_of_volumes_by_the_command(tmp_path, spacing, capsys):
+@pytest.mark.usefixtures("narrow")
+def test_a_counter_of_volumes_by_the_command(tmp_path):
     write_simulated(tmp_path, 3, seed=2, preset="light_sheet", shape=(16, 48, 48), count=6)
     assert main.main(["train", str(tmp_path), "--steps", "2"]) == 0
     counter = Counter.load(str(tmp_path / "cellcount"))
     volume = np.random.default_rng(0).integers(0, 900, (20, 40, 44)).astype(np.uint16)
-    found = counter.count(volume[..., None], spacing=spacing)
-    assert found.points.shape[1] == 3
-    assert np.isfinite(found.count)
+    for spacing in ((2.0, 1.0, 1.0), None):
+        found = counter.count(volume[..., None], spacing=spacing)
+        assert found.points.shape[1] == 3
+        assert np.isfinite(found.count)
     with pytest.raises(ValueError, match="was trained on volumes, and this is a 2-D image"):
         counter.count(volume[0])
 
@@ -130,6 +146,7 @@ def test_settings_of_the_default_counter():
     assert config.model.gate == 0.15
 
 
+@pytest.mark.usefixtures("narrow")
 def test_places_marked_as_no_cell_are_said_and_change_the_loss(tmp_path, caplog):
     write_simulated(tmp_path, 2, seed=1, shape=(64, 64), count=12)
     plain = train_folder.train_folder(tmp_path, epath.Path(tmp_path / "plain"), steps=2)
