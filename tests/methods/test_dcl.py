@@ -17,8 +17,9 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def tiny_config(**model) -> ConfigDict:
+    """Without batch norm: maps in training are those of prediction."""
     config = dcl_vgg.get_config("tiny_pretrained")
-    config.model.update(model)
+    config.model.update({"batch_norm": False, **model})
     return config
 
 
