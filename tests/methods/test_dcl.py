@@ -159,7 +159,7 @@ def test_crops_of_the_localizer_hold_their_part_of_the_whole_map(trained):
     scale = dcl_vgg.get_config("tiny_pretrained").localizer.target_scale
     sums = prepared["image"][..., 3].sum((1, 2))
     np.testing.assert_allclose(sums, scale * coarse.sum((1, 2)), rtol=1e-4)
-    blind = dcl_vgg.get_config("tiny_pretrained")
+    blind = tiny_config()
     blind.localizer.coarse = False
     other = build_stages(blind)[-1]
     alone = other.init(jax.random.key(1), rows, {"counter": trained["counter"][1]})
