@@ -15,6 +15,7 @@ from cellcount_jax.io.cache import ArrayCache
 from cellcount_jax.io.images import base
 from cellcount_jax.io.images.bounded_file import BoundedFile
 from cellcount_jax.io.images.chunks import read_frames
+from cellcount_jax.io.images.czi_tiles import check_tiles
 
 _LOG = logging.getLogger(__name__)
 
@@ -99,11 +100,12 @@ def open_czi(path: Path, request: base.Request) -> base.ImageReader:
     """Opens a Zeiss file; Zeiss's own library composes parts from its tiles.
 
     Raises:
-      ProblemError: The package is missing, or the caller must choose.
+      ProblemError: The package is missing, the file is damaged, or the caller must choose.
       Exception: Whatever pylibCZIrw raises on damaged files.
     """
     czi = _optional("pylibCZIrw.czi", "Zeiss CZI")
     base.pick_level(1, request.level)
+    check_tiles(path)
     context = czi.open_czi(str(path))
     file = context.__enter__()
     try:

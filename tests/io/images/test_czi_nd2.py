@@ -100,3 +100,31 @@ def test_zeiss_scenes_time_and_colour(tmp_path: Path) -> None:
     with czi.create_czi(str(tmp_path / "colour.czi")) as file:
         file.write(colour[..., ::-1].copy())
     np.testing.assert_array_equal(read_image(tmp_path / "colour.czi").pixels, colour)
+
+
+@pytest.mark.parametrize(
+    ("find", "distance", "value"),
+    [
+        (b"ZISRAWDIRECTORY", 32 + 128 + 32 + 16, 0),  # stored columns of the first tile
+        (b"ZISRAWDIRECTORY", 32 + 128 + 32 + 8, -1),  # its columns
+        (b"ZISRAWDIRECTORY", 32 + 128 + 6, 10**6),  # its place
+        (b"ZISRAWDIRECTORY", 32, 10**9),  # number of tiles
+        (b"ZISRAWSUBBLOCK", 32 + 12, 1),  # 4 GiB of pixels in the tile
+        (b"ZISRAWSUBBLOCK", 32 + 16 + 32 + 8, 12),  # columns that the tile itself declares
+        (b"ZISRAWFILE", 84, 10**6),  # place of the directory
+    ],
+)
+def test_zeiss_tiles_that_contradict_their_file_never_reach_the_library(
+    tmp_path: Path, find: bytes, distance: int, value: int
+) -> None:
+    """Of some of them the library ends the process, of others it never comes back."""
+    czi = pytest.importorskip("pylibCZIrw.czi")
+    path = tmp_path / "a.czi"
+    with czi.create_czi(str(path)) as file:
+        file.write(STACK[0, ..., :1].copy())
+    data = bytearray(path.read_bytes())
+    at = data.index(find) + distance
+    data[at : at + 4] = value.to_bytes(4, "little", signed=True)
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=r"is damaged \(its tiles\)"):
+        read_image(path)
