@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from defusedxml import ElementTree
 
+from cellcount_jax.io.bounded_file import BoundedFile
 from cellcount_jax.io.cache import ArrayCache
 from cellcount_jax.io.images import base
-from cellcount_jax.io.images.bounded_file import BoundedFile
 from cellcount_jax.io.images.chunks import read_frames
 from cellcount_jax.io.images.czi_tiles import check_tiles
 

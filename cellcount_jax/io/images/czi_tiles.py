@@ -8,8 +8,8 @@ import struct
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from cellcount_jax.io.bounded_file import BoundedFile
 from cellcount_jax.io.images.base import ProblemError
-from cellcount_jax.io.images.bounded_file import BoundedFile
 
 _SEGMENT = struct.Struct("<16sqq")  # name, bytes allocated, bytes used
 _ENTRY = struct.Struct("<2siqiiB5xi")  # schema, pixel type, position, part, compression, ...

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cellcount_jax.io.bounded_file import BoundedFile
 from cellcount_jax.io.images import base
-from cellcount_jax.io.images.bounded_file import BoundedFile
 from cellcount_jax.io.images.orientation import ORIENTATION_TAG, upright, warn_of_rotation
 
 _LOG = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cellcount_jax.io.images.bounded_file import BoundedFile
+from cellcount_jax.io.bounded_file import BoundedFile
 
 
 @pytest.mark.parametrize("size", [10**17, 10, None, -1])
