@@ -4,6 +4,7 @@ Layout: Zeiss, "ZISRAW (CZI) file format", design specification: a file header n
 the directory, an entry of which (schema DV) stands in front of each tile, too.
 """
 
+import math
 import struct
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -19,6 +20,8 @@ _SIZES = struct.Struct("<iiq")  # bytes of the metadata, attachments and pixels 
 _DIRECTORY_AT = 84
 _DIRECTORY_HEADER = 128
 _MAX_DIMENSIONS = 40
+_PLANES_PER_TILE = 1000
+"""Most planes that may be declared for each tile; the library goes through all of them."""
 
 
 class _Entry(NamedTuple):
@@ -26,6 +29,8 @@ class _Entry(NamedTuple):
     part: int
     sides: tuple[tuple[int, int], ...]
     """Size and stored size along X and Y."""
+    plane: dict[bytes, int]
+    """Position along the other axes."""
 
 
 def check_tiles(path: Path) -> None:
@@ -53,10 +58,15 @@ def _check(file: BinaryIO, size: int) -> None:
     directory = file.read(allocated)
     (n,) = struct.unpack_from("<i", directory)
     at = _DIRECTORY_HEADER
+    places: dict[bytes, set[int]] = {}
     for _ in range(n):
         entry, at = _read_entry(directory, at)
+        for axis, place in entry.plane.items():
+            places.setdefault(axis, set()).add(place)
         if entry.part == 0:  # others lie in other files
             _check_tile(file, entry, size)
+    if math.prod(max(p) - min(p) + 1 for p in places.values()) > _PLANES_PER_TILE * n:
+        raise ValueError("more planes than tiles could fill")
 
 
 def _read_entry(data: bytes, at: int) -> tuple[_Entry, int]:
@@ -65,17 +75,20 @@ def _read_entry(data: bytes, at: int) -> tuple[_Entry, int]:
     at += _ENTRY.size
     if schema != b"DV" or not 2 <= n <= _MAX_DIMENSIONS:
         raise ValueError("not an entry")
-    sides = {}
+    sides, plane = {}, {}
     for _ in range(n):
-        name, _, size, _, stored = _DIMENSION.unpack_from(data, at)
+        name, start, size, _, stored = _DIMENSION.unpack_from(data, at)
         at += _DIMENSION.size
         if size < 1:
             raise ValueError("an empty tile")
-        if name.rstrip(b"\0") in (b"X", b"Y"):
-            sides[name[:1]] = size, stored
+        axis = name.rstrip(b"\0")
+        if axis in (b"X", b"Y"):
+            sides[axis] = size, stored
+        elif axis not in (b"M", b"S"):  # mosaic tiles and scenes are no planes
+            plane[axis] = start
     if len(sides) != 2 or min(stored for _, stored in sides.values()) < 1:
         raise ValueError("an empty tile")
-    return _Entry(position, part, (sides[b"X"], sides[b"Y"])), at
+    return _Entry(position, part, (sides[b"X"], sides[b"Y"]), plane), at
 
 
 def _check_tile(file: BinaryIO, entry: _Entry, size: int) -> None:

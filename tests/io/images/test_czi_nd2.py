@@ -111,6 +111,7 @@ def test_zeiss_scenes_time_and_colour(tmp_path: Path) -> None:
         (b"ZISRAWDIRECTORY", 32, 10**9),  # number of tiles
         (b"ZISRAWSUBBLOCK", 32 + 12, 1),  # 4 GiB of pixels in the tile
         (b"ZISRAWSUBBLOCK", 32 + 16 + 32 + 8, 12),  # columns that the tile itself declares
+        (b"C\0\0\0", 4, 2**21),  # number of its channel
         (b"ZISRAWFILE", 84, 10**6),  # place of the directory
     ],
 )
@@ -122,8 +123,10 @@ def test_zeiss_tiles_that_contradict_their_file_never_reach_the_library(
     path = tmp_path / "a.czi"
     with czi.create_czi(str(path)) as file:
         file.write(STACK[0, ..., :1].copy())
+        file.write(STACK[1, ..., :1].copy(), plane={"C": 1})
     data = bytearray(path.read_bytes())
-    at = data.index(find) + distance
+    start = data.index(b"ZISRAWDIRECTORY") if find == b"C\0\0\0" else 0
+    at = data.index(find, start) + distance
     data[at : at + 4] = value.to_bytes(4, "little", signed=True)
     path.write_bytes(data)
     with pytest.raises(ImageError, match=r"is damaged \(its tiles\)"):
