@@ -57,19 +57,19 @@ def targets() -> dict[str, "Target"]:
 
 
 def limit_addresses() -> None:
-    """Makes allocations fail that no memory of this machine could serve, used or not."""
+    """Makes allocations of more address space than `MAX_ADDRESSES` fail, used or not."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     size = pages * resource.getpagesize() + MAX_ADDRESSES
     resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
 
 
 def peak_memory() -> int:
-    """Bytes in memory at most since the last call of `forget_peak`."""
+    """Most bytes in memory since the last call of `reset_peak`."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
-def forget_peak() -> None:
+def reset_peak() -> None:
     """Begins a new measurement of `peak_memory`."""
     Path("/proc/self/clear_refs").write_text("5")
 
@@ -91,7 +91,7 @@ def limited_time() -> Iterator[None]:
 
 
 def finding(target: "Target", path: Path) -> str | None:
-    """What is wrong with the way in which a parser takes a file; None if nothing is."""
+    """What is wrong with how a parser handles a file; None if nothing is."""
     before = peak_memory()
     try:
         with limited_time(), warnings.catch_warnings():
@@ -101,14 +101,14 @@ def finding(target: "Target", path: Path) -> str | None:
         return f"over {MAX_SECONDS:.0f} s"
     except Exception as error:
         if any(isinstance(e, MemoryError) for e in causes(error)):
-            return f"asks for over {MAX_ADDRESSES / 1e9:.0f} GB, {place(error)}"
+            return f"asks for over {MAX_ADDRESSES / 1e9:.0f} GB, {location(error)}"
         if not isinstance(error, target.errors):
-            return f"{type(error).__name__}, {place(error)}"
+            return f"{type(error).__name__}, {location(error)}"
         named = path.name in str(error) or path.parent.name in str(error)
         if target.errors == (ValueError,) and not named:
-            return f"an error that does not name the file, {place(error)}"
+            return f"an error that does not name the file, {location(error)}"
     if peak_memory() > before + MAX_MEMORY:
-        forget_peak()
+        reset_peak()
         return f"over {MAX_MEMORY / 1e9:.0f} GB"
     return None
 
@@ -120,7 +120,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def place(error: BaseException) -> str:
+def location(error: BaseException) -> str:
     """File and line where the first of its causes was raised."""
     *_, first = causes(error)
     frame = traceback.extract_tb(first.__traceback__)[-1]
@@ -137,7 +137,7 @@ def fuzz_in_this_process(name: str, out: Path, seconds: int, seed: int) -> None:
     seeds = out / "seeds"
     seeds.mkdir(parents=True, exist_ok=True)
     (out / "corpus").mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as place_of_seeds, contextlib.chdir(place_of_seeds):
+    with tempfile.TemporaryDirectory() as seed_folder, contextlib.chdir(seed_folder):
         valid = list(target.seeds())
     for number, data in enumerate(valid):
         (seeds / f"{number}").write_bytes(data)

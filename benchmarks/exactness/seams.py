@@ -7,7 +7,7 @@ the map of the whole image (largest difference relative to the largest value), a
 points are the same. Networks with global operations: change of the count with the offset of the
 grid, in percent, over `--places` offsets per axis. The images are simulated, with odd sides and the
 density of cells of the VGG set, for volumes of the simulated light-sheet set; the true number of
-cells is given too, as a check that the counter counts at all.
+cells is given too, to show that the counter works at all.
 
 Prints a table with a row per run; `--out` also writes all figures as JSON.
 """

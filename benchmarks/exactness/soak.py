@@ -1,12 +1,12 @@
-"""Kills of every command that writes results: the same command then ends as if never disturbed.
+"""Interrupts every command that writes results, and checks that a rerun ends as if it never was.
 
     python -m benchmarks.exactness.soak [--kills 100]
 
 Each method at its `:tiny` preset, `cellcount train`, `predict`, `explain` and `export` run on
-simulated cells. A run is stopped at a random instant up to three times, mostly with SIGKILL, at
-times as Ctrl-C (SIGINT) or a scheduler (SIGTERM) does; then the same command runs to its end. All
-that it leaves must be bitwise equal to what an undisturbed run leaves: tables, points, arrays of
-checkpoints, model files, reports. Only durations are not compared.
+simulated cells. A run is stopped at a random instant up to three times, mostly with SIGKILL,
+sometimes as Ctrl-C (SIGINT) or a scheduler (SIGTERM) does; then the same command runs to its end.
+Everything it writes must be bitwise equal to what an uninterrupted run writes: tables, points,
+arrays of checkpoints, model files, reports. Only durations are not compared.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from etils import epath
 from benchmarks.output import add_arguments, finish
 from cellcount_jax.runtime import checkpoint
 
-TOP = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 
 STAGES = {
     "density": ("density",),
@@ -52,7 +52,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 SHARES = (0.8, 0.1, 0.1)
 
 STOPPED = {signal.SIGTERM: 143, signal.SIGINT: 130}
-"""Documented exit status of each signal that a program can answer, once it has started."""
+"""Documented exit status after each signal that a program can handle, once it has started."""
 
 
 class Command(NamedTuple):
@@ -66,30 +66,31 @@ class Command(NamedTuple):
 def commands(folder: Path) -> list[Command]:
     """All of them; `prepare` makes the images and the model that they take."""
     images, model, run = (str(folder / name) for name in ("images", "model", "run"))
-    cell = [sys.executable, "-m", "cellcount_jax.cli.main"]
-    predict = [*cell, "predict", f"{images}/images", "--model", model, "-o", run]
+    cellcount = [sys.executable, "-m", "cellcount_jax.cli.main"]
+    predict = [*cellcount, "predict", f"{images}/images", "--model", model, "-o", run]
     return [
         *(Command(name, 10, train_command(name, run)) for name in STAGES),
-        Command("train", 15, [*cell, "train", images, "-o", run, "--steps", "40"]),
+        Command("train", 15, [*cellcount, "train", images, "-o", run, "--steps", "40"]),
         Command("predict", 15, [*predict, "--overlays", "--density", "--columns", "all"]),
-        Command("explain", 10, [*cell, "explain", f"{images}/images", "--model", model, "-o", run]),
-        Command("export", 5, [*cell, "export", model, f"{run}/tiny.cellcount"]),
+        Command("explain", 10,
+                [*cellcount, "explain", f"{images}/images", "--model", model, "-o", run]),
+        Command("export", 5, [*cellcount, "export", model, f"{run}/tiny.cellcount"]),
         Command("export --format stablehlo", 5,
-                [*cell, "export", model, run, "--format", "stablehlo"]),
+                [*cellcount, "export", model, run, "--format", "stablehlo"]),
     ]  # fmt: skip
 
 
 def train_command(method: str, run: str) -> list[str]:
     """Trains the method's tiny preset."""
     steps = [f"--config.stages.{stage}.steps={STEPS}" for stage in STAGES[method]]
-    config = f"--config={TOP}/configs/{method}_vgg.py:tiny"
+    config = f"--config={ROOT}/configs/{method}_vgg.py:tiny"
     program = [sys.executable, "-m", "cellcount_jax.main", config]
     return [*program, f"--workdir={run}", f"--config.data.n_train={N_TRAIN}", *steps]
 
 
 def environment(folder: Path) -> dict[str, str]:
     """Environment of the commands: without this machine's data and with a cache of their own."""
-    variables = {**os.environ, "TFDS_DATA_DIR": str(folder / "none"), "PYTHONPATH": str(TOP)}
+    variables = {**os.environ, "TFDS_DATA_DIR": str(folder / "none"), "PYTHONPATH": str(ROOT)}
     variables["CELLCOUNT_CACHE"] = str(folder / "cache")
     variables.pop("CELLCOUNT_RAW_DIR", None)
     return variables
@@ -119,11 +120,11 @@ def stop(argv: list[str], folder: Path, wait: float, number: signal.Signals) -> 
     """Starts a command and stops it after `wait` seconds.
 
     Returns:
-      Whether it was still running, and whether its answer to the signal was the documented one.
+      Whether it was still running, and whether it ended as documented for the signal.
     """
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as stderr:
         process = subprocess.Popen(
-            argv, cwd=folder, env=environment(folder), stdout=subprocess.DEVNULL, stderr=said
+            argv, cwd=folder, env=environment(folder), stdout=subprocess.DEVNULL, stderr=stderr
         )
         try:
             process.wait(wait)
@@ -131,8 +132,8 @@ def stop(argv: list[str], folder: Path, wait: float, number: signal.Signals) -> 
         except subprocess.TimeoutExpired:
             process.send_signal(number)
         status = process.wait()
-        said.seek(0)
-        text = said.read()
+        stderr.seek(0)
+        text = stderr.read()
     clean = status in (0, -number, STOPPED.get(number)) and "Traceback" not in text
     if not clean:
         print(f"{number.name} after {wait:.1f} s: status {status}", text[-2000:], flush=True)
@@ -140,7 +141,7 @@ def stop(argv: list[str], folder: Path, wait: float, number: signal.Signals) -> 
 
 
 def content(folder: Path) -> dict[str, str]:
-    """Digest of every file that a command left, durations left out."""
+    """Digest of every file that a command wrote, without durations."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -175,11 +176,11 @@ def pruned(value: Any) -> Any:
 
 
 def soak(command: Command, folder: Path, kills: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Stops one command this many times and compares its results with the undisturbed one.
+    """Stops a command this many times and compares its results with an uninterrupted run's.
 
     Returns:
       `kills` by signal, `ends` compared, `different` files by name (empty when all is well),
-      `unclean` answers to SIGTERM and SIGINT, and the `seconds` of an undisturbed run.
+      `unclean` ends after SIGTERM and SIGINT, and the `seconds` of an uninterrupted run.
     """
     run = folder / "run"
     for _ in range(2):  # The first fills the cache of compiled programs.
@@ -195,7 +196,7 @@ def soak(command: Command, folder: Path, kills: int, rng: np.random.Generator) -
             running, clean = stop(command.argv, folder, rng.uniform(0.2, 1) * seconds, number)
             counts[number.name] += running
             unclean += not clean
-        # Of the latest end, because other work may slow this machine down for a while.
+        # The latest duration, because other work may slow this machine down for a while.
         seconds = complete(command.argv, folder)
         ends += 1
         left = content(run)

@@ -14,7 +14,7 @@ folder, there:
         python3 -m benchmarks.gpu --out OUT --runs /tmp/runs
 
 The speed part comes first and alone; of the others `--lanes` (2) run at a time, each a process with
-its share of 0.9 of the device's memory, begun in the listed order. A part whose data are missing is
+its share of 0.9 of the device's memory, started in the listed order. A part without its data is
 left out. `--out` gets `gpu.jsonl`, a line per part as it ends or is stopped (figures or the last
 validation, seconds, exit status, command, end of its log), and `gpu.zip` with report, metrics and
 predictions of each.
@@ -75,7 +75,7 @@ def run_all(parts: Sequence[Part], options: argparse.Namespace, deadline: float)
             failed += each.finish(options, stopped=late and each.process.poll() is None)
         if late:
             for part in waiting:
-                note(options.out, {"part": part.name, "status": "not begun: out of time"})
+                note(options.out, {"part": part.name, "status": "not started: out of time"})
             return failed
         part = next_part(waiting, [r.part for r in running], lanes=options.lanes)
         if part is None:
@@ -91,7 +91,7 @@ def run_all(parts: Sequence[Part], options: argparse.Namespace, deadline: float)
 
 
 def next_part(waiting: Sequence[Part], running: Sequence[Part], *, lanes: int) -> Part | None:
-    """The first part that may begin beside those that run; None: wait."""
+    """The next part that may start beside those that run; None: wait."""
     if not waiting or len(running) >= lanes or any(p.alone for p in running):
         return None
     if waiting[0].alone:

@@ -1,4 +1,4 @@
-"""The parts of `benchmarks.gpu`, in the order in which they begin."""
+"""The parts of `benchmarks.gpu`, in the order in which they start."""
 
 import dataclasses
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from cellcount_jax.models.pretrained import OXFORD_FILE
 
 MORE_SEEDS = (1, 2)
-"""Further seeds of DCL's parts, after all parts with seed 0 have begun."""
+"""Further seeds of DCL's parts, after all parts with seed 0 have started."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Part:
       fields: Config fields that are changed at any size.
       full: Fields that are changed at full size alone.
       data: Folder of raw data that it needs.
-      weights: Whether it begins from VGG-16's weights.
-      after: The part whose run this one begins from.
+      weights: Whether it starts from VGG-16's weights.
+      after: The part whose run this one starts from.
       alone: Nothing may run beside it.
     """
 

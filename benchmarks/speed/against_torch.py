@@ -113,7 +113,7 @@ def difference(found: Any, expected: Any) -> float:
 
 
 def load(case: Case, twin: Worker, folder: Path) -> None:
-    """Hands weights, images and batch to the twin."""
+    """Sends weights, images and batch to the twin."""
     path = folder / f"{case.name}.npz"
     np.savez(path, **case.twin_arrays())
     twin("load", network=case.name, options=case.options, path=str(path))

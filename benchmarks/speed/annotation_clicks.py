@@ -4,8 +4,8 @@
 
 Clicks in the real viewer with all its panels, the whole image in view and zoomed in to one pixel
 of the screen per pixel. Every other click adds a dot, the others remove one. "Handled" is from the
-event until the dot is found, the act is in the journal on the disk, and layers and counts are
-up to date; "frame" is what the viewer then takes to draw, beside it the same with all dots hidden:
+event until the dot is found, the edit is in the journal on disk, and layers and counts are
+up to date; "frame" is the time the viewer then takes to draw, and beside it that with hidden dots:
 without a graphics card that is mostly the image. "Proposals" is from the proposed dots to the
 drawn frame.
 """
@@ -35,7 +35,7 @@ def milliseconds(function: Callable[[], Any]) -> float:
 
 
 class Opened:
-    """A viewer with a folder of one image and so many proposals."""
+    """A viewer with a folder of one image and the given number of proposals."""
 
     def __init__(self, folder: Path, shape: tuple[int, ...], n: int) -> None:
         import tifffile

@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.bundled_against_torch --torch-python VENV/bin/python  # five minutes
 
-The image is synthetic, its nuclei as wide as those the network was trained on, so that it sees
+The image is synthetic, its nuclei as wide as those that the network was trained on, so that it sees
 2048x2048 pixels. Ours is `Counter.count` in one warm process: intensity range, cell diameter
 (`estimated`: with the resizing by it), windows, network, peaks. PyTorch's is the network alone, on
 the same normalised pixels at once. First both maps must agree; then the fastest PyTorch variant is
@@ -56,7 +56,7 @@ def bright_discs(side: int, diameter: float, *, seed: int = 0) -> np.ndarray:
 
 
 def load_twin(counter: Counter, pixels: np.ndarray, twin: Worker, folder: Path) -> None:
-    """Hands the counter's weights and the normalised image to PyTorch."""
+    """Sends the counter's weights and the normalised image to PyTorch."""
     parts = {
         "params": counter.variables.trained,
         "batch_stats": counter.variables.model_state["batch_stats"],

@@ -38,7 +38,7 @@ SHAPE = {"tiff": (20_000, 20_000), "zarr": (20_000, 20_000), "volume": (512, 409
 
 
 class _EnoughError(Exception):
-    """The requested part is counted."""
+    """The requested part has been counted."""
 
 
 def make(kind: str, shape: tuple[int, ...], path: Path) -> None:

@@ -1,6 +1,6 @@
 """Training steps over 1, 2, 4 and 8 devices of this host, and what compilation costs.
 
-    python -m benchmarks.speed.scaling                  # two CPU cores: a rehearsal, a few minutes
+    python -m benchmarks.speed.scaling                  # two CPU cores, minutes: only that it runs
     python -m benchmarks.speed.scaling --config configs/dcl_vgg.py --batch 64  # a machine with GPUs
 
 On a CPU the devices are simulated and share its cores: the run shows that the same program works on
