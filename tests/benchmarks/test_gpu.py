@@ -67,7 +67,7 @@ def test_everything_is_stopped_at_the_limit(tmp_path):
     started = time.monotonic()
     _, found = run(parts, tmp_path, seconds=0.5)
     assert found["endless"]["status"] == "stopped"
-    assert found["never"]["status"].startswith("not begun")
+    assert found["never"]["status"].startswith("not started")
     assert time.monotonic() - started < 60
 
 
