@@ -29,8 +29,8 @@ class _Entry(NamedTuple):
     part: int
     sides: tuple[tuple[int, int], ...]
     """Size and stored size along X and Y."""
-    plane: dict[bytes, int]
-    """Position along the other axes."""
+    planes: dict[bytes, tuple[int, int]]
+    """First and last position along the other axes."""
 
 
 def check_tiles(path: Path) -> None:
@@ -61,8 +61,8 @@ def _check(file: BinaryIO, size: int) -> None:
     places: dict[bytes, set[int]] = {}
     for _ in range(n):
         entry, at = _read_entry(directory, at)
-        for axis, place in entry.plane.items():
-            places.setdefault(axis, set()).add(place)
+        for axis, ends in entry.planes.items():
+            places.setdefault(axis, set()).update(ends)
         if entry.part == 0:  # others lie in other files
             _check_tile(file, entry, size)
     if math.prod(max(p) - min(p) + 1 for p in places.values()) > _PLANES_PER_TILE * n:
@@ -75,20 +75,20 @@ def _read_entry(data: bytes, at: int) -> tuple[_Entry, int]:
     at += _ENTRY.size
     if schema != b"DV" or not 2 <= n <= _MAX_DIMENSIONS:
         raise ValueError("not an entry")
-    sides, plane = {}, {}
+    sides, planes = {}, {}
     for _ in range(n):
         name, start, size, _, stored = _DIMENSION.unpack_from(data, at)
         at += _DIMENSION.size
         if size < 1:
             raise ValueError("an empty tile")
-        axis = name.rstrip(b"\0")
+        axis = name[:1]  # all that the library reads of it
         if axis in (b"X", b"Y"):
             sides[axis] = size, stored
         elif axis not in (b"M", b"S"):  # mosaic tiles and scenes are no planes
-            plane[axis] = start
+            planes[axis] = start, start + size - 1
     if len(sides) != 2 or min(stored for _, stored in sides.values()) < 1:
         raise ValueError("an empty tile")
-    return _Entry(position, part, (sides[b"X"], sides[b"Y"]), plane), at
+    return _Entry(position, part, (sides[b"X"], sides[b"Y"]), planes), at
 
 
 def _check_tile(file: BinaryIO, entry: _Entry, size: int) -> None:

@@ -112,6 +112,7 @@ def test_zeiss_scenes_time_and_colour(tmp_path: Path) -> None:
         (b"ZISRAWSUBBLOCK", 32 + 12, 1),  # 4 GiB of pixels in the tile
         (b"ZISRAWSUBBLOCK", 32 + 16 + 32 + 8, 12),  # columns that the tile itself declares
         (b"C\0\0\0", 4, 2**21),  # number of its channel
+        (b"C\0\0\0", 8, 2**21),  # number of channels that it lies in
         (b"ZISRAWFILE", 84, 10**6),  # place of the directory
     ],
 )
