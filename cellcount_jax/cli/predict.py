@@ -1,6 +1,7 @@
 """`cellcount predict` and `merge`: images in, one table out."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from cellcount_jax.cli.common import (
     add_voxel_size,
     help_epilog,
 )
-from cellcount_jax.prediction.options import POINTS_STYLES
+from cellcount_jax.prediction.options import POINTS_STYLES, Options
 from cellcount_jax.runtime.setup import configure_process
 
 MODEL_DEFAULT = "default: a bundled one that fits the images, by a look at some of them"
@@ -79,19 +80,18 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _predict(options: argparse.Namespace) -> int:
     from cellcount_jax.inference.counter import Counter
-    from cellcount_jax.prediction.choose_model import choose_model
     from cellcount_jax.prediction.counts_csv import table_name
     from cellcount_jax.prediction.find_images import find_images
-    from cellcount_jax.prediction.options import Options
     from cellcount_jax.prediction.predict_files import predict_files
 
     configure_process(verbose=options.verbose)
     chosen, model = _chosen(options), options.model
     counter = None if model is None else Counter.load(model)
     paths = find_images(options.paths, options.out, pattern=options.pattern)
+    table = options.out / table_name(options.shard)
     if counter is None:
-        model, why = choose_model(paths, Options(**chosen))
-        print(f"model: {model} (bundled), for {why}; choose another with --model")
+        model, why = _bundled_model(paths, table, Options(**chosen))
+        print(f"model: {model} (bundled), {why}; choose another with --model")
         counter = Counter.load(model)
     draw = None
     if options.overlays:  # imports Matplotlib, which is slow
@@ -100,7 +100,22 @@ def _predict(options: argparse.Namespace) -> int:
         draw = overlays.overlay_writer(options.out / "overlays")
     failed = predict_files(counter, paths, options.out, model=str(model), on_counted=draw, **chosen)
     i, n = options.shard or (1, 1)
-    return _print_summary(len(paths[i - 1 :: n]), failed, options.out / table_name(options.shard))
+    return _print_summary(len(paths[i - 1 :: n]), failed, table)
+
+
+def _bundled_model(paths: Sequence[Path], table: Path, options: Options) -> tuple[str, str]:
+    """The bundled model that counted some of the images already, else one that fits; and why.
+
+    So images that are added to a folder do not change the model of those in the table.
+    """
+    from cellcount_jax.inference.bundled import MODELS
+    from cellcount_jax.prediction.choose_model import choose_model
+    from cellcount_jax.prediction.counts_csv import model_of
+
+    if (model := model_of(table, paths)) in MODELS:
+        return str(model), f"as in {table}"
+    model, why = choose_model(paths, options)
+    return model, f"for {why}"
 
 
 def _chosen(options: argparse.Namespace) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cellcount_jax.runtime.path_text import path_text
 from cellcount_jax.runtime.replace_file import aside, naming, write_file
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,8 @@ def begin(path: Path, settings: dict[str, Any]) -> tuple[list[dict[str, str]], d
     rows, damaged = _read(path)
     known = _json(path.with_suffix(".json"))
     names = known.pop("outputs", {})
+    if known.get("overlays") and not settings.get("overlays", True):
+        known["overlays"] = False  # overlays that nobody asks for any more do no harm
     fits = settings == known if known else all(r["model"] == settings["model"] for r in rows)
     if not rows and path.exists() and path.read_bytes().strip().count(b"\n"):
         fits = False  # it has lines, but none is a row of counts
@@ -116,6 +119,16 @@ def begin(path: Path, settings: dict[str, Any]) -> tuple[list[dict[str, str]], d
         log.warning("%s has damaged lines, left out; the original is kept as %s", path, kept.name)
     good = {row["image"] for row in rows} - {r["image"] for r in rows if r["status"] != "ok"}
     return [row for row in rows if row["image"] in good], dict(names)
+
+
+def model_of(path: Path, images: Iterable[Path]) -> str | None:
+    """The model, as it was named, that made a table's rows of some of the images.
+
+    Returns:
+      None if no image has a row.
+    """
+    counted = {row["image"]: row["model"] for row in read(path)}
+    return next((m for image in images if (m := counted.get(path_text(image)))), None)
 
 
 def remember(path: Path, settings: dict[str, Any], names: Mapping[str, str]) -> None:

@@ -65,6 +65,35 @@ def test_a_second_call_counts_only_what_failed_or_changed(counter, images, tmp_p
     assert counted == ["2.png"]
 
 
+def test_overlays_that_nobody_asks_for_any_more_keep_the_rows(counter, images, tmp_path, counted):
+    out = tmp_path / "out"
+
+    def draw(*args, **kwargs):
+        pass
+
+    predict_files.predict_files(counter, images[:2], out, model="m", on_counted=draw)
+    predict_files.predict_files(counter, images[:2], out, model="m")
+    assert counted == ["0.png", "1.png"]
+    # They are counted again where some have no overlay.
+    predict_files.predict_files(counter, images[:2], out, model="m", on_counted=draw)
+    assert counted == ["0.png", "1.png"] * 2
+
+
+def test_images_that_are_added_are_counted_by_the_model_of_the_others(images, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["predict", str(images[0].parent), "-o", str(out)]
+    assert main.main([*command[:1], str(images[0]), *command[2:], "--model", "phase"]) == 0
+    assert main.main(command) == 0
+    assert f"model: phase (bundled), as in {out / 'counts.csv'};" in capsys.readouterr().out
+    assert {row["model"] for row in rows_of(out / "counts.csv")} == {"phase"}
+    # Other images in the same folder of results are looked at.
+    Image.fromarray(cells((40, 32), 9)).save(tmp_path / "other.png")
+    assert main.main([*command[:1], str(tmp_path / "other.png"), *command[2:]]) == 0
+    said = capsys.readouterr().out
+    assert "(bundled), for " in said
+    assert "as in" not in said
+
+
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
 def test_what_was_counted_before_a_stop_is_kept(counter, images, tmp_path, monkeypatch, stop):
     out, plain, names, stops_now = tmp_path / "out", predict_file.count_file, [], [True]
