@@ -12,7 +12,7 @@ own, `benchmarks.accuracy.nuclei`.
 import argparse
 from typing import Any
 
-from benchmarks.accuracy.ten_images.__main__ import by_counter, errors
+from benchmarks.accuracy.ten_images.measure import by_counter, errors
 from benchmarks.accuracy.ten_images.sets import true_diameter
 from benchmarks.output import add_arguments, finish, markdown
 from cellcount_jax.datasets import load

@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.accuracy.ten_images import __main__ as benchmark
-from benchmarks.accuracy.ten_images import sets
+from benchmarks.accuracy.ten_images import measure, sets
 from cellcount_jax.data.sample import Sample
 
 HALVES = json.loads(sets.HALVES.read_text())
@@ -42,7 +41,7 @@ def test_the_diameter_of_a_ball_is_in_pixels_of_the_plane(spacing, diameter):
 def test_errors_of_images_with_few_cells_are_not_relative_ones():
     dots = [np.arange(2 * n, dtype=np.float32).reshape(-1, 2) * 9 for n in (2, 20)]
     samples = [Sample(str(i), np.zeros((4, 4, 1)), d) for i, d in enumerate(dots)]
-    found = benchmark.errors([4.0, 22.0], [dots[0], dots[1][:10]], samples, radius=3.0)
+    found = measure.errors([4.0, 22.0], [dots[0], dots[1][:10]], samples, radius=3.0)
     assert found["mae"] == 2.0
     assert found["mape"] == pytest.approx(10.0)
     assert found["f1"] == pytest.approx(2 * 12 / (2 * 12 + 10))
