@@ -16,6 +16,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 import cellcount_jax
 from cellcount_jax.inference.counter import Counter
+from cellcount_jax.inference.readout import counts_points
 from cellcount_jax.prediction import contents, counts_csv, writers
 from cellcount_jax.prediction.counts_csv import CsvRow
 from cellcount_jax.prediction.find_images import find_images
@@ -94,6 +95,8 @@ def _with_overrides(counter: Counter, chosen: Options) -> Counter:
     Raises:
       ValueError: A setting that this counter does not have.
     """
+    if chosen.density and counts_points(counter.stage.readout):
+        raise ValueError("density: this model counts points, not a density map; leave it out")
     if chosen.diameter is not None:
         counter = counter.with_cell_diameter(chosen.diameter)
     if chosen.normalise is not None:

@@ -65,6 +65,16 @@ def test_a_second_call_counts_only_what_failed_or_changed(counter, images, tmp_p
     assert counted == ["2.png"]
 
 
+def test_a_density_that_the_model_does_not_count_by_is_refused(counter, images, tmp_path):
+    readout = dataclasses.replace(counter.stage.readout, count="peaks")
+    by_points = dataclasses.replace(
+        counter, stage=dataclasses.replace(counter.stage, readout=readout)
+    )
+    with pytest.raises(ValueError, match="density: this model counts points"):
+        predict_files.predict_files(by_points, images, tmp_path / "out", model="m", density=True)
+    assert not (tmp_path / "out" / "counts.csv").exists()
+
+
 def test_overlays_that_nobody_asks_for_any_more_keep_the_rows(counter, images, tmp_path, counted):
     out = tmp_path / "out"
 

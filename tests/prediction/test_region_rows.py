@@ -28,7 +28,7 @@ def table(counter: Counter, path: Path, out: Path, place: Path) -> list[dict[str
         [path],
         out,
         model="m",
-        density=True,
+        density=counter.stage.readout.count != "peaks",
         regions=place,
         voxel_size=(2.0, 0.5, 0.25),
     )

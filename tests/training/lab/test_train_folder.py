@@ -128,7 +128,7 @@ def test_a_counter_of_volumes_by_the_command(tmp_path):
     for spacing in ((2.0, 1.0, 1.0), None):
         found = counter.count(volume[..., None], spacing=spacing)
         assert found.points.shape[1] == 3
-        assert np.isfinite(found.count)
+        assert found.count == len(found.points)
     with pytest.raises(ValueError, match="was trained on volumes, and this is a 2-D image"):
         counter.count(volume[0])
 
@@ -143,7 +143,8 @@ def test_settings_of_the_default_counter():
     assert config.stages.density.steps == 500
     assert density.config_for(found, n_train=3, steps=7).stages.density.steps == 7
     assert config.preprocessing.normalise == "percentile"
-    assert config.model.gate == 0.15
+    assert (config.model.gate, config.model.count) == (0.15, "peaks")
+    assert short_trainings.lab_density(2).model.count == "integral"
 
 
 @pytest.mark.usefixtures("narrow")
