@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.accuracy.ten_images import measure, sets
+from benchmarks.accuracy.ten_images import measure, sets, worst
 from cellcount_jax.data.sample import Sample
 
 HALVES = json.loads(sets.HALVES.read_text())
@@ -46,3 +46,9 @@ def test_errors_of_images_with_few_cells_are_not_relative_ones():
     assert found["mape"] == pytest.approx(10.0)
     assert found["f1"] == pytest.approx(2 * 12 / (2 * 12 + 10))
     assert found["apart"] == 2
+
+
+def test_the_worst_images_are_those_of_the_greatest_relative_errors():
+    images = {"name": list("abcd"), "true": [100, 2, 40, 50], "count": [115, 6, 30, 50.5]}
+    line = {"by": {"cellcount train": {"images": images}}}
+    assert worst.worst(line, 3) == ["c", "b", "a"]  # 10/40, 4/20, 15/100
