@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cellcount_jax.data.cell_diameter import central_diameter, scale_to
+from cellcount_jax.data.cell_diameter import MAX_DIAMETER, central_diameter, scale_to
 from cellcount_jax.data.patches import cut
 from cellcount_jax.data.resize import Scale, in_plane, resize_sample, resized_shape
 from cellcount_jax.data.sample import Sample
@@ -121,7 +121,8 @@ class Resampling:
         if not cells or not isinstance(image, np.ndarray):
             return
         found = central_diameter(image)
-        if found and _is_far(found * factor, cells, MAX_CELL_RATIO):
+        # Textures without bright cells reach the limit, which says nothing of their size.
+        if found and found < MAX_DIAMETER and _is_far(found * factor, cells, MAX_CELL_RATIO):
             log.warning(
                 "its cells seem to be %.0f pixels wide, and those of the training images %.0f to "
                 "%.0f: unless it is empty, the count may be wrong",

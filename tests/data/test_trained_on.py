@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cellcount_jax.data import trained_on
+from cellcount_jax.data import resampling, trained_on
 from cellcount_jax.data.preprocess import Preprocessing
 from cellcount_jax.data.resampling import Resampling
 from cellcount_jax.data.sample import Sample
@@ -226,6 +226,13 @@ def test_sizes_at_the_limit_of_the_estimate_are_not_taken_for_cells(monkeypatch)
     monkeypatch.setattr(trained_on, "central_diameter", lambda image: next(sizes))
     assert trained_on.describe(samples)["cell_size"] == [20, 30]
     assert trained_on.describe(samples)["cell_size"] is None
+
+
+@pytest.mark.parametrize(("found", "said"), [(200.0, False), (190.0, True)])
+def test_a_size_at_the_limit_of_the_estimate_is_not_compared(found, said, monkeypatch, caplog):
+    monkeypatch.setattr(resampling, "central_diameter", lambda image: found)
+    Resampling().compare(_grey(0), {"cell_size": [20, 30]}, 0.5)
+    assert bool(caplog.text) == said
 
 
 def test_models_without_these_facts_say_what_they_cannot_know(caplog):
