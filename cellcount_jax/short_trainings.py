@@ -42,7 +42,7 @@ def lab_density(ndim: int = 2) -> ConfigDict:
         }
     )
     plan = config.stages.density
-    plan.steps, plan.batch_size.labelled = (1500, 8) if ndim == 2 else (500, 4)
+    plan.steps, plan.batch_size.labelled = 1500, 8 if ndim == 2 else 4
     plan.crop = (128, 128) if ndim == 2 else (32, 32, 32)
     plan.update(LAB_JITTER)
     return config

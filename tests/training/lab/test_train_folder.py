@@ -140,7 +140,7 @@ def test_settings_of_the_default_counter():
     )  # fmt: skip
     config = density.config_for(found, n_train=3)
     assert (config.model.ndim, config.model.channels) == (3, (8, 16, 32))
-    assert config.stages.density.steps == 500
+    assert config.stages.density.steps == 1500
     assert density.config_for(found, n_train=3, steps=7).stages.density.steps == 7
     assert config.preprocessing.normalise == "percentile"
     assert (config.model.gate, config.model.count) == (0.15, "peaks")
